@@ -1,0 +1,14 @@
+//! tidegate: a layer-7 load-balancing reverse proxy with a built-in scaler.
+
+#![allow(missing_docs, dead_code)] // until the skeleton is filled
+
+pub mod clock;
+pub mod config;
+pub mod ewma;
+pub mod orchestrator;
+pub mod route;
+pub mod snapshot;
+pub mod telemetry;
+pub mod units;
+pub mod upstream;
+pub mod worker;

@@ -1,0 +1,63 @@
+//! What the data plane reads: one immutable value, replaced as a whole.
+//!
+//! A snapshot is built by the control plane from a validated configuration and the live
+//! backends, and swapped in by [`Published`]. Nothing in it is changed afterwards except the
+//! atomics of [`Backend`] and the statistics.
+
+use std::sync::Arc;
+
+use crate::config::types as config;
+use crate::route::Router;
+use crate::telemetry::{ListenerStats, PerWorker, RouteStats, ServiceStats};
+use crate::upstream::backend::Backend;
+
+/// Everything a worker needs to serve a request.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Grows by one with every swap.
+    pub generation: u64,
+    /// By listener index; accept loops find theirs by name when a snapshot comes.
+    pub listeners: Vec<Arc<ListenerView>>,
+    pub router: Arc<Router>,
+    /// Same order as `Target.route` indexes of the router.
+    pub routes: Vec<Arc<RouteView>>,
+    pub services: Vec<Arc<ServiceView>>,
+}
+
+/// One listener: what a new connection on it is held to.
+#[derive(Debug)]
+pub struct ListenerView {
+    pub config: Arc<config::Listener>,
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Lives through reloads, keyed by listener name.
+    pub stats: Arc<ListenerStats>,
+}
+
+/// One route, ready to be served.
+#[derive(Debug)]
+pub struct RouteView {
+    pub config: Arc<config::Route>,
+    /// Index into [`Snapshot::services`] for routes to a service.
+    pub service: Option<usize>,
+    /// Lives through reloads, keyed by (route name, service name).
+    pub stats: Arc<PerWorker<RouteStats>>,
+}
+
+/// One service with the backends it has now. A change of membership makes a new view;
+/// an unchanged service keeps its `Arc`, so workers can tell by pointer.
+#[derive(Debug)]
+pub struct ServiceView {
+    pub config: Arc<config::Service>,
+    /// Ready and draining backends and those that are starting; picking looks at each gate.
+    pub backends: Vec<Member>,
+    /// Lives through reloads.
+    pub stats: Arc<PerWorker<ServiceStats>>,
+}
+
+/// One backend of a service, with what this configuration says of it.
+#[derive(Debug, Clone)]
+pub struct Member {
+    pub backend: Arc<Backend>,
+    pub weight: u32,
+    pub backup: bool,
+}

@@ -1,0 +1,1 @@
+//! Durations, sizes and ratios as people write them.

@@ -1,0 +1,4 @@
+//! Services seen from the data path: backends, connections, tries.
+
+pub mod backend;
+pub mod gate;
