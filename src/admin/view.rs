@@ -1,0 +1,379 @@
+//! The JSON of the admin API, one struct per document.
+//!
+//! Field names are a contract: tools read them. Fields may be added, never renamed. The
+//! command line clients read the same structs, and ignore fields they do not know.
+//! Times are RFC 3339 in UTC, durations are in the unit that the name ends with.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::types as config;
+use crate::upstream::backend::Source;
+use crate::upstream::gate::State;
+
+/// `GET /v1/status`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub pid: u32,
+    pub started_at: Time,
+    pub uptime_s: f64,
+    pub ready: bool,
+    /// Data-plane threads.
+    pub workers: u32,
+    pub config_path: String,
+    /// Grows by one with every configuration taken into use; the first is 1.
+    pub config_generation: u64,
+    /// `None` until there was one.
+    pub last_reload: Option<LastReload>,
+    pub listeners: Vec<Listener>,
+}
+
+/// How the last reload ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LastReload {
+    pub at: Time,
+    pub ok: bool,
+    /// One line; `None` when it went well.
+    pub error: Option<String>,
+    #[serde(default)]
+    pub problems: Vec<Problem>,
+}
+
+/// One bound address.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Listener {
+    pub name: String,
+    pub address: String,
+    /// Open client connections of the whole listener.
+    pub connections: u64,
+}
+
+/// `GET /v1/services` (a list of them, by name) and `GET /v1/services/{name}`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    pub name: String,
+    /// As in the configuration: `p2c_ewma`.
+    pub balance: String,
+    /// Requests per second, mean of the last seconds.
+    pub rps: f64,
+    pub in_flight: u64,
+    pub latency_ms: ServiceLatency,
+    /// Share of requests that failed (5xx, of ours or of a backend), 0..=1.
+    pub error_ratio: f64,
+    pub limits: Limits,
+    /// Fixed ones in file order, then the others by age.
+    pub backends: Vec<Backend>,
+    /// `None`: it has no `[service.NAME.scaling]`.
+    pub scaling: Option<Scaling>,
+}
+
+/// Of whole requests; `None` without requests in the window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct ServiceLatency {
+    pub p50: Option<f64>,
+    pub p90: Option<f64>,
+    pub p99: Option<f64>,
+}
+
+/// What a service is held to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Further tries of a request.
+    pub retry_attempts: u32,
+    /// Share of requests that may be retried, 0..=1.
+    pub retry_budget: f64,
+    /// Share of healthy backends under which health is ignored; 0 = off.
+    pub panic_threshold: f64,
+}
+
+/// One backend.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Backend {
+    pub id: String,
+    /// `None` while it has none yet.
+    pub address: Option<String>,
+    pub state: BackendState,
+    pub healthy: bool,
+    pub ejected_until: Option<Time>,
+    pub weight: u32,
+    pub backup: bool,
+    pub in_flight: u64,
+    pub rps: f64,
+    pub latency_ms: BackendLatency,
+    /// Failed tries since it joined.
+    pub errors: u64,
+    pub zone: Option<String>,
+    /// When it came into its state.
+    pub since: Time,
+    pub source: BackendSource,
+    /// Share of its weight while it climbs in slow start, 0..=1; `None` = all of it.
+    pub slow_start: Option<f64>,
+    /// How long its state lasts at most from now: slow start, drain or start timeout.
+    pub left_ms: Option<u64>,
+    /// An operator asked for the drain; it stays until `undrain`.
+    pub drained_by_operator: bool,
+    /// Why it is not healthy, or how its last start failed: `connection refused`.
+    pub last_error: Option<String>,
+    /// Cores in use; `None` when its orchestrator cannot say.
+    pub cpu: Option<f64>,
+    pub memory_bytes: Option<u64>,
+}
+
+/// `None` without requests in the window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct BackendLatency {
+    pub p50: Option<f64>,
+    pub p99: Option<f64>,
+    /// What `p2c_ewma` compares.
+    pub ewma: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackendState {
+    Pending,
+    Starting,
+    Ready,
+    Draining,
+    Gone,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackendSource {
+    Fixed,
+    Orchestrator,
+}
+
+/// The scaling part of a service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scaling {
+    pub mode: ScalingMode,
+    pub min: u32,
+    pub max: u32,
+    /// Ready and starting backends.
+    pub current: u32,
+    pub desired: u32,
+    /// The stage that held the last decision back: `cooldown`, `max`.
+    pub limited_by: Option<String>,
+    pub cooldown_until: Option<Time>,
+    /// From the order of a backend to its first pass, p90 of the last starts.
+    pub lead_time_ms: Option<f64>,
+    #[serde(rename = "override")]
+    pub overridden: Option<Override>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScalingMode {
+    On,
+    UpOnly,
+    DryRun,
+    Off,
+}
+
+/// What an operator set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "snake_case")]
+pub enum Override {
+    Pin { replicas: u32, until: Option<Time> },
+    Pause { until: Option<Time> },
+}
+
+/// `GET` and the answer to `PUT` and `DELETE /v1/services/{name}/scaling`: `value` is the
+/// desired size, where other autoscalers look for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScalingValue {
+    pub value: u32,
+    #[serde(flatten)]
+    pub scaling: Scaling,
+}
+
+/// `POST /v1/reload`, when it went well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadOk {
+    pub generation: u64,
+    /// Keys that changed and take effect with the next start only: `admin.listen`.
+    pub restart_required: Vec<String>,
+}
+
+/// One mistake of a configuration, with its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    pub file: String,
+    /// From 1; 0 = the file as a whole.
+    pub line: usize,
+    pub column: usize,
+    pub message: String,
+}
+
+/// One event of `GET /v1/events`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Grows by one with each event.
+    pub id: u64,
+    pub at: Time,
+    pub kind: EventKind,
+    /// `None` when it is of no one service.
+    pub service: Option<String>,
+    /// What happened: a decision is its record, a reload is [`ReloadOk`] or [`LastReload`].
+    pub data: serde_json::Value,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// A backend changed its state or its health.
+    Backend,
+    /// A scaling decision changed the size.
+    Decision,
+    Ejection,
+    Reload,
+    /// An operator drained, pinned, paused, or ended that.
+    Operator,
+}
+
+/// A moment, as RFC 3339 in UTC with milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub SystemTime);
+
+impl EventKind {
+    /// The name of the event in the stream.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Backend => "backend",
+            Self::Decision => "decision",
+            Self::Ejection => "ejection",
+            Self::Reload => "reload",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+impl From<SystemTime> for Time {
+    fn from(at: SystemTime) -> Self {
+        Self(at)
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A clock outside the years -9999..=9999 shows as the epoch.
+        let at = jiff::Timestamp::try_from(self.0).unwrap_or_default();
+        write!(f, "{at:.3}")
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let at: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+        Ok(Self(at.into()))
+    }
+}
+
+impl From<State> for BackendState {
+    fn from(state: State) -> Self {
+        match state {
+            State::Pending => Self::Pending,
+            State::Starting => Self::Starting,
+            State::Ready => Self::Ready,
+            State::Draining => Self::Draining,
+            State::Gone => Self::Gone,
+        }
+    }
+}
+
+impl From<Source> for BackendSource {
+    fn from(source: Source) -> Self {
+        match source {
+            Source::Fixed => Self::Fixed,
+            Source::Orchestrator => Self::Orchestrator,
+        }
+    }
+}
+
+impl From<config::ScalingMode> for ScalingMode {
+    fn from(mode: config::ScalingMode) -> Self {
+        match mode {
+            config::ScalingMode::On => Self::On,
+            config::ScalingMode::UpOnly => Self::UpOnly,
+            config::ScalingMode::DryRun => Self::DryRun,
+            config::ScalingMode::Off => Self::Off,
+        }
+    }
+}
+
+impl From<crate::config::Problem> for Problem {
+    fn from(problem: crate::config::Problem) -> Self {
+        Self {
+            file: problem.file.display().to_string(),
+            line: problem.line,
+            column: problem.column,
+            message: problem.message,
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.line, self.column) {
+            (0, _) => write!(f, "{}: {}", self.file, self.message),
+            (line, column) => write!(f, "{}:{line}:{column}: {}", self.file, self.message),
+        }
+    }
+}
+
+impl From<Scaling> for ScalingValue {
+    fn from(scaling: Scaling) -> Self {
+        Self { value: scaling.desired, scaling }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_time_keeps_its_milliseconds_there_and_back() {
+        let at = Time(SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123));
+        let json = serde_json::to_string(&at).unwrap();
+        assert_eq!(json, "\"2023-11-14T22:13:20.123Z\"");
+        assert_eq!(serde_json::from_str::<Time>(&json).unwrap(), at);
+        assert!(serde_json::from_str::<Time>("\"yesterday\"").is_err());
+    }
+
+    #[test]
+    fn the_size_is_where_other_autoscalers_look_for_it() {
+        let scaling = Scaling {
+            mode: ScalingMode::UpOnly,
+            min: 1,
+            max: 8,
+            current: 2,
+            desired: 5,
+            limited_by: Some("max".into()),
+            cooldown_until: None,
+            lead_time_ms: None,
+            overridden: Some(Override::Pin { replicas: 5, until: None }),
+        };
+        let json = serde_json::to_value(ScalingValue::from(scaling.clone())).unwrap();
+        assert_eq!(json["value"], 5);
+        assert_eq!(json["mode"], "up_only");
+        assert_eq!(
+            json["override"],
+            serde_json::json!({"mode": "pin", "replicas": 5, "until": null})
+        );
+        let back: ScalingValue = serde_json::from_value(json).unwrap();
+        assert_eq!(back.scaling, scaling);
+    }
+}
