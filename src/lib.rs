@@ -5,8 +5,11 @@
 pub mod admin;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod ewma;
+pub mod health;
 pub mod orchestrator;
+pub mod registry;
 pub mod route;
 pub mod snapshot;
 pub mod telemetry;

@@ -1,0 +1,298 @@
+//! What happens, as typed events: one stream for the log, the terminal and `/v1/events`.
+//!
+//! The stream is bounded: a reader that falls behind loses the oldest events and is told how
+//! many. Sending never waits. What an event looks like on a terminal is in [`Kind::line`];
+//! how lines are written is left to `control::log`.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime};
+
+use serde::{Serialize, Serializer};
+use tokio::sync::broadcast;
+
+/// Events kept for a slow reader.
+const CAPACITY: usize = 1024;
+
+/// One thing that happened.
+#[derive(Debug, Clone, Serialize)]
+pub struct Event {
+    /// Grows by one with every event of this process.
+    pub seq: u64,
+    #[serde(serialize_with = "rfc3339")]
+    pub time: SystemTime,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<Arc<str>>,
+    #[serde(flatten)]
+    pub kind: Kind,
+}
+
+/// What happened. The tag is the event's name in `/v1/events` and in the log.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Kind {
+    /// A backend moved in its life: `starting`, `ready`, `gone`, `unhealthy`, `healthy`.
+    BackendState {
+        backend: Arc<str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        address: Option<SocketAddr>,
+        state: &'static str,
+        /// Time from its start to the first passing check, where that is what happened.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        after_ms: Option<u64>,
+        /// Slow start that begins now.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ramp_ms: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// A drain began (`begun`), was taken back (`undone`), became idle (`idle`), or was ended
+    /// by force (`forced`) with that many requests cut.
+    Drain {
+        backend: Arc<str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        address: Option<SocketAddr>,
+        step: DrainStep,
+        by: &'static str,
+        in_flight: u32,
+    },
+    /// A backend ended by itself.
+    Crash {
+        backend: Arc<str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        address: Option<SocketAddr>,
+        cause: String,
+    },
+    /// The scaler changed the number of backends.
+    Scaled {
+        from: u32,
+        to: u32,
+        reason: String,
+        decision: u64,
+    },
+    /// The scaler wanted more, or could not get what it wanted.
+    ScaleBlocked {
+        reason: String,
+    },
+    /// No backend of the service takes requests any more.
+    NoHealthyBackends {
+        reason: String,
+    },
+    /// An orchestrator did not do what it was asked.
+    OrchestratorFailed {
+        operation: &'static str,
+        error: String,
+    },
+    Reload {
+        generation: u64,
+        restart_required: Vec<String>,
+    },
+    ReloadFailed {
+        errors: Vec<String>,
+    },
+    /// The process is ending.
+    Stopping {
+        signal: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DrainStep {
+    Begun,
+    Undone,
+    Idle,
+    Forced,
+}
+
+impl Kind {
+    /// The event's name, as in the tag.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::BackendState { .. } => "backend_state",
+            Self::Drain { .. } => "drain",
+            Self::Crash { .. } => "crash",
+            Self::Scaled { .. } => "scaled",
+            Self::ScaleBlocked { .. } => "scale_blocked",
+            Self::NoHealthyBackends { .. } => "no_healthy_backends",
+            Self::OrchestratorFailed { .. } => "orchestrator_failed",
+            Self::Reload { .. } => "reload",
+            Self::ReloadFailed { .. } => "reload_failed",
+            Self::Stopping { .. } => "stopping",
+        }
+    }
+
+    /// Something an operator should look at, rather than the course of things.
+    pub fn is_warning(&self) -> bool {
+        match self {
+            Self::BackendState { state, .. } => *state == "unhealthy",
+            Self::Drain { step, .. } => *step == DrainStep::Forced,
+            Self::Crash { .. }
+            | Self::ScaleBlocked { .. }
+            | Self::NoHealthyBackends { .. }
+            | Self::OrchestratorFailed { .. }
+            | Self::ReloadFailed { .. } => true,
+            Self::Scaled { .. } | Self::Reload { .. } | Self::Stopping { .. } => false,
+        }
+    }
+
+    /// One line for a person, without time and service.
+    pub fn line(&self) -> String {
+        match self {
+            Self::BackendState { backend, address, state, after_ms, ramp_ms, reason } => {
+                let mut line = format!("backend {} {state}", place(backend, *address));
+                if let Some(after) = after_ms {
+                    let _ = write!(line, " after {}", seconds(*after));
+                }
+                if let Some(ramp) = ramp_ms {
+                    let _ = write!(line, ", ramping for {}", seconds(*ramp));
+                }
+                if let Some(reason) = reason {
+                    let _ = write!(line, ": {reason}");
+                }
+                line
+            }
+            Self::Drain { backend, address, step, by, in_flight } => {
+                let place = place(backend, *address);
+                match step {
+                    DrainStep::Begun => format!("draining {place} ({by}), {in_flight} in flight"),
+                    DrainStep::Undone => format!("{place} takes requests again ({by})"),
+                    DrainStep::Idle => format!("{place} idle"),
+                    DrainStep::Forced => {
+                        format!("{place} drained by force at its limit, {in_flight} requests cut")
+                    }
+                }
+            }
+            Self::Crash { backend, address, cause } => {
+                format!("backend {} ended by itself: {cause}", place(backend, *address))
+            }
+            Self::Scaled { from, to, reason, .. } => {
+                let sign = if to >= from { '+' } else { '−' };
+                format!("{sign}{} → {to}  {reason}", to.abs_diff(*from))
+            }
+            Self::ScaleBlocked { reason } => format!("scaling is held back: {reason}"),
+            Self::NoHealthyBackends { reason } => format!("no healthy backend: {reason}"),
+            Self::OrchestratorFailed { operation, error } => {
+                format!("orchestrator: {operation} failed: {error}")
+            }
+            Self::Reload { generation, restart_required } if restart_required.is_empty() => {
+                format!("configuration reloaded (generation {generation})")
+            }
+            Self::Reload { generation, restart_required } => format!(
+                "configuration reloaded (generation {generation}); a restart is needed for {}",
+                restart_required.join(", ")
+            ),
+            Self::ReloadFailed { errors } => {
+                format!("reload failed, nothing changed: {}", errors.join("; "))
+            }
+            Self::Stopping { signal } => format!("stopping ({signal})"),
+        }
+    }
+}
+
+/// Where events are sent; clones send to the same stream.
+#[derive(Debug, Clone)]
+pub struct Events {
+    sender: broadcast::Sender<Event>,
+    seq: Arc<AtomicU64>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { sender: broadcast::Sender::new(CAPACITY), seq: Arc::default() }
+    }
+}
+
+impl Events {
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.sender.subscribe()
+    }
+
+    /// Tells everyone who listens, and the log. Never waits.
+    pub fn send(&self, service: Option<&Arc<str>>, kind: Kind) {
+        let name = service.map_or("", |s| s);
+        if kind.is_warning() {
+            tracing::warn!(target: "tidegate::event", service = name, event = kind.name(), "{}", kind.line());
+        } else {
+            tracing::info!(target: "tidegate::event", service = name, event = kind.name(), "{}", kind.line());
+        }
+        let event = Event {
+            seq: self.seq.fetch_add(1, Relaxed) + 1,
+            time: SystemTime::now(),
+            service: service.cloned(),
+            kind,
+        };
+        // An error means that nobody listens, which is fine.
+        let _ = self.sender.send(event);
+    }
+}
+
+/// `0.31 s`, `30 s`: two significant digits are enough for a line.
+pub fn seconds(ms: u64) -> String {
+    let s = Duration::from_millis(ms).as_secs_f64();
+    if s < 10.0 && ms % 1000 != 0 { format!("{s:.2} s") } else { format!("{s:.0} s") }
+}
+
+fn place(id: &str, address: Option<SocketAddr>) -> String {
+    address.map_or_else(|| id.to_owned(), |address| address.to_string())
+}
+
+fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    match jiff::Timestamp::try_from(*time) {
+        Ok(time) => serializer.collect_str(&format_args!("{time:.3}")),
+        Err(_) => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_flat_json_with_a_kind() {
+        let events = Events::default();
+        let mut reader = events.subscribe();
+        let service: Arc<str> = "app".into();
+        events.send(
+            Some(&service),
+            Kind::Crash { backend: "a-1".into(), address: None, cause: "exit status: 1".into() },
+        );
+        let event = reader.try_recv().expect("just sent");
+        let json = serde_json::to_value(&event).expect("plain data");
+        assert_eq!(json["seq"], 1);
+        assert_eq!(json["kind"], "crash");
+        assert_eq!(json["service"], "app");
+        assert_eq!(json["cause"], "exit status: 1");
+        assert!(json["time"].as_str().is_some_and(|t| t.ends_with('Z')));
+    }
+
+    #[test]
+    fn lines_read_as_sentences() {
+        let ready = Kind::BackendState {
+            backend: "app-1".into(),
+            address: Some(([127, 0, 0, 1], 20002).into()),
+            state: "ready",
+            after_ms: Some(310),
+            ramp_ms: Some(30_000),
+            reason: None,
+        };
+        assert_eq!(ready.line(), "backend 127.0.0.1:20002 ready after 0.31 s, ramping for 30 s");
+        let scaled = Kind::Scaled { from: 11, to: 10, reason: "concurrency".into(), decision: 7 };
+        assert_eq!(scaled.line(), "−1 → 10  concurrency");
+    }
+
+    #[test]
+    fn a_slow_reader_loses_the_oldest_and_is_told() {
+        let events = Events::default();
+        let mut reader = events.subscribe();
+        for _ in 0..CAPACITY + 5 {
+            events.send(None, Kind::Reload { generation: 1, restart_required: vec![] });
+        }
+        assert!(matches!(
+            reader.try_recv(),
+            Err(broadcast::error::TryRecvError::Lagged(n)) if n >= 5
+        ));
+    }
+}

@@ -1,0 +1,92 @@
+//! Active health checks: one task a backend, run once for the process and not per worker.
+//!
+//! A task asks, lets [`judge::Judge`] count, and reports to a [`Sink`]. What a verdict means for
+//! a backend's life is the registry's business; ejection on live traffic is left to outlier
+//! detection.
+
+pub mod judge;
+pub mod probe;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::clock::Clock;
+use crate::config::types::{Check, Health};
+use judge::{Judge, Thresholds, Verdict};
+use probe::Failure;
+
+/// Who is told what checks say. Must not block.
+pub trait Sink: Send + Sync + 'static {
+    /// The backend `uid` changed sides.
+    fn verdict(&self, uid: u64, verdict: Verdict, why: Option<String>);
+    /// One check failed; only for showing.
+    fn failed(&self, uid: u64, why: &str);
+}
+
+/// What is checked, and how.
+pub struct Target {
+    pub uid: u64,
+    pub address: SocketAddr,
+    /// Sent as Host unless the configuration names one.
+    pub authority: http::HeaderValue,
+    pub check: Check,
+    pub health: Health,
+    /// It takes no requests before its first pass.
+    pub starting: bool,
+    /// Permits for checks under way at once, shared by the backends of the service.
+    pub parallel: Arc<Semaphore>,
+}
+
+/// Checks until it is dropped. With `Check::None` it returns at once.
+pub async fn run(target: Target, clock: Clock, sink: Arc<dyn Sink>) {
+    let health = &target.health;
+    if target.check == Check::None {
+        return;
+    }
+    let thresholds = Thresholds {
+        interval: health.interval,
+        healthy_after: health.healthy_after,
+        unhealthy_after: health.unhealthy_after,
+        start_period: health.start_period,
+    };
+    let mut judge = Judge::new(thresholds, target.starting);
+    let mut rng = fastrand::Rng::with_seed(target.uid ^ fastrand::u64(..));
+    let mut address = target.address;
+    if health.port != 0 {
+        address.set_port(health.port);
+    }
+    let began = clock.now();
+    loop {
+        let result = {
+            // The semaphore is never closed; were it, checking without a permit is still right.
+            let _permit = target.parallel.acquire().await;
+            let check = async {
+                match target.check {
+                    Check::Http => probe::http(address, &target.authority, health).await,
+                    Check::Tcp | Check::None => probe::tcp(address).await,
+                }
+            };
+            tokio::time::timeout(health.timeout, check)
+                .await
+                .unwrap_or(Err(Failure::Timeout(health.timeout)))
+        };
+        match result {
+            Ok(()) => {
+                if let Some(verdict) = judge.pass() {
+                    sink.verdict(target.uid, verdict, None);
+                }
+            }
+            Err(failure) => {
+                let why = failure.to_string();
+                let age = std::time::Duration::from_micros(clock.now().saturating_sub(began));
+                match judge.fail(age) {
+                    Some(verdict) => sink.verdict(target.uid, verdict, Some(why)),
+                    None => sink.failed(target.uid, &why),
+                }
+            }
+        }
+        tokio::time::sleep(judge.delay(&mut rng)).await;
+    }
+}

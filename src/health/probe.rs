@@ -1,0 +1,191 @@
+//! One health check: connect, ask, judge the answer. Each check has its own connection, because
+//! whether a new connection can be made is part of the question.
+//!
+//! Thresholds and timing are left to `judge` and `mod`.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HOST, USER_AGENT};
+use http::{HeaderValue, Request};
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::config::types::Health;
+
+/// Bytes of a body looked at for `expect_body`.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// Why a check failed, for people.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("connect: {0}")]
+    Connect(std::io::Error),
+    #[error("http: {0}")]
+    Http(#[from] hyper::Error),
+    #[error("status {0}")]
+    Status(u16),
+    #[error("the answer's body does not contain the expected text")]
+    Body,
+    #[error("no answer within {0:?}")]
+    Timeout(std::time::Duration),
+    #[error("request cannot be made: {0}")]
+    Request(#[from] http::Error),
+}
+
+/// A connection can be made.
+pub async fn tcp(address: SocketAddr) -> Result<(), Failure> {
+    TcpStream::connect(address).await.map(drop).map_err(Failure::Connect)
+}
+
+/// A request is answered with an expected status and, if asked for, an expected text.
+pub async fn http(
+    address: SocketAddr,
+    authority: &HeaderValue,
+    config: &Health,
+) -> Result<(), Failure> {
+    let stream = TcpStream::connect(address).await.map_err(Failure::Connect)?;
+    // Not fatal: without it the check is only a little slower.
+    let _ = stream.set_nodelay(true);
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::builder()
+        .method(&config.method)
+        .uri(if config.path.is_empty() { "/" } else { &config.path })
+        .header(HOST, config.host.as_ref().unwrap_or(authority))
+        .header(USER_AGENT, "tidegate-health")
+        .header(CONNECTION, "close")
+        .body(Empty::<Bytes>::new())?;
+    let exchange = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status().as_u16();
+        if !config.expect_status.iter().any(|&(from, to)| (from..=to).contains(&status)) {
+            return Err(Failure::Status(status));
+        }
+        if config.expect_body.is_empty() {
+            return Ok(());
+        }
+        find(response.into_body(), config.expect_body.as_bytes()).await
+    };
+    tokio::pin!(connection);
+    tokio::pin!(exchange);
+    tokio::select! {
+        biased;
+        result = &mut exchange => result,
+        ended = &mut connection => {
+            // The connection may end (with a complete answer) before the exchange is looked at.
+            match exchange.await {
+                Err(Failure::Http(error)) if error.is_canceled() => Err(ended.err().unwrap_or(error).into()),
+                result => result,
+            }
+        }
+    }
+}
+
+/// Reads up to [`BODY_LIMIT`] bytes and looks for `text`.
+async fn find(mut body: hyper::body::Incoming, text: &[u8]) -> Result<(), Failure> {
+    let mut seen = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        let room = BODY_LIMIT - seen.len();
+        seen.extend_from_slice(&data[..data.len().min(room)]);
+        if memchr::memmem::find(&seen, text).is_some() {
+            return Ok(());
+        }
+        if seen.len() >= BODY_LIMIT {
+            break;
+        }
+    }
+    Err(Failure::Body)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::types::{Check, HealthKind};
+
+    fn config(expect_body: &str) -> Health {
+        Health {
+            kind: HealthKind { fixed: Check::Http, orchestrated: Check::Http },
+            path: "/health".into(),
+            method: http::Method::GET,
+            port: 0,
+            host: None,
+            expect_status: vec![(200, 399)],
+            expect_body: expect_body.into(),
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            healthy_after: 2,
+            unhealthy_after: 3,
+            start_period: Duration::ZERO,
+            max_parallel: 256,
+        }
+    }
+
+    /// Answers one connection with `answer`, and gives back what was asked.
+    async fn check(answer: &'static [u8], config: &Health) -> (Result<(), Failure>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                if stream.read(&mut byte).await.unwrap_or(0) == 0 {
+                    break;
+                }
+                head.push(byte[0]);
+            }
+            let _ = stream.write_all(answer).await;
+            String::from_utf8_lossy(&head).into_owned()
+        });
+        let authority = HeaderValue::from_static("app.test:80");
+        let limit = Duration::from_secs(60);
+        let result = tokio::time::timeout(limit, http(address, &authority, config)).await;
+        let asked = tokio::time::timeout(limit, server).await.expect("in time").expect("no panic");
+        (result.expect("in time"), asked)
+    }
+
+    #[tokio::test]
+    async fn status_and_body_decide() {
+        const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nall fine";
+        let (result, asked) = check(OK, &config("")).await;
+        assert!(result.is_ok(), "{result:?}");
+        assert!(asked.starts_with("GET /health HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains("host: app.test:80\r\n"), "{asked}");
+        assert!(asked.contains("connection: close\r\n"), "{asked}");
+        assert!(check(OK, &config("fine")).await.0.is_ok());
+        assert!(matches!(check(OK, &config("broken")).await.0, Err(Failure::Body)));
+        let bad = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n";
+        assert!(matches!(check(bad, &config("")).await.0, Err(Failure::Status(500))));
+        assert!(matches!(check(b"nonsense\r\n\r\n", &config("")).await.0, Err(Failure::Http(_))));
+        assert!(matches!(check(b"", &config("")).await.0, Err(Failure::Http(_))));
+    }
+
+    #[tokio::test]
+    async fn an_expected_text_is_looked_for_in_a_bounded_part_of_the_body() {
+        let (result, _) = check(
+            // Without a length the body would go on until the connection closes.
+            b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nno such words",
+            &config("absent"),
+        )
+        .await;
+        assert!(matches!(result, Err(Failure::Body)), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_a_connect_failure() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        drop(listener);
+        assert!(matches!(tcp(address).await, Err(Failure::Connect(_))));
+        let authority = HeaderValue::from_static("app");
+        assert!(matches!(http(address, &authority, &config("")).await, Err(Failure::Connect(_))));
+    }
+}
