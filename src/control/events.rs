@@ -24,7 +24,7 @@ pub struct Event {
     #[serde(serialize_with = "rfc3339")]
     pub time: SystemTime,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub service: Option<Arc<str>>,
+    pub service: Option<String>,
     #[serde(flatten)]
     pub kind: Kind,
 }
@@ -35,7 +35,7 @@ pub struct Event {
 pub enum Kind {
     /// A backend moved in its life: `starting`, `ready`, `gone`, `unhealthy`, `healthy`.
     BackendState {
-        backend: Arc<str>,
+        backend: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         address: Option<SocketAddr>,
         state: &'static str,
@@ -51,7 +51,7 @@ pub enum Kind {
     /// A drain began (`begun`), was taken back (`undone`), became idle (`idle`), or was ended
     /// by force (`forced`) with that many requests cut.
     Drain {
-        backend: Arc<str>,
+        backend: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         address: Option<SocketAddr>,
         step: DrainStep,
@@ -60,7 +60,7 @@ pub enum Kind {
     },
     /// A backend ended by itself.
     Crash {
-        backend: Arc<str>,
+        backend: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         address: Option<SocketAddr>,
         cause: String,
@@ -221,7 +221,7 @@ impl Events {
         let event = Event {
             seq: self.seq.fetch_add(1, Relaxed) + 1,
             time: SystemTime::now(),
-            service: service.cloned(),
+            service: service.map(|s| s.to_string()),
             kind,
         };
         // An error means that nobody listens, which is fine.
