@@ -3,6 +3,7 @@
 #![allow(missing_docs, dead_code)] // until the skeleton is filled
 
 pub mod admin;
+pub mod balance;
 pub mod clock;
 pub mod config;
 pub mod control;

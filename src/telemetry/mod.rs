@@ -1,4 +1,19 @@
 //! What is counted and measured: per-worker recorders, merged by the control plane.
+//!
+//! Each worker writes its own [`PerWorker`] cell with plain relaxed stores; [`window`] reads the cells
+//! once a second and keeps the differences; [`prometheus`] writes them out. Nothing here decides anything.
+
+pub mod backend;
+pub mod counter;
+pub mod histogram;
+pub mod listener;
+pub mod route;
+pub mod service;
+
+pub use backend::{BackendStats, Failure};
+pub use listener::{ListenerStats, Refusal, WorkerStats};
+pub use route::{Method, RouteStats};
+pub use service::{Cause, ConnectError, InFlight, RetryReason, ServiceStats, ShedReason};
 
 /// One value per worker; each worker writes its own with plain relaxed stores.
 #[derive(Debug, Default)]
@@ -8,27 +23,21 @@ impl<T: Default> PerWorker<T> {
     pub fn new(workers: usize) -> Self {
         Self((0..workers).map(|_| T::default()).collect())
     }
+}
+
+impl<T> PerWorker<T> {
+    /// The cell of one worker, 0..workers.
     #[inline]
     pub fn of(&self, worker: usize) -> &T {
         &self.0[worker]
     }
+
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter()
     }
+
+    /// The sum of something over all workers.
+    pub fn sum(&self, f: impl Fn(&T) -> u64) -> u64 {
+        self.iter().map(f).sum()
+    }
 }
-
-/// Counters of one route (per worker).
-#[derive(Debug, Default)]
-pub struct RouteStats {}
-
-/// Counters of one service (per worker).
-#[derive(Debug, Default)]
-pub struct ServiceStats {}
-
-/// Counters of one backend (per worker).
-#[derive(Debug, Default)]
-pub struct BackendStats {}
-
-/// Counters of one listener (shared by the workers).
-#[derive(Debug, Default)]
-pub struct ListenerStats {}

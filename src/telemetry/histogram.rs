@@ -1,0 +1,207 @@
+//! Log-linear histograms of durations: one writer on the data plane, merged on the control plane.
+//!
+//! Eight buckets to an octave from 1 µs to 60 s, so a bucket is at most 12.5 % wide and a value
+//! read from its middle is at most 6.25 % off. 192 counters of 32 bits: under 1 KB, and only made at first
+//! use. Counters wrap; the control plane works with differences, which are right as long as it looks
+//! before 2³² values have fallen into one bucket.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use super::counter::Counter;
+
+/// Number of buckets: 8 below 8 µs, one µs wide each, then 23 octaves of 8.
+pub const BUCKETS: usize = 192;
+/// Longest duration that is told apart, in µs. Longer ones are counted as this.
+pub const MAX_US: u64 = 60_000_000;
+
+/// Durations recorded by one worker. Empty, it is two words.
+#[derive(Debug, Default)]
+pub struct Histogram(OnceLock<Box<Cells>>);
+
+#[derive(Debug)]
+struct Cells {
+    buckets: [AtomicU32; BUCKETS],
+    /// µs, not capped.
+    sum: Counter,
+}
+
+impl Histogram {
+    /// Counts one duration, in µs.
+    #[inline]
+    pub fn record(&self, us: u64) {
+        let cells = self.0.get_or_init(Cells::new);
+        let bucket = &cells.buckets[index(us)];
+        bucket.store(bucket.load(Relaxed).wrapping_add(1), Relaxed);
+        cells.sum.add(us);
+    }
+
+    /// Adds what was recorded so far to a reading.
+    pub fn read_into(&self, reading: &mut Reading) {
+        let Some(cells) = self.0.get() else { return };
+        for (total, bucket) in reading.buckets.iter_mut().zip(&cells.buckets) {
+            *total = total.wrapping_add(bucket.load(Relaxed));
+        }
+        reading.sum = reading.sum.wrapping_add(cells.sum.get());
+    }
+
+    /// Whether anything was ever recorded.
+    pub fn is_used(&self) -> bool {
+        self.0.get().is_some()
+    }
+}
+
+impl Cells {
+    #[cold]
+    fn new() -> Box<Self> {
+        Box::new(Self {
+            buckets: std::array::from_fn(|_| AtomicU32::new(0)),
+            sum: Counter::default(),
+        })
+    }
+}
+
+/// Sum over workers of the raw, wrapping counters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    buckets: [u32; BUCKETS],
+    sum: u64,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self { buckets: [0; BUCKETS], sum: 0 }
+    }
+}
+
+impl Reading {
+    /// All workers' histograms together.
+    pub fn of<'a>(histograms: impl IntoIterator<Item = &'a Histogram>) -> Self {
+        let mut reading = Self::default();
+        histograms.into_iter().for_each(|h| h.read_into(&mut reading));
+        reading
+    }
+
+    /// What was recorded between `earlier` and this reading of the same histograms.
+    pub fn since(&self, earlier: &Self) -> Sparse {
+        let buckets = self.buckets.iter().zip(&earlier.buckets).enumerate();
+        Sparse {
+            buckets: buckets
+                .map(|(i, (now, then))| (i as u8, now.wrapping_sub(*then)))
+                .filter(|(_, n)| *n > 0)
+                .collect(),
+            sum: self.sum.wrapping_sub(earlier.sum),
+        }
+    }
+}
+
+/// What was recorded in some time: only the buckets that got something.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sparse {
+    buckets: Box<[(u8, u32)]>,
+    sum: u64,
+}
+
+impl Sparse {
+    pub fn is_empty(&self) -> bool {
+        self.buckets.is_empty()
+    }
+}
+
+/// Durations of a window or of a whole life, merged over workers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merged {
+    buckets: [u64; BUCKETS],
+    count: u64,
+    sum: u64,
+}
+
+impl Default for Merged {
+    fn default() -> Self {
+        Self { buckets: [0; BUCKETS], count: 0, sum: 0 }
+    }
+}
+
+impl Merged {
+    pub fn add(&mut self, part: &Sparse) {
+        for &(i, n) in &part.buckets {
+            self.buckets[usize::from(i)] += u64::from(n);
+            self.count += u64::from(n);
+        }
+        self.sum = self.sum.wrapping_add(part.sum);
+    }
+
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {
+            *mine += theirs;
+        }
+        self.count += other.count;
+        self.sum = self.sum.wrapping_add(other.sum);
+    }
+
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// µs
+    pub fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// Mean in µs; `None` when nothing was recorded.
+    pub fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum as f64 / self.count as f64)
+    }
+
+    /// The duration in µs that a share `q` (0..=1) of the recorded ones does not exceed, interpolated
+    /// within its bucket; `None` when nothing was recorded.
+    pub fn quantile(&self, q: f64) -> Option<f64> {
+        if self.count == 0 {
+            return None;
+        }
+        let rank = (q.clamp(0.0, 1.0) * self.count as f64).max(1.0);
+        let mut below = 0.0;
+        for (i, &n) in self.buckets.iter().enumerate().filter(|(_, n)| **n > 0) {
+            if below + n as f64 >= rank {
+                let (low, high) = (lower_bound(i) as f64, lower_bound(i + 1) as f64);
+                return Some((low + (high - low) * (rank - below) / n as f64).min(MAX_US as f64));
+            }
+            below += n as f64;
+        }
+        Some(MAX_US as f64)
+    }
+
+    /// How many are at most `us`. Exact where `us` is a bucket's bound, else the bucket that holds it
+    /// counts by the share of it that lies below.
+    pub fn count_at_most(&self, us: u64) -> u64 {
+        if us >= MAX_US {
+            return self.count;
+        }
+        let at = index(us);
+        let below: u64 = self.buckets[..at].iter().sum();
+        let (low, high) = (lower_bound(at), lower_bound(at + 1));
+        let share = (us - low) as f64 / (high - low) as f64;
+        below + (self.buckets[at] as f64 * share) as u64
+    }
+}
+
+/// Bucket of a duration in µs.
+#[inline]
+fn index(us: u64) -> usize {
+    let us = us.min(MAX_US);
+    if us < 8 {
+        return us as usize;
+    }
+    let octave = us.ilog2() as usize; // 3..=25
+    let step = (us >> (octave - 3)) as usize & 7;
+    (octave - 2) * 8 + step
+}
+
+/// Smallest duration in µs that falls into a bucket.
+fn lower_bound(index: usize) -> u64 {
+    if index < 8 {
+        return index as u64;
+    }
+    let octave = index / 8 + 2;
+    (8 + (index as u64 & 7)) << (octave - 3)
+}

@@ -1,0 +1,96 @@
+//! Counters of one listener, shared by the workers, and of each worker thread.
+//!
+//! Connections are rarer than requests and their cap is global, so these are real atomic adds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use super::counter::{Counter, Label, labels};
+use super::histogram::Histogram;
+
+labels! {
+    /// Why a connection was closed before it was served.
+    Refusal {
+        Cap = "max_connections",
+        PerIp = "max_connections_per_ip",
+        /// No file descriptor left (EMFILE, ENFILE).
+        Descriptors = "descriptors",
+        Handshake = "tls_handshake",
+        UnknownSni = "unknown_sni",
+        /// An HTTP/2 client over `h2_resets_per_second`.
+        Resets = "h2_resets",
+    }
+}
+
+/// Counters of one listener (shared by the workers).
+#[derive(Debug, Default)]
+pub struct ListenerStats {
+    open: AtomicUsize,
+    accepted: AtomicU64,
+    refused: [AtomicU64; Refusal::COUNT],
+}
+
+impl ListenerStats {
+    /// Takes a place for one connection, at most `max` over all workers; refused and counted above it.
+    pub fn admit(self: &Arc<Self>, max: usize) -> Option<Connection> {
+        if self.open.fetch_add(1, Relaxed) >= max {
+            self.open.fetch_sub(1, Relaxed);
+            self.refuse(Refusal::Cap);
+            return None;
+        }
+        self.accepted.fetch_add(1, Relaxed);
+        Some(Connection(self.clone()))
+    }
+
+    pub fn refuse(&self, why: Refusal) {
+        self.refused[why.index()].fetch_add(1, Relaxed);
+    }
+
+    /// Connections that are open now.
+    pub fn open(&self) -> usize {
+        self.open.load(Relaxed)
+    }
+
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Relaxed)
+    }
+
+    pub fn refused(&self, why: Refusal) -> u64 {
+        self.refused[why.index()].load(Relaxed)
+    }
+}
+
+/// One open connection; counts until it is dropped.
+#[derive(Debug)]
+pub struct Connection(Arc<ListenerStats>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Counters of one worker thread.
+#[derive(Debug, Default)]
+pub struct WorkerStats {
+    /// How late a periodic tick of the worker's runtime came.
+    pub stall: Histogram,
+    /// Panics caught in a connection's task.
+    pub panics: Counter,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_counts_until_it_is_dropped_and_the_cap_holds() {
+        let stats = Arc::new(ListenerStats::default());
+        let first = stats.admit(1).expect("below the cap");
+        assert!(stats.admit(1).is_none());
+        assert_eq!((stats.open(), stats.accepted(), stats.refused(Refusal::Cap)), (1, 1, 1));
+        drop(first);
+        assert_eq!(stats.open(), 0);
+        assert!(stats.admit(1).is_some());
+    }
+}

@@ -1,0 +1,191 @@
+//! Counters of one service: arrivals, in-flight requests and their integral, retries, errors by cause.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use crate::clock::{Clock, Micros};
+
+use super::PerWorker;
+use super::counter::{By, Counter, Gauge, labels};
+use super::histogram::Histogram;
+
+labels! {
+    /// Why a request was sent again.
+    RetryReason {
+        Connect = "connect",
+        Reset = "reset",
+        Refused = "refused",
+        Timeout = "timeout",
+        Status = "status",
+        /// A pooled connection was found closed before a byte was written.
+        Stale = "stale",
+    }
+}
+
+labels! {
+    /// Why no connection to a backend came about.
+    ConnectError {
+        Refused = "refused",
+        Timeout = "timeout",
+        Unreachable = "unreachable",
+        Reset = "reset",
+        Other = "other",
+    }
+}
+
+labels! {
+    /// Why a request was turned away for want of capacity.
+    ShedReason {
+        NoBackend = "no_backend",
+        Starting = "starting",
+        QueueFull = "queue_full",
+        QueueTimeout = "queue_timeout",
+        Memory = "memory",
+    }
+}
+
+labels! {
+    /// Why tidegate itself answered 502, 503 or 504.
+    Cause {
+        NoBackend = "no_backend",
+        Connect = "connect",
+        ConnectTimeout = "connect_timeout",
+        Reset = "reset",
+        Protocol = "protocol",
+        ResponseTimeout = "response_timeout",
+        RouteTimeout = "route_timeout",
+        Overload = "overload",
+        Internal = "internal",
+    }
+}
+
+/// Counters of one service (per worker).
+#[derive(Debug, Default)]
+pub struct ServiceStats {
+    flow: Flow,
+    /// Answers by class, 1xx to 5xx, own ones included.
+    classes: [Counter; 5],
+    pub errors: By<Cause, { Cause::COUNT }>,
+    pub retries: By<RetryReason, { RetryReason::COUNT }>,
+    /// Retries that the budget did not allow.
+    pub retries_denied: Counter,
+    pub connect_errors: By<ConnectError, { ConnectError::COUNT }>,
+    pub shed: By<ShedReason, { ShedReason::COUNT }>,
+    /// Requests whose client went away before the answer was complete.
+    pub cancelled: Counter,
+    /// Connections to backends that carry a request.
+    pub connections_active: Gauge,
+    /// Connections to backends that wait in the pool.
+    pub connections_idle: Gauge,
+    /// From the request's head to the head of the answer, as the client sees it (all tries).
+    pub ttfb: Histogram,
+    /// From the request's head to the end of the answer.
+    pub duration: Histogram,
+}
+
+impl ServiceStats {
+    /// Counts a finished request by the status that the client got.
+    #[inline]
+    pub fn finished(&self, status: u16, us: u64) {
+        self.classes[usize::from(status.clamp(100, 599)) / 100 - 1].inc();
+        self.duration.record(us);
+    }
+
+    /// Answers of one class, 1..=5.
+    pub fn class(&self, class: usize) -> u64 {
+        self.classes[class - 1].get()
+    }
+
+    /// Arrivals, in-flight count and its integral up to `now`, all of one moment.
+    pub fn flow(&self, now: Micros) -> FlowReading {
+        self.flow.read(now)
+    }
+}
+
+/// One request of a service that is in flight; leaves when dropped, on the worker that made it.
+#[derive(Debug)]
+pub struct InFlight {
+    stats: Arc<PerWorker<ServiceStats>>,
+    worker: usize,
+    clock: Clock,
+}
+
+impl InFlight {
+    /// Counts an arrival.
+    pub fn enter(stats: &Arc<PerWorker<ServiceStats>>, worker: usize, clock: &Clock) -> Self {
+        stats.of(worker).flow.change(clock.now(), 1);
+        Self { stats: stats.clone(), worker, clock: clock.clone() }
+    }
+
+    /// This worker's counters of the service.
+    #[inline]
+    pub fn stats(&self) -> &ServiceStats {
+        self.stats.of(self.worker)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.stats().flow.change(self.clock.now(), -1);
+    }
+}
+
+/// What [`ServiceStats::flow`] says; sums over workers are made by adding the fields.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FlowReading {
+    pub arrivals: u64,
+    pub in_flight: u64,
+    /// Integral of in-flight over time, in µs·requests: its difference over a span, divided by the
+    /// span, is the exact mean, whatever happened between two looks.
+    pub area: u64,
+}
+
+/// In-flight and its integral, in a seqlock: the four words are written by the worker and must be
+/// read as of one moment, or a mean would be off by whole request durations.
+#[derive(Debug, Default)]
+struct Flow {
+    version: AtomicU64,
+    arrivals: AtomicU64,
+    in_flight: AtomicU64,
+    area: AtomicU64,
+    since: AtomicU64,
+}
+
+impl Flow {
+    #[inline]
+    fn change(&self, now: Micros, by: i64) {
+        use Ordering::{Relaxed, Release};
+        let version = self.version.load(Relaxed);
+        self.version.store(version.wrapping_add(1), Relaxed);
+        fence(Release);
+        let n = self.in_flight.load(Relaxed);
+        let since = self.since.load(Relaxed);
+        let area = self.area.load(Relaxed);
+        self.area.store(area.wrapping_add(n * now.saturating_sub(since)), Relaxed);
+        self.since.store(now.max(since), Relaxed);
+        self.in_flight.store(n.saturating_add_signed(by), Relaxed);
+        if by > 0 {
+            self.arrivals.store(self.arrivals.load(Relaxed).wrapping_add(1), Relaxed);
+        }
+        self.version.store(version.wrapping_add(2), Release);
+    }
+
+    fn read(&self, now: Micros) -> FlowReading {
+        use Ordering::{Acquire, Relaxed};
+        loop {
+            let version = self.version.load(Acquire);
+            let in_flight = self.in_flight.load(Relaxed);
+            let since = self.since.load(Relaxed);
+            let reading = FlowReading {
+                arrivals: self.arrivals.load(Relaxed),
+                in_flight,
+                area: self.area.load(Relaxed).wrapping_add(in_flight * now.saturating_sub(since)),
+            };
+            fence(Acquire);
+            if version & 1 == 0 && version == self.version.load(Relaxed) {
+                return reading;
+            }
+            std::hint::spin_loop();
+        }
+    }
+}
