@@ -1,5 +1,9 @@
 //! Routing: host → path → method and headers, decided once per request without a lock or an allocation.
 
+pub mod path;
+pub mod redirect;
+pub mod rewrite;
+
 use std::sync::Arc;
 
 use crate::config::types as config;
