@@ -44,6 +44,11 @@ impl Clock {
         self.base + Duration::from_micros(at)
     }
 
+    /// Whether it only moves by [`Clock::advance`]: then waiting for a moment of it is no use.
+    pub fn is_manual(&self) -> bool {
+        self.manual.is_some()
+    }
+
     /// Moves a manual clock on. A real one is not moved.
     pub fn advance(&self, by: Duration) {
         if let Some(now) = &self.manual {

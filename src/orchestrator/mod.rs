@@ -3,6 +3,10 @@
 //! The trait is small, object-safe and honest about what each system can do. An orchestrator
 //! knows nothing of HTTP, health or drains: it is told a plan and says what runs.
 
+pub mod kinds;
+pub mod memory;
+pub mod process;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
