@@ -1,15 +1,77 @@
 //! Configuration: one TOML file to validated types, every mistake in one report.
+//!
+//! `tree` parses text into tables that know their places, `include`, `expand` and `defaults`
+//! complete them, `reader` takes typed values out, `check` walks the whole into
+//! [`types::Config`], `effective` shows it, `watch` notices changes of the files.
 
+pub mod reader;
 pub mod tree;
 pub mod types;
+mod values;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// One mistake, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    pub file: std::path::PathBuf,
+    pub file: PathBuf,
     /// From 1; 0 = the file as a whole.
     pub line: usize,
+    /// From 1, in characters; 0 = the file as a whole.
     pub column: usize,
     /// `what is wrong; what would be right`
     pub message: String,
+}
+
+/// What a configuration depends on besides its files.
+pub struct Env {
+    /// Looks up an environment variable.
+    pub var: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    /// Processor cores that `workers = 0` stands for.
+    pub cores: usize,
+    /// Whether this process runs as root.
+    pub root: bool,
+}
+
+/// The orchestrator kinds that are registered, and how to check the keys of one.
+pub trait Kinds {
+    /// In a stable order, without `none`.
+    fn names(&self) -> Vec<String>;
+
+    /// Every mistake in the kind's own keys. Starts nothing. Called only for a kind in `names`.
+    fn check(&self, orchestrator: &OwnKeys<'_>) -> Vec<Problem>;
+}
+
+/// What a kind gets to check its own keys.
+pub struct OwnKeys<'a> {
+    pub kind: &'a str,
+    pub service: &'a str,
+    /// `[service.NAME.orchestrator]` without the common keys.
+    pub table: &'a tree::Table,
+    /// `runtime.state_dir`.
+    pub state_dir: &'a Path,
+    pub stop_grace: Duration,
+}
+
+impl Env {
+    /// The environment of this process.
+    pub fn of_process() -> Self {
+        Self {
+            var: Box::new(|name| std::env::var(name).ok()),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            root: nix::unistd::geteuid().is_root(),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
+        if self.line > 0 {
+            write!(f, "{}:{}:", self.line, self.column)?;
+        }
+        write!(f, " {}", self.message)
+    }
 }

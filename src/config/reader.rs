@@ -1,0 +1,423 @@
+//! Reads typed values out of a table and collects every mistake on the way.
+//!
+//! A key is asked for by name and type, then said to have a default, to be optional or to be
+//! required. Whatever was not asked for by the end is an unknown key. The same walk writes
+//! down the effective value of each key with its source, so `check --print` cannot differ
+//! from what runs. Orchestrator factories read their own keys with it too.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Problem;
+use super::tree::{Node, Place, Source, Table, Value};
+use super::values::{self, Wrong};
+
+/// What comes of reading: mistakes, and every key that was asked for (dotted, list indexes left out).
+#[derive(Debug, Default)]
+pub struct Report {
+    pub problems: Vec<Problem>,
+    pub known: BTreeSet<String>,
+    /// Reading a table of defaults: nothing is missing in one.
+    pub partial: bool,
+}
+
+/// Reads one table. See the module's text.
+pub struct Reader<'a> {
+    table: &'a Table,
+    report: &'a mut Report,
+    asked: Vec<String>,
+    effective: Table,
+}
+
+/// A key with its type, waiting to hear what is to be done when it is not there.
+#[must_use = "say `or`, `optional` or `required`"]
+pub struct Field<'r, 'a, T> {
+    reader: &'r mut Reader<'a>,
+    key: &'static str,
+    parse: Box<dyn Fn(&Value) -> Result<T, Wrong>>,
+}
+
+impl Table {
+    /// Reads the whole table; returns what `read` made of it and every mistake. What it made
+    /// is of use only if there is no mistake.
+    pub fn read<T>(&self, read: impl FnOnce(&mut Reader<'_>) -> T) -> (T, Vec<Problem>) {
+        let mut report = Report::default();
+        let (out, _) = self.read_into(&mut report, read);
+        (out, report.problems)
+    }
+
+    /// Like [`Table::read`], into a report that others add to; also returns the effective table.
+    pub fn read_into<T>(
+        &self,
+        report: &mut Report,
+        read: impl FnOnce(&mut Reader<'_>) -> T,
+    ) -> (T, Self) {
+        let effective =
+            Self { name: self.name.clone(), place: self.place.clone(), entries: Vec::new() };
+        let mut reader = Reader { table: self, report, asked: Vec::new(), effective };
+        let out = read(&mut reader);
+        reader.tell_unknown_keys();
+        (out, reader.effective)
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// The table that is read.
+    pub fn table(&self) -> &'a Table {
+        self.table
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.table.get(key).is_some()
+    }
+
+    /// A mistake at a key's value, or at the table if the key is not there.
+    pub fn problem(&mut self, key: &str, message: impl Into<String>) {
+        let problem = self.place(key).problem(message);
+        self.report.problems.push(problem);
+    }
+
+    /// A mistake at a place of one's own.
+    pub fn push(&mut self, problem: Problem) {
+        self.report.problems.push(problem);
+    }
+
+    /// The table lacks something; not told of a table of defaults.
+    pub fn missing(&mut self, message: impl Into<String>) {
+        if !self.report.partial {
+            self.report.problems.push(self.table.place.problem(message));
+        }
+    }
+
+    /// Of a key's value, or of the table if the key is not there.
+    pub fn place(&self, key: &str) -> Place {
+        self.table.get(key).map_or(&self.table.place, |value| &value.place).clone()
+    }
+
+    pub fn string(&mut self, key: &'static str) -> Field<'_, 'a, String> {
+        self.field(key, values::string)
+    }
+
+    pub fn bool(&mut self, key: &'static str) -> Field<'_, 'a, bool> {
+        self.field(key, values::boolean)
+    }
+
+    /// A whole number within a range that fits the wanted type.
+    pub fn int<T: TryFrom<i64> + 'static>(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<i64>,
+    ) -> Field<'_, 'a, T> {
+        self.field(key, move |value| {
+            let number = values::integer(value, &range)?;
+            T::try_from(number)
+                .or_else(|_| values::wrong(value, format!("{number} is out of range")))
+        })
+    }
+
+    /// A finite number within a range.
+    pub fn number(&mut self, key: &'static str, range: RangeInclusive<f64>) -> Field<'_, 'a, f64> {
+        self.field(key, move |value| values::number(value, &range))
+    }
+
+    /// Zero to a year.
+    pub fn duration(&mut self, key: &'static str) -> Field<'_, 'a, Duration> {
+        self.field(key, values::duration)
+    }
+
+    /// A duration above zero.
+    pub fn period(&mut self, key: &'static str) -> Field<'_, 'a, Duration> {
+        self.field(key, |value| match values::duration(value)? {
+            Duration::ZERO => values::wrong(value, "it may not be zero; write \"1ms\" or more"),
+            period => Ok(period),
+        })
+    }
+
+    /// Bytes.
+    pub fn size(&mut self, key: &'static str) -> Field<'_, 'a, u64> {
+        self.field(key, values::size)
+    }
+
+    /// From 0 to 1.
+    pub fn ratio(&mut self, key: &'static str) -> Field<'_, 'a, f64> {
+        self.field(key, values::ratio)
+    }
+
+    /// Relative to the file that names it; whether it exists is not looked at.
+    pub fn path(&mut self, key: &'static str) -> Field<'_, 'a, PathBuf> {
+        self.field(key, values::path)
+    }
+
+    pub fn strings(&mut self, key: &'static str) -> Field<'_, 'a, Vec<String>> {
+        self.field(key, |value| values::list(value, values::string))
+    }
+
+    /// A list, each element read by `each`.
+    pub fn list<T: 'static>(
+        &mut self,
+        key: &'static str,
+        each: impl Fn(&Value) -> Result<T, Wrong> + 'static,
+    ) -> Field<'_, 'a, Vec<T>> {
+        self.field(key, move |value| values::list(value, &each))
+    }
+
+    /// A table of strings (`env`), in file order.
+    pub fn string_map(&mut self, key: &'static str) -> Field<'_, 'a, Vec<(String, String)>> {
+        self.field(key, |value| {
+            let entries = values::string_map(value)?;
+            entries.into_iter().map(|(key, value)| Ok((key, values::string(&value)?))).collect()
+        })
+    }
+
+    /// One of a set of words.
+    pub fn one_of<T: Copy + 'static>(
+        &mut self,
+        key: &'static str,
+        choices: &'static [(&'static str, T)],
+    ) -> Field<'_, 'a, T> {
+        self.field(key, |value| values::one_of(value, choices))
+    }
+
+    /// A key of any other type.
+    pub fn field<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&Value) -> Result<T, Wrong> + 'static,
+    ) -> Field<'_, 'a, T> {
+        Field { reader: self, key, parse: Box::new(parse) }
+    }
+
+    /// A table below this one. One that is not there is read as an empty one.
+    pub fn section<T>(&mut self, key: &str, read: impl FnOnce(&mut Reader<'_>) -> T) -> T {
+        self.ask(key);
+        let empty = Table {
+            name: self.table.dotted(key),
+            place: self.table.place.clone(),
+            entries: Vec::new(),
+        };
+        let value = self.table.get(key);
+        let table = match value.map(|value| &value.node) {
+            None => &empty,
+            Some(Node::Table(table)) => table,
+            Some(other) => {
+                let message = format!(
+                    "{key}: {} where a table belongs; write [{}]",
+                    other.type_name(),
+                    empty.name
+                );
+                self.problem(key, message);
+                &empty
+            }
+        };
+        let (out, effective) = table.read_into(self.report, read);
+        self.keep(key, Node::Table(effective), value.map_or(Source::Default, |value| value.source));
+        out
+    }
+
+    /// A table that means something by being there.
+    pub fn section_if<T>(
+        &mut self,
+        key: &str,
+        read: impl FnOnce(&mut Reader<'_>) -> T,
+    ) -> Option<T> {
+        self.ask(key);
+        self.has(key).then(|| self.section(key, read))
+    }
+
+    /// A list of tables: `[[key]]`.
+    pub fn sections<T>(&mut self, key: &str, mut read: impl FnMut(&mut Reader<'_>) -> T) -> Vec<T> {
+        self.ask(key);
+        let values = match self.table.get(key).map(|value| &value.node) {
+            None => return Vec::new(),
+            Some(Node::Array(values)) => values,
+            Some(other) => {
+                let name = self.table.dotted(key);
+                let message = format!(
+                    "{key}: {} where a list of tables belongs; write [[{name}]]",
+                    other.type_name()
+                );
+                self.problem(key, message);
+                return Vec::new();
+            }
+        };
+        let (mut out, mut effective) = (Vec::new(), Vec::new());
+        for value in values {
+            match &value.node {
+                Node::Table(table) => {
+                    let (one, table) = table.read_into(self.report, &mut read);
+                    out.push(one);
+                    effective.push(Value { node: Node::Table(table), ..value.clone() });
+                }
+                other => {
+                    let message = format!(
+                        "{key}: {} where a table belongs; write {{ … }}",
+                        other.type_name()
+                    );
+                    self.report.problems.push(value.place.problem(message));
+                }
+            }
+        }
+        self.keep(key, Node::Array(effective), Source::File);
+        out
+    }
+
+    /// A table of tables that are named by people: `[key.NAME]`. `read` gets the name.
+    pub fn named<T>(
+        &mut self,
+        key: &str,
+        mut read: impl FnMut(&str, &mut Reader<'_>) -> T,
+    ) -> Vec<T> {
+        self.section(key, |reader| {
+            let mut out = Vec::new();
+            for entry in &reader.table.entries {
+                out.push(reader.section(&entry.key, |reader| read(&entry.key, reader)));
+            }
+            out
+        })
+    }
+
+    /// Everything that was not asked for yet, for someone else to read; it counts as known.
+    pub fn rest(&mut self) -> Table {
+        let mut rest = self.table.clone();
+        rest.entries.retain(|entry| !self.asked.contains(&entry.key));
+        for entry in &rest.entries {
+            self.asked.push(entry.key.clone());
+            self.effective.set(&entry.key, entry.key_place.clone(), entry.value.clone());
+        }
+        rest
+    }
+
+    fn ask(&mut self, key: &str) {
+        self.asked.push(key.to_owned());
+        self.report.known.insert(self.table.dotted(key));
+    }
+
+    fn keep(&mut self, key: &str, node: Node, source: Source) {
+        let place = self.place(key);
+        self.effective.set(key, place.clone(), Value { node, place, source });
+    }
+
+    fn tell_unknown_keys(&mut self) {
+        for entry in &self.table.entries {
+            if self.asked.contains(&entry.key) {
+                continue;
+            }
+            let place = match self.table.name.as_str() {
+                "" => String::new(),
+                name => format!(" in {name}"),
+            };
+            let known = self.asked.iter().map(String::as_str);
+            let right = match nearest(&entry.key, known.clone()) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!("known here: {}", sorted(known).join(", ")),
+            };
+            let message = format!("unknown key {:?}{place}; {right}", entry.key);
+            self.report.problems.push(entry.key_place.problem(message));
+        }
+    }
+}
+
+impl<'r, 'a, T: 'static> Field<'r, 'a, T> {
+    /// A further condition; the message says what is wrong and what would be right.
+    pub fn and<U: 'static>(
+        self,
+        check: impl Fn(T) -> Result<U, String> + 'static,
+    ) -> Field<'r, 'a, U> {
+        let parse = self.parse;
+        let parse = move |value: &Value| {
+            check(parse(value)?).map_err(|message| vec![(value.place.clone(), message)])
+        };
+        Field { reader: self.reader, key: self.key, parse: Box::new(parse) }
+    }
+
+    /// The value, or this default.
+    ///
+    /// # Panics
+    /// If the default itself is not valid, which is a mistake of the caller's.
+    pub fn or(self, default: impl Into<Node>) -> T {
+        let default = Value::built_in(default, self.reader.table.place.clone());
+        let Ok(fallback) = (self.parse)(&default) else {
+            panic!("the default of {} is not valid", self.key)
+        };
+        self.take(Some(default)).unwrap_or(fallback)
+    }
+
+    /// The value, if it is there.
+    pub fn optional(self) -> Option<T> {
+        self.take(None)
+    }
+
+    /// The value; it is a mistake not to have it, and then the type's own default is returned.
+    pub fn required(self) -> T
+    where
+        T: Default,
+    {
+        self.required_or(T::default())
+    }
+
+    /// Like [`Field::required`] for types without a default.
+    pub fn required_or(self, placeholder: T) -> T {
+        let (table, key) = (self.reader.table, self.key);
+        if table.get(key).is_none() {
+            let name = if table.name.is_empty() { "the file" } else { &table.name };
+            self.reader.missing(format!("{name} has no {key:?}; add it"));
+        }
+        self.take(None).unwrap_or(placeholder)
+    }
+
+    fn take(self, default: Option<Value>) -> Option<T> {
+        let Self { reader, key, parse } = self;
+        reader.ask(key);
+        let table = reader.table;
+        let Some(value) = table.get(key) else {
+            if let Some(default) = default {
+                reader.effective.set(key, default.place.clone(), default);
+            }
+            return None;
+        };
+        reader.effective.set(key, value.place.clone(), value.clone());
+        match parse(value) {
+            Ok(good) => Some(good),
+            Err(_) if value.is_unknown() => None,
+            Err(bad) => {
+                let problems =
+                    bad.into_iter().map(|(at, message)| at.problem(format!("{key}: {message}")));
+                reader.report.problems.extend(problems);
+                None
+            }
+        }
+    }
+}
+
+/// The word that was probably meant: at most a third of its letters apart.
+pub fn nearest<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+    let near = |other: &&str| distance(word, other) <= other.chars().count().max(3) / 3;
+    known.into_iter().filter(near).min_by_key(|other| distance(word, other))
+}
+
+fn sorted<'w>(words: impl Iterator<Item = &'w str>) -> Vec<&'w str> {
+    words.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Edits between two words, a swap of neighbours counted as one (optimal string alignment).
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let above = &rows[i - 1];
+            let mut least = (above[j] + 1)
+                .min(row[j - 1] + 1)
+                .min(above[j - 1] + usize::from(a[i - 1] != b[j - 1]));
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
