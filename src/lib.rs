@@ -13,6 +13,7 @@ pub mod http;
 pub mod orchestrator;
 pub mod registry;
 pub mod route;
+pub mod scale;
 pub mod snapshot;
 pub mod telemetry;
 pub mod tls;

@@ -1,0 +1,31 @@
+//! The scaler's decision core: how many backends a service should have, and why.
+//!
+//! Everything here is a pure, synchronous function of (sample, history, now), so the live loop,
+//! dry runs and a simulator run the same code. One tick, read from top to bottom, is
+//! [`Scaler::tick`]; the order of the stages is [`pipeline::STAGES`]. Gathering samples, talking
+//! to orchestrators, drains and clocks are left to the control plane.
+
+pub mod explain;
+pub mod formula;
+pub mod history;
+pub mod journal;
+pub mod memory;
+pub mod operator;
+pub mod outcome;
+pub mod pipeline;
+pub mod plan;
+pub mod policy;
+pub mod record;
+pub mod sample;
+pub mod scaler;
+pub mod victims;
+pub mod wall;
+
+pub use journal::{Journal, JournalFile, Sink};
+pub use operator::Override;
+pub use plan::Plan;
+pub use policy::Wanted;
+pub use record::{Action, Reason, Record, Stage};
+pub use sample::{Candidate, Counts, Life, Sample, Signal};
+pub use scaler::{Scaler, Status, Tick};
+pub use wall::Wall;

@@ -1,0 +1,209 @@
+//! The record of one decision: what was seen, who wanted what, what limited it, what was done.
+//!
+//! One is made for every change of size and for every refusal of one (when it begins or its
+//! reason changes). Each proposal's formula, evaluated, gives its number. Turning a record into
+//! sentences is left to [`super::explain`].
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Wall;
+
+/// Why the scaler did or refused something.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Grows by one with every record of the service.
+    pub seq: u64,
+    pub time: Wall,
+    pub service: String,
+    pub current: Current,
+    /// The number the decision started from: what was wanted before it.
+    pub from: u32,
+    pub min: u32,
+    pub max: u32,
+    pub signals: Vec<SignalSeen>,
+    pub proposals: Vec<Proposed>,
+    /// The policy whose wish counted; `None` when nobody could propose anything.
+    pub winner: Option<String>,
+    /// Stages that changed the number, in their order.
+    pub steps: Vec<Step>,
+    pub action: Action,
+    /// What the size would have become without a stage, by the stage's name.
+    pub without: BTreeMap<Stage, u32>,
+    /// What it costs; null until costs are known.
+    pub cost: Option<f64>,
+    /// What came of it; filled in later.
+    pub outcome: Option<Outcome>,
+}
+
+/// Backends at the time of the decision.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Current {
+    /// Ready, healthy and not ejected.
+    pub ready: u32,
+    pub starting: u32,
+    pub draining: u32,
+    #[serde(default)]
+    pub unhealthy: u32,
+    #[serde(default)]
+    pub ejected: u32,
+}
+
+/// One signal that a policy looked at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SignalSeen {
+    /// `cpu`, `response_time p95`
+    pub name: String,
+    pub value: Option<f64>,
+    /// Ready backends without a value.
+    pub missing: u32,
+    pub age_ms: u64,
+}
+
+/// One policy's wish.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Proposed {
+    pub policy: String,
+    /// What it proposes.
+    pub n: u32,
+    /// `ceil(17.3 in flight ÷ (0.7 × 4)) = 7`: the arithmetic with its numbers.
+    pub formula: String,
+    /// The formula's number; other than `n` only if it was `held`.
+    pub wanted: u32,
+    /// Why `n` is the present size and not what the formula says.
+    pub held: Option<Reason>,
+    /// False: it has no data. It then proposes the present size, and nothing is removed.
+    pub valid: bool,
+    /// More for people: `panic mode`, `response_time p95 is 1.2 s, above 1 s`.
+    pub note: Option<String>,
+}
+
+/// One stage that changed the number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    pub stage: Stage,
+    #[serde(rename = "in")]
+    pub from: u32,
+    #[serde(rename = "out")]
+    pub to: u32,
+    pub reason: Reason,
+    /// When the reason ends, if that is known.
+    pub until: Option<Wall>,
+}
+
+/// The stages of the pipeline, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Down only if every policy has data.
+    Validity,
+    /// Schedules and forecasts.
+    Floors,
+    HealthGate,
+    Tolerance,
+    Stabilization,
+    Limits,
+    Cooldown,
+    Clamp,
+    Projection,
+    /// `max_surge`
+    Surge,
+    /// Pins and pauses by an operator.
+    Operator,
+    /// `mode`
+    Mode,
+}
+
+/// Why a number was changed or an action taken. A closed list: every other text is made from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// A policy's wish.
+    Policy,
+    /// The ratio to the target is within the tolerance.
+    Tolerance,
+    /// With the backends that do not report counted in, the direction would turn.
+    DirectionTurned,
+    /// A policy's metric is not there.
+    MetricMissing,
+    /// No telemetry for more than three ticks.
+    Stale,
+    /// No telemetry this tick: up only.
+    StaleUpOnly,
+    /// Errors without a sign of saturation are no reason to add backends.
+    ErrorsWithoutSaturation,
+    /// A schedule's floor.
+    Schedule,
+    /// Backends that are unhealthy or ejected are no capacity.
+    BrokenBackends,
+    /// A backend counted on is not ready; it takes part in nobody's ratio.
+    Stabilization,
+    /// The stabilization window is doubled: the size went up and down too often.
+    Flapping,
+    /// As much as the limits allow within their periods.
+    Limit,
+    /// `select = "disabled"`.
+    Disabled,
+    Cooldown,
+    /// The size was changed from outside; nothing is done for a while.
+    OutsideCooldown,
+    /// After a restart nothing is removed for one window.
+    RestartHold,
+    AtMin,
+    AtMax,
+    /// Fewer than `min` are healthy: nothing is removed.
+    MinHealthy,
+    /// With fewer, the policies' present demand would not fit.
+    Projection,
+    MaxSurge,
+    Pinned,
+    Paused,
+    UpOnly,
+    DryRun,
+    Off,
+    /// A backend went away by itself and is replaced.
+    BackendLost,
+    /// Someone else changed the size; it is adopted.
+    OutsideChange,
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Action {
+    /// The wanted size changed.
+    Scale {
+        from: u32,
+        to: u32,
+        /// Draining ones that were brought back.
+        undrain: Vec<String>,
+        /// New ones ordered now.
+        start: u32,
+        /// Starting ones that were called off.
+        cancel: Vec<String>,
+        drain: Vec<String>,
+        reason: Reason,
+    },
+    /// A change was wanted and refused.
+    Refuse { at: u32, wanted: u32, reason: Reason },
+    /// Backends went away by themselves; the size stays.
+    Replace { size: u32, lost: u32 },
+    /// The size was changed from outside.
+    Adopt { from: u32, to: u32 },
+    /// `mode = "dry_run"`: what would have been done.
+    DryRun { from: u32, to: u32 },
+}
+
+/// What came of a change of size.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// From the decision until that many were ready; `None`: it did not come to that.
+    pub time_to_ready_ms: Option<u64>,
+    /// Ready backends at the end.
+    pub ready: u32,
+    /// p99 of the response time when it was decided, in ms.
+    pub p99_before_ms: Option<f64>,
+    /// The same once the outcome was known.
+    pub p99_after_ms: Option<f64>,
+}
