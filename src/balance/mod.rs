@@ -4,11 +4,25 @@
 //! pick. This file decides who may be picked at all (availability, backups, panic, tries before); the
 //! algorithms, one file each, choose among those. Counting and connections are upstream's.
 
+mod candidates;
+mod ip_hash;
+mod least_connections;
+mod p2c_ewma;
+mod round_robin;
+mod tier;
+
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::clock::Micros;
 use crate::config::types::Balance;
 use crate::snapshot::ServiceView;
+
+use candidates::Candidates;
+use ip_hash::IpHash;
+use least_connections::LeastConnections;
+use round_robin::RoundRobin;
+use tier::Tier;
 
 /// What is known when a request needs a backend.
 #[derive(Debug, Clone, Copy)]
@@ -23,48 +37,130 @@ pub struct Pick<'a> {
 /// Picking state of one worker for one service.
 #[derive(Debug)]
 pub struct Balancer {
-    kind: Balance,
+    algorithm: Algorithm,
+    /// By index of the view synced last.
+    uids: Vec<u64>,
+    primary: Tier,
+    backup: Tier,
+}
+
+#[derive(Debug)]
+enum Algorithm {
+    RoundRobin(RoundRobin),
+    LeastConnections(LeastConnections),
+    P2cEwma,
+    IpHash(IpHash),
 }
 
 impl Balancer {
     pub fn new(kind: Balance) -> Self {
-        Self { kind }
+        let algorithm = match kind {
+            Balance::RoundRobin => Algorithm::RoundRobin(RoundRobin::default()),
+            Balance::LeastConnections => Algorithm::LeastConnections(LeastConnections::default()),
+            Balance::P2cEwma => Algorithm::P2cEwma,
+            Balance::IpHash => Algorithm::IpHash(IpHash::default()),
+        };
+        Self { algorithm, uids: Vec::new(), primary: Tier::default(), backup: Tier::default() }
     }
 
     /// Takes up a new view; state of backends that stay is kept, by `uid`. To be called before the first
-    /// pick from a view.
-    pub fn sync(&mut self, _view: &ServiceView) {}
+    /// pick from a view. Another algorithm needs another balancer.
+    pub fn sync(&mut self, view: &ServiceView) {
+        let members = &view.backends;
+        let before: HashMap<u64, usize, foldhash::fast::FixedState> =
+            self.uids.iter().enumerate().map(|(i, uid)| (*uid, i)).collect();
+        let kept = |i: usize| before.get(&members[i].backend.uid).copied();
+        match &mut self.algorithm {
+            Algorithm::RoundRobin(state) => state.sync(members.len(), kept),
+            Algorithm::LeastConnections(state) => state.sync(members.len(), kept),
+            Algorithm::P2cEwma => {}
+            Algorithm::IpHash(state) => state.sync(members),
+        }
+        self.uids = members.iter().map(|m| m.backend.uid).collect();
+        self.primary = Tier::new(members, |m| !m.backup);
+        self.backup = Tier::new(members, |m| m.backup);
+    }
 
     /// Index into `view.backends`, with [`Gate::enter`](crate::upstream::gate::Gate::enter) taken: the
     /// caller must see to it that `leave` follows. `None`: nobody (else) can take the request.
+    ///
+    /// Backups are picked when no other backend is available, or the request was sent to all of those.
+    /// In panic (fewer healthy among the ready than the threshold) health is ignored, but backups that are
+    /// healthy come before backends none of which is.
     pub fn pick(
         &mut self,
         view: &ServiceView,
         pick: &Pick<'_>,
         rng: &mut fastrand::Rng,
     ) -> Option<usize> {
-        let start = rng.usize(..view.backends.len().max(1));
-        let (tail, head) = view.backends.split_at_checked(start)?;
-        let order = (start..).zip(head).chain((0..).zip(tail));
-        for (index, member) in order {
-            if !pick.tried.contains(&member.backend.uid)
-                && member.backend.gate.is_available()
-                && member.backend.gate.enter()
-            {
-                return Some(index);
+        debug_assert_eq!(self.uids.len(), view.backends.len(), "sync comes before pick");
+        self.primary.refresh(view, pick.now);
+        self.backup.refresh(view, pick.now);
+        let panic = self.primary.panic && !self.primary.is_down;
+        let choice = self.take(Which::Primary, panic, view, pick, rng);
+        let choice = choice.or_else(|| self.take(Which::Backup, false, view, pick, rng));
+        if choice.is_some() || view.config.panic_threshold <= 0.0 {
+            return choice;
+        }
+        // Nobody healthy is left: what was counted a moment ago may no longer be so.
+        self.primary.count(view, pick.now);
+        self.backup.count(view, pick.now);
+        let primary = self.primary.panic;
+        let backup = self.backup.panic;
+        let choice = primary.then(|| self.take(Which::Primary, true, view, pick, rng)).flatten();
+        choice.or_else(|| backup.then(|| self.take(Which::Backup, true, view, pick, rng)).flatten())
+    }
+
+    /// Chooses from one tier until a gate lets the request in.
+    fn take(
+        &mut self,
+        which: Which,
+        ignore_health: bool,
+        view: &ServiceView,
+        pick: &Pick<'_>,
+        rng: &mut fastrand::Rng,
+    ) -> Option<usize> {
+        let tier = match which {
+            Which::Primary => &self.primary,
+            Which::Backup => &self.backup,
+        };
+        let candidates = Candidates {
+            members: &view.backends,
+            tier: &tier.members,
+            tried: pick.tried,
+            ignore_health,
+            now: pick.now,
+            slow_start: tier.slow_start.then_some(view.config.slow_start),
+            uniform: tier.uniform,
+        };
+        // A gate that refuses is no longer ready and drops out, so each turn has one candidate less.
+        for _ in 0..candidates.len() {
+            let choice = match &mut self.algorithm {
+                Algorithm::RoundRobin(state) => state.choose(&candidates),
+                Algorithm::LeastConnections(state) => state.choose(&candidates),
+                Algorithm::P2cEwma => p2c_ewma::choose(&candidates, rng),
+                Algorithm::IpHash(state) => state.choose(&candidates, pick.client),
+            }?;
+            if view.backends[choice].backend.gate.enter() {
+                return Some(choice);
             }
         }
         None
     }
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Which {
+    Primary,
+    Backup,
+}
+
 /// Gives backends that nothing is known of the median estimate of their peers. For the control plane,
 /// when it makes a view with new members.
 pub fn seed_latency(view: &ServiceView, now: Micros) {
-    let mut known: Vec<f32> = Vec::with_capacity(view.backends.len());
     let estimates = view.backends.iter().map(|m| &m.backend.latency);
-    known.extend(estimates.clone().filter(|e| e.is_known()).map(|e| e.read(now)));
-    if let Some(median) = crate::ewma::median(&mut known) {
+    let known = estimates.clone().filter(|e| e.is_known()).map(|e| e.read(now));
+    if let Some(median) = crate::ewma::median(&mut known.collect::<Vec<f32>>()) {
         estimates.for_each(|e| e.seed(median, now));
     }
 }

@@ -1,0 +1,68 @@
+//! Who may be picked: one tier of a service's members, seen by one pick.
+
+use std::time::Duration;
+
+use crate::clock::Micros;
+use crate::snapshot::Member;
+
+/// Weight of a member whose configured weight is 1, so that slow start has fractions to work with.
+const UNIT: f32 = 256.0;
+
+/// One tier (the members or the backups), with what a pick holds against each.
+pub(super) struct Candidates<'a> {
+    pub(super) members: &'a [Member],
+    /// Indexes into `members`.
+    pub(super) tier: &'a [usize],
+    /// `uid`s that the request was sent to already.
+    pub(super) tried: &'a [u64],
+    pub(super) ignore_health: bool,
+    pub(super) now: Micros,
+    /// `None`: slow start is off for now.
+    pub(super) slow_start: Option<Duration>,
+    /// All weights of the tier are equal, and none is ramping.
+    pub(super) uniform: bool,
+}
+
+impl<'a> Candidates<'a> {
+    /// Members of the tier, eligible or not.
+    pub(super) fn len(&self) -> usize {
+        self.tier.len()
+    }
+
+    pub(super) fn member(&self, i: usize) -> &'a Member {
+        &self.members[i]
+    }
+
+    /// Index of the member at a position of the tier, if it is eligible.
+    #[inline]
+    pub(super) fn at(&self, position: usize) -> Option<usize> {
+        let i = self.tier[position];
+        self.eligible(i).then_some(i)
+    }
+
+    /// Indexes of all members of the tier.
+    pub(super) fn indexes(&self) -> impl Iterator<Item = usize> {
+        self.tier.iter().copied()
+    }
+
+    /// Indexes of the eligible ones.
+    pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
+        self.indexes().filter(|&i| self.eligible(i))
+    }
+
+    #[inline]
+    pub(super) fn eligible(&self, i: usize) -> bool {
+        let backend = &self.members[i].backend;
+        let gate = &backend.gate;
+        (if self.ignore_health { gate.is_ready() } else { gate.is_available() })
+            && !self.tried.contains(&backend.uid)
+    }
+
+    /// Weight in 1/256, slow start applied; at least 1.
+    #[inline]
+    pub(super) fn weight(&self, i: usize) -> u64 {
+        let member = &self.members[i];
+        let ramp = self.slow_start.map_or(1.0, |d| member.backend.ramp_factor(self.now, d));
+        ((member.weight as f32 * UNIT * ramp) as u64).max(1)
+    }
+}
