@@ -4,7 +4,24 @@
 //! rest is the server. It runs on the control runtime and takes nothing of the data path: a
 //! blocked or hostile client of it costs one of a bounded number of connections, for a bounded time.
 
+mod change;
+mod events;
+mod extract;
+mod guard;
+pub mod problem;
+mod read;
+mod router;
+mod server;
+mod socket;
 pub mod source;
+mod stall;
 pub mod view;
 
+pub use server::{AccessHandle, Server};
+pub use socket::BindError;
 pub use source::{Refusal, ScalingOrder, Source};
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! Handlers that change something. Each bounds its wait and leaves one line in the audit log.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use serde::Deserialize;
+
+use super::extract::{self, NoBody, Params};
+use super::guard::Peer;
+use super::problem::Problem;
+use super::router::App;
+use super::source::{Refusal, ScalingOrder};
+use super::view;
+use crate::units::parse_duration;
+
+/// A change must have taken effect by then.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// A reload loads certificates and resolves names.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub async fn drain(
+    State(app): State<App>,
+    peer: Peer,
+    Params((name, id)): Params<(String, String)>,
+    _: NoBody,
+) -> Result<StatusCode, Problem> {
+    let done = bounded(TIMEOUT, app.source.drain(&name, &id)).await;
+    audit(peer, format_args!("drain {name} {id}"), &done);
+    done.map(|()| StatusCode::NO_CONTENT)
+}
+
+pub async fn undrain(
+    State(app): State<App>,
+    peer: Peer,
+    Params((name, id)): Params<(String, String)>,
+    _: NoBody,
+) -> Result<StatusCode, Problem> {
+    let done = bounded(TIMEOUT, app.source.undrain(&name, &id)).await;
+    audit(peer, format_args!("undrain {name} {id}"), &done);
+    done.map(|()| StatusCode::NO_CONTENT)
+}
+
+/// `{"replicas": 4, "for": "10m"}` or `{"mode": "pause", "for": "10m"}`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScalingBody {
+    replicas: Option<u32>,
+    mode: Option<String>,
+    #[serde(rename = "for")]
+    lasts: Option<String>,
+}
+
+pub async fn set_scaling(
+    State(app): State<App>,
+    peer: Peer,
+    Params(name): Params<String>,
+    extract::Json(body): extract::Json<ScalingBody>,
+) -> Result<Json<view::ScalingValue>, Problem> {
+    let order = order(&body)?;
+    let done = bounded(TIMEOUT, app.source.set_scaling(&name, order)).await;
+    match order {
+        ScalingOrder::Pin { replicas, lasts } => {
+            audit(peer, format_args!("pin {name} {replicas}{}", For(lasts)), &done);
+        }
+        ScalingOrder::Pause { lasts } => {
+            audit(peer, format_args!("pause {name}{}", For(lasts)), &done);
+        }
+    }
+    done.map(Json)
+}
+
+pub async fn clear_scaling(
+    State(app): State<App>,
+    peer: Peer,
+    Params(name): Params<String>,
+    _: NoBody,
+) -> Result<Json<view::ScalingValue>, Problem> {
+    let done = bounded(TIMEOUT, app.source.clear_scaling(&name)).await;
+    audit(peer, format_args!("auto {name}"), &done);
+    done.map(Json)
+}
+
+pub async fn reload(
+    State(app): State<App>,
+    peer: Peer,
+    _: NoBody,
+) -> Result<Json<view::ReloadOk>, Problem> {
+    let reload = async {
+        app.source.reload().await.map_err(|problems| Problem {
+            status: StatusCode::UNPROCESSABLE_ENTITY,
+            detail: match problems.len() {
+                1 => "the configuration has a mistake; what ran goes on".into(),
+                n => format!("the configuration has {n} mistakes; what ran goes on"),
+            },
+            problems: Some(problems.into_iter().map(Into::into).collect()),
+        })
+    };
+    let done = bounded(RELOAD_TIMEOUT, reload).await;
+    audit(peer, format_args!("reload"), &done);
+    done.map(Json)
+}
+
+/// Reads what a PUT wants: exactly one of a size and a mode.
+fn order(body: &ScalingBody) -> Result<ScalingOrder, Problem> {
+    let invalid = |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
+    let lasts = match &body.lasts {
+        None => None,
+        Some(text) => match parse_duration(text) {
+            Ok(lasts) if !lasts.is_zero() => Some(lasts),
+            Ok(_) => return Err(invalid("\"for\" must be more than zero".into())),
+            Err(error) => return Err(invalid(format!("\"for\": {error}"))),
+        },
+    };
+    match (body.replicas, body.mode.as_deref()) {
+        (Some(replicas), None) => Ok(ScalingOrder::Pin { replicas, lasts }),
+        (None, Some("pause")) => Ok(ScalingOrder::Pause { lasts }),
+        (None, Some(mode)) => Err(invalid(format!(
+            "\"mode\" is {mode:?} and must be \"pause\"; DELETE ends a pin or a pause"
+        ))),
+        _ => Err(invalid("give either \"replicas\" or \"mode\"".into())),
+    }
+}
+
+async fn bounded<T, E: Into<Problem>>(
+    limit: Duration,
+    change: impl Future<Output = Result<T, E>>,
+) -> Result<T, Problem> {
+    match tokio::time::timeout(limit, change).await {
+        Ok(done) => done.map_err(Into::into),
+        Err(_) => {
+            let detail = format!("the control plane did not answer within {} s", limit.as_secs());
+            Err(Refusal::Unavailable(detail).into())
+        }
+    }
+}
+
+fn audit<T>(peer: Peer, action: fmt::Arguments<'_>, done: &Result<T, Problem>) {
+    match done {
+        Ok(_) => tracing::info!(target: "tidegate::audit", %peer, %action, "done"),
+        Err(problem) => tracing::info!(
+            target: "tidegate::audit",
+            %peer, %action, status = problem.status.as_u16(), "refused: {}", problem.detail
+        ),
+    }
+}
+
+/// ` for 600 s`, or nothing.
+struct For(Option<Duration>);
+
+impl fmt::Display for For {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |lasts| write!(f, " for {:.0} s", lasts.as_secs_f64()))
+    }
+}

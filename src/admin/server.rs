@@ -1,0 +1,236 @@
+//! The admin server: accepts, holds every connection to bounds, and stops.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, Request, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tower_service::Service;
+
+use super::guard::{Access, Peer};
+use super::router::{App, endpoints, public_endpoints, router};
+use super::socket::{Acceptor, BindError, Bound, Io};
+use super::source::Source;
+use super::stall::StallGuard;
+use crate::config::types as config;
+
+/// Open connections of `admin.listen`; more wait to be accepted.
+const CONNECTIONS: usize = 256;
+/// Open connections of `admin.public_listen`.
+const PUBLIC_CONNECTIONS: usize = 64;
+/// Event streams, well under the connections.
+const STREAMS: usize = 64;
+/// A request head must be there by then; an idle connection is closed after as long.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client must read something within it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What runs may finish within it once the server stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+/// Wait after a failed accept (no descriptors left), so that it is no busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The bound admin sockets.
+pub struct Server {
+    main: Bound,
+    public: Option<Bound>,
+    access: Arc<ArcSwap<Access>>,
+}
+
+/// Changes who may connect while the server runs.
+#[derive(Clone)]
+pub struct AccessHandle(Arc<ArcSwap<Access>>);
+
+impl Server {
+    /// Binds both addresses. Needs no runtime.
+    ///
+    /// # Errors
+    /// One of the addresses cannot be bound; then neither is.
+    pub fn bind(admin: &config::Admin) -> Result<Self, BindError> {
+        let main = Bound::new(&admin.listen)?;
+        let public = admin.public_listen.map(Bound::tcp).transpose()?;
+        Ok(Self { main, public, access: Arc::new(ArcSwap::from_pointee(Access::new(admin))) })
+    }
+
+    /// `http://127.0.0.1:9900` or `unix:/path`, with the real port.
+    pub fn url(&self) -> String {
+        self.main.url()
+    }
+
+    pub fn public_url(&self) -> Option<String> {
+        self.public.as_ref().map(Bound::url)
+    }
+
+    pub fn access(&self) -> AccessHandle {
+        AccessHandle(self.access.clone())
+    }
+
+    /// Answers until `stop` resolves, then lets what runs finish for a second.
+    ///
+    /// # Errors
+    /// The sockets could not be given to the runtime.
+    pub async fn serve(
+        self,
+        source: Arc<dyn Source>,
+        stop: impl Future<Output = ()>,
+    ) -> std::io::Result<()> {
+        let (stopping, stopped) = watch::channel(false);
+        let streams = Arc::new(Semaphore::new(STREAMS));
+        let app = App { source, streams, stopping: stopped.clone() };
+
+        let public = self.public.map(Bound::start).transpose()?.map(|acceptor| Port {
+            acceptor,
+            router: router(public_endpoints(), app.clone()),
+            access: None,
+            permits: Arc::new(Semaphore::new(PUBLIC_CONNECTIONS)),
+        });
+        let main = Port {
+            acceptor: self.main.start()?,
+            router: router(endpoints(), app),
+            access: Some(self.access),
+            permits: Arc::new(Semaphore::new(CONNECTIONS)),
+        };
+
+        let both = async {
+            match public {
+                Some(public) => {
+                    tokio::join!(main.run(stopped.clone()), public.run(stopped.clone()));
+                }
+                None => main.run(stopped.clone()).await,
+            }
+        };
+        tokio::pin!(both);
+        tokio::select! {
+            () = &mut both => {}
+            () = stop => {
+                stopping.send_replace(true);
+                both.await;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AccessHandle {
+    /// Takes `hosts` and `allow` of a new configuration into use; connections that are open are held to it too.
+    pub fn set(&self, admin: &config::Admin) {
+        self.0.store(Arc::new(Access::new(admin)));
+    }
+}
+
+/// One socket and what it serves.
+struct Port {
+    acceptor: Acceptor,
+    router: Router,
+    /// `None`: anybody may ask, under any name (what it serves is harmless).
+    access: Option<Arc<ArcSwap<Access>>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Port {
+    async fn run(self, stopped: watch::Receiver<bool>) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = self.next() => {
+                    let Some((permit, io, peer)) = accepted else { continue };
+                    let served = serve(io, peer, self.router.clone(), self.access.clone(), stopped.clone());
+                    connections.spawn(async move {
+                        served.await;
+                        drop(permit);
+                    });
+                }
+                Some(_) = connections.join_next() => {}
+                () = stop_of(stopped.clone()) => break,
+            }
+        }
+        drop(self.acceptor);
+        let rest = async { while connections.join_next().await.is_some() {} };
+        // Past the limit the set is dropped, which ends what is left.
+        let _ = tokio::time::timeout(STOP_TIMEOUT, rest).await;
+    }
+
+    /// The next connection, once there is room for it. `None`: try again.
+    async fn next(&self) -> Option<(tokio::sync::OwnedSemaphorePermit, Box<dyn Io>, Peer)> {
+        let permit = self.permits.clone().acquire_owned().await.expect("it is never closed");
+        match self.acceptor.accept().await {
+            Ok((io, peer)) => Some((permit, io, peer)),
+            Err(error) => {
+                tracing::debug!(%error, "the admin server could not accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                None
+            }
+        }
+    }
+}
+
+async fn serve(
+    io: Box<dyn Io>,
+    peer: Peer,
+    router: Router,
+    access: Option<Arc<ArcSwap<Access>>>,
+    stopped: watch::Receiver<bool>,
+) {
+    let service = service_fn(move |request| answer(request, peer, router.clone(), access.clone()));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(64 * 1024)
+        .serve_connection(TokioIo::new(StallGuard::new(io, WRITE_TIMEOUT)), service);
+    tokio::pin!(connection);
+    // How a connection ends is the client's affair.
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = stop_of(stopped) => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
+}
+
+/// Resolves once the server stops (or is gone, which is the same).
+async fn stop_of(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    peer: Peer,
+    mut router: Router,
+    access: Option<Arc<ArcSwap<Access>>>,
+) -> Result<Response, Infallible> {
+    let (head, body) = request.into_parts();
+    let checked = match &access {
+        Some(access) => access.load().check(peer, &head),
+        None => Ok(()),
+    };
+    let mut response = match checked {
+        Err(problem) => {
+            // Its body is not read, so the connection cannot be used again.
+            let mut response = problem.into_response();
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response
+        }
+        Ok(()) => {
+            let mut request = Request::from_parts(head, Body::new(body));
+            request.extensions_mut().insert(peer);
+            let Ok(response) = router.call(request).await;
+            response
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    Ok(response)
+}
