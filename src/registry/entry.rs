@@ -1,0 +1,77 @@
+//! One instance in the registry.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::clock::Micros;
+use crate::upstream::backend::Backend;
+use crate::upstream::gate::State;
+
+/// Who wants a backend empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrainedBy {
+    /// A person: it stays until undone, and is not stopped.
+    Operator,
+    /// The scaler: it is stopped once idle.
+    Scaling,
+    /// It left the configuration, or the process ends.
+    Removed,
+}
+
+impl DrainedBy {
+    /// As events say it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Scaling => "scaling",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+/// A drain under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drain {
+    pub by: DrainedBy,
+    pub since: Micros,
+    /// Whether it had been ready before; otherwise the end of the drain puts it back to starting.
+    pub was_ready: bool,
+}
+
+/// One instance: what is known of it, and its backend once it has an address.
+#[derive(Debug)]
+pub struct Entry {
+    pub id: Arc<str>,
+    /// `None`: no address yet.
+    pub backend: Option<Arc<Backend>>,
+    pub orchestrated: bool,
+    pub weight: u32,
+    pub backup: bool,
+    pub zone: Option<Arc<str>>,
+    /// When it was started, or first heard of.
+    pub ordered: Micros,
+    /// It was there before us: how long it took to start is not known.
+    pub adopted: bool,
+    /// When it came into its state.
+    pub since: Micros,
+    pub drain: Option<Drain>,
+    /// Its orchestrator was told to stop it, or says that it is stopping.
+    pub stopping: bool,
+    /// Why the last check failed; `None` after a pass.
+    pub last_error: Option<String>,
+}
+
+impl Entry {
+    pub fn state(&self) -> State {
+        self.backend.as_ref().map_or(State::Pending, |b| b.gate.state())
+    }
+
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.backend.as_ref().map(|b| b.address)
+    }
+
+    /// Ready, healthy and not ejected.
+    pub fn is_available(&self) -> bool {
+        self.backend.as_ref().is_some_and(|b| b.gate.is_available())
+    }
+}

@@ -1,0 +1,168 @@
+//! How an instance moves in its life: passes, failures, drains, its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Micros;
+use crate::health::judge::Verdict;
+use crate::upstream::backend::Backend;
+use crate::upstream::gate::State;
+
+use super::{Change, Drain, DrainError, DrainedBy, Entry, Pool};
+
+impl Pool {
+    pub(super) fn verdict(
+        &mut self,
+        uid: u64,
+        verdict: Verdict,
+        why: Option<String>,
+        now: Micros,
+        warm: bool,
+    ) -> Vec<Change> {
+        let Some(entry) = self.entry_of(uid) else { return Vec::new() };
+        let Some(backend) = entry.backend.clone() else { return Vec::new() };
+        match verdict {
+            Verdict::Healthy => {
+                entry.last_error = None;
+                let was_healthy = backend.gate.is_healthy();
+                backend.gate.set_healthy(true);
+                match backend.gate.state() {
+                    State::Pending | State::Starting => {
+                        entry.since = now;
+                        let adopted = entry.adopted;
+                        let age = now.saturating_sub(entry.ordered);
+                        let after = entry.orchestrated.then(|| Duration::from_micros(age));
+                        backend.gate.set_state(State::Ready);
+                        if let Some(after) = after.filter(|_| !adopted) {
+                            self.lead.record(after);
+                        }
+                        let ramp = self.ramp(&backend, now, warm);
+                        vec![Change::Ready { backend, after, ramp }]
+                    }
+                    State::Draining => {
+                        // Ready when the drain is taken back.
+                        if let Some(drain) = &mut entry.drain {
+                            drain.was_ready = true;
+                        }
+                        Vec::new()
+                    }
+                    State::Ready if !was_healthy => {
+                        let ramp = self.ramp(&backend, now, warm);
+                        vec![Change::Healthy { backend, ramp }]
+                    }
+                    State::Ready | State::Gone => Vec::new(),
+                }
+            }
+            Verdict::Unhealthy => {
+                entry.last_error.clone_from(&why);
+                backend.gate.set_healthy(false);
+                let why = why.unwrap_or_default();
+                match backend.gate.state() {
+                    State::Ready => vec![Change::Unhealthy { backend, why }],
+                    _ => Vec::new(),
+                }
+            }
+        }
+    }
+
+    pub(super) fn drain(
+        &mut self,
+        id: &str,
+        by: DrainedBy,
+        now: Micros,
+    ) -> Result<Vec<Change>, DrainError> {
+        let entry = self.entries.get_mut(id).ok_or(DrainError::NoBackend)?;
+        if entry.stopping {
+            return Err(DrainError::Stopping);
+        }
+        if let Some(drain) = &mut entry.drain {
+            // An operator's word outlives the scaler's, whichever came first.
+            if by != DrainedBy::Scaling {
+                drain.by = by;
+            }
+            return Ok(Vec::new());
+        }
+        let was_ready = entry.state() == State::Ready;
+        entry.drain = Some(Drain { by, since: now, was_ready });
+        entry.since = now;
+        let Some(backend) = entry.backend.clone() else { return Ok(Vec::new()) };
+        backend.gate.set_state(State::Draining);
+        self.view = None;
+        Ok(vec![Change::Draining { backend, by }])
+    }
+
+    pub(super) fn undrain(
+        &mut self,
+        id: &str,
+        by: DrainedBy,
+        now: Micros,
+        warm: bool,
+    ) -> Result<Vec<Change>, DrainError> {
+        let entry = self.entries.get_mut(id).ok_or(DrainError::NoBackend)?;
+        if entry.stopping {
+            return Err(DrainError::Stopping);
+        }
+        let drain = match entry.drain {
+            // The scaler does not take back what a person ordered.
+            Some(drain) if by == DrainedBy::Operator || drain.by == by => drain,
+            _ => return Err(DrainError::NotDraining),
+        };
+        entry.drain = None;
+        entry.since = now;
+        let Some(backend) = entry.backend.clone() else { return Ok(Vec::new()) };
+        backend.gate.set_state(if drain.was_ready { State::Ready } else { State::Starting });
+        self.view = None;
+        if drain.was_ready {
+            self.ramp(&backend, now, warm);
+        }
+        Ok(vec![Change::Undrained { backend, by }])
+    }
+
+    pub(super) fn begin_stop(&mut self, id: &str) -> bool {
+        let Some(entry) = self.entries.get_mut(id) else { return false };
+        let wanted = match entry.drain {
+            Some(drain) => drain.by != DrainedBy::Operator,
+            None => matches!(entry.state(), State::Pending | State::Starting),
+        };
+        if !wanted || !entry.orchestrated || entry.stopping {
+            return false;
+        }
+        // One that was only starting must not become ready on its way out.
+        if let Some(backend) = &entry.backend {
+            backend.gate.set_state(State::Draining);
+        }
+        entry.stopping = true;
+        true
+    }
+
+    pub(super) fn remove(&mut self, id: &str, crash: Option<String>) -> Option<Change> {
+        let entry = self.entries.remove(id)?;
+        self.view = None;
+        if let Some(backend) = &entry.backend {
+            backend.gate.set_state(State::Gone);
+        }
+        // What was told to stop did not crash.
+        let crash = crash.filter(|_| !entry.stopping);
+        let service = self.config.name.clone();
+        Some(Change::Gone { service, id: entry.id, backend: entry.backend, crash })
+    }
+
+    /// Begins slow start, unless the process has only just started or so many would ramp that
+    /// holding them back would only push their load onto few.
+    fn ramp(&mut self, backend: &Arc<Backend>, now: Micros, warm: bool) -> Option<Duration> {
+        let slow_start = self.config.slow_start;
+        if !warm || slow_start.is_zero() {
+            return None;
+        }
+        backend.ramp(now);
+        let ready = || self.entries.values().filter(|e| e.is_available());
+        let ramping = |e: &&Entry| {
+            e.backend.as_ref().is_some_and(|b| !b.ramp_left(now, slow_start).is_zero())
+        };
+        if ready().filter(ramping).count() * 2 > ready().count() {
+            ready().filter_map(|e| e.backend.as_ref()).for_each(|b| b.end_ramp());
+            return None;
+        }
+        Some(slow_start)
+    }
+}

@@ -1,0 +1,289 @@
+//! The instances of one service, and the view of them that snapshots hold.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, Micros};
+use crate::config::types as config;
+use crate::health::judge::Verdict;
+use crate::orchestrator::{Instance, InstanceState};
+use crate::snapshot::{Member, ServiceView};
+use crate::telemetry::{PerWorker, ServiceStats};
+use crate::upstream::backend::{Backend, Source};
+use crate::upstream::gate::State;
+
+use super::{Change, Drain, DrainedBy, Entry, LeadTime};
+
+/// The instances of one service.
+#[derive(Debug)]
+pub struct Pool {
+    pub(super) config: Arc<config::Service>,
+    stats: Arc<PerWorker<ServiceStats>>,
+    pub(super) entries: BTreeMap<Arc<str>, Entry>,
+    /// Kept until the membership or the settings change, so that workers can tell by pointer.
+    pub(super) view: Option<Arc<ServiceView>>,
+    pub(crate) lead: LeadTime,
+}
+
+impl Pool {
+    pub(super) fn new(config: Arc<config::Service>, workers: usize) -> Self {
+        Self {
+            config,
+            stats: Arc::new(PerWorker::new(workers)),
+            entries: BTreeMap::new(),
+            view: None,
+            lead: LeadTime::default(),
+        }
+    }
+
+    pub fn config(&self) -> &Arc<config::Service> {
+        &self.config
+    }
+
+    pub fn stats(&self) -> &Arc<PerWorker<ServiceStats>> {
+        &self.stats
+    }
+
+    /// In the order of their ids.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    pub fn get(&self, id: &str) -> Option<&Entry> {
+        self.entries.get(id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: &str) -> Option<&mut Entry> {
+        self.entries.get_mut(id)
+    }
+
+    /// Time from a start to the first pass, p90 of the last starts.
+    pub fn lead_time(&self) -> Option<Duration> {
+        self.lead.p90()
+    }
+
+    /// What workers see: the same `Arc` as long as nothing changed.
+    pub fn view(&mut self) -> Arc<ServiceView> {
+        let view = self.view.take().unwrap_or_else(|| {
+            // Fixed backends in file order, then the others by id.
+            let fixed = self.config.backends.iter().filter_map(|b| self.entries.get(&b.id));
+            let others = self.entries.values().filter(|e| e.orchestrated);
+            let member = |e: &Entry| {
+                let backend = e.backend.clone()?;
+                Some(Member { backend, weight: e.weight, backup: e.backup })
+            };
+            Arc::new(ServiceView {
+                config: self.config.clone(),
+                backends: fixed.chain(others).filter_map(member).collect(),
+                stats: self.stats.clone(),
+            })
+        });
+        self.view = Some(view.clone());
+        view
+    }
+
+    /// The next [`Pool::view`] is a new one although the members are the same, so that workers
+    /// look at them again: they close idle connections to what drains.
+    pub fn touch(&mut self) {
+        self.view = None;
+    }
+
+    pub(super) fn has(&self, uid: u64) -> bool {
+        self.entries.values().any(|e| e.backend.as_ref().is_some_and(|b| b.uid == uid))
+    }
+
+    pub(super) fn entry_of(&mut self, uid: u64) -> Option<&mut Entry> {
+        self.entries.values_mut().find(|e| e.backend.as_ref().is_some_and(|b| b.uid == uid))
+    }
+
+    pub(super) fn configure(&mut self, config: Arc<config::Service>, now: Micros) -> Vec<Change> {
+        self.view = None;
+        self.config = config.clone();
+        let kept = |e: &Entry| e.orchestrated || config.backends.iter().any(|b| b.id == e.id);
+        let gone: Vec<_> =
+            self.entries.values().filter(|e| !kept(e)).map(|e| e.id.clone()).collect();
+        let changes = gone.iter().filter_map(|id| self.remove(id, None)).collect();
+        for fixed in &config.backends {
+            let entry = self.entries.entry(fixed.id.clone()).or_insert_with(|| Entry {
+                id: fixed.id.clone(),
+                backend: None,
+                orchestrated: false,
+                weight: fixed.weight,
+                backup: fixed.backup,
+                zone: None,
+                ordered: now,
+                adopted: true,
+                since: now,
+                drain: None,
+                stopping: false,
+                last_error: None,
+            });
+            entry.weight = fixed.weight;
+            entry.backup = fixed.backup;
+        }
+        changes
+    }
+
+    pub(super) fn resolved(
+        &mut self,
+        id: &str,
+        address: SocketAddr,
+        uid: u64,
+        workers: usize,
+        now: Micros,
+    ) -> Vec<Change> {
+        let service = self.config.name.clone();
+        let Some(fixed) = self.config.backends.iter().find(|b| *b.id == *id) else {
+            return Vec::new();
+        };
+        let Some(entry) = self.entries.get_mut(id) else { return Vec::new() };
+        if entry.address() == Some(address) {
+            return Vec::new();
+        }
+        let authority = http::HeaderValue::try_from(authority(&fixed.host, fixed.port))
+            .unwrap_or_else(|_| numeric(address));
+        // Up until checks fail; an operator's drain goes on at the new address.
+        let state = if entry.drain.is_some() { State::Draining } else { State::Ready };
+        let backend = Arc::new(Backend::new(
+            uid,
+            service.clone(),
+            entry.id.clone(),
+            address,
+            authority,
+            Source::Fixed,
+            state,
+            workers,
+        ));
+        let old = entry.backend.replace(backend.clone());
+        entry.since = now;
+        self.view = None;
+        let mut changes = Vec::new();
+        if let Some(old) = old {
+            old.gate.set_state(State::Gone);
+            let id = old.id.clone();
+            changes.push(Change::Gone { service, id, backend: Some(old), crash: None });
+        }
+        changes.push(Change::Joined { backend });
+        changes
+    }
+
+    pub(super) fn observe(
+        &mut self,
+        instances: &[Instance],
+        clock: &Clock,
+        workers: usize,
+        warm: bool,
+        mut uid: impl FnMut() -> u64,
+    ) -> Vec<Change> {
+        let now = clock.now();
+        let mut changes = Vec::new();
+        for instance in instances {
+            if let InstanceState::Exited(cause) = &instance.state {
+                changes.extend(self.remove(&instance.id, Some(cause.clone())));
+                continue;
+            }
+            self.see(instance, clock, workers, &mut uid, &mut changes);
+        }
+        let listed = |id: &str| instances.iter().any(|i| *i.id == *id);
+        let gone: Vec<_> = self
+            .entries
+            .values()
+            .filter(|e| e.orchestrated && !listed(&e.id))
+            .map(|e| e.id.clone())
+            .collect();
+        for id in gone {
+            changes.extend(self.remove(&id, None));
+        }
+        // Without a check, running is all that can be asked for.
+        if self.config.health.kind.orchestrated == config::Check::None {
+            let running: Vec<_> = instances
+                .iter()
+                .filter(|i| i.state == InstanceState::Running)
+                .filter_map(|i| self.entries.get(&i.id))
+                .filter(|e| e.state() == State::Starting)
+                .filter_map(|e| e.backend.as_ref().map(|b| b.uid))
+                .collect();
+            for uid in running {
+                changes.extend(self.verdict(uid, Verdict::Healthy, None, now, warm));
+            }
+        }
+        changes
+    }
+
+    fn see(
+        &mut self,
+        instance: &Instance,
+        clock: &Clock,
+        workers: usize,
+        uid: &mut impl FnMut() -> u64,
+        changes: &mut Vec<Change>,
+    ) {
+        let now = clock.now();
+        let entry = self.entries.entry(instance.id.clone()).or_insert_with(|| Entry {
+            id: instance.id.clone(),
+            backend: None,
+            orchestrated: true,
+            weight: 1,
+            backup: false,
+            zone: None,
+            ordered: started(instance, clock),
+            adopted: instance.started_at < clock.wall(0),
+            since: now,
+            drain: None,
+            stopping: false,
+            last_error: None,
+        });
+        // An instance may have the id of a fixed backend; the file's word goes first.
+        if !entry.orchestrated {
+            return;
+        }
+        entry.zone.clone_from(&instance.zone);
+        if let (None, Some(address)) = (&entry.backend, instance.address) {
+            let stopping = instance.state == InstanceState::Stopping;
+            let backend = Arc::new(Backend::new(
+                uid(),
+                self.config.name.clone(),
+                instance.id.clone(),
+                address,
+                numeric(address),
+                Source::Orchestrator,
+                if stopping || entry.drain.is_some() { State::Draining } else { State::Starting },
+                workers,
+            ));
+            entry.backend = Some(backend.clone());
+            entry.since = now;
+            self.view = None;
+            changes.push(Change::Joined { backend });
+        }
+        if instance.state == InstanceState::Stopping && !entry.stopping {
+            entry.stopping = true;
+            if entry.drain.is_none() {
+                entry.drain = Some(Drain { by: DrainedBy::Removed, since: now, was_ready: false });
+                if let Some(backend) = &entry.backend {
+                    backend.gate.set_state(State::Draining);
+                    self.view = None;
+                    let (backend, by) = (backend.clone(), DrainedBy::Removed);
+                    changes.push(Change::Draining { backend, by });
+                }
+            }
+        }
+    }
+}
+
+/// When an instance was started, on our clock; before our own start it is our start.
+fn started(instance: &Instance, clock: &Clock) -> Micros {
+    let now = clock.now();
+    let age = clock.wall(now).duration_since(instance.started_at).unwrap_or_default();
+    now.saturating_sub(age.as_micros() as u64)
+}
+
+/// `host` without the port where it is HTTP's own.
+fn authority(host: &str, port: u16) -> String {
+    if port == 80 { host.to_owned() } else { format!("{host}:{port}") }
+}
+
+fn numeric(address: SocketAddr) -> http::HeaderValue {
+    http::HeaderValue::try_from(address.to_string()).expect("an address is plain ASCII")
+}
