@@ -1,1 +1,15 @@
-fn main() {}
+//! The tidegate binary: the allocator, the command line, the exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tidegate::cli::Cli;
+
+// Small, short-lived allocations on many threads: mimalloc is measurably ahead of glibc here.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // clap prints usage errors itself and exits with 2.
+    Cli::parse().run()
+}

@@ -4,14 +4,23 @@
 //! complete them, `reader` takes typed values out, `check` walks the whole into
 //! [`types::Config`], `effective` shows it, `watch` notices changes of the files.
 
+pub mod effective;
 pub mod reader;
 pub mod tree;
 pub mod types;
+pub mod watch;
+
+mod check;
+mod defaults;
+mod expand;
+mod include;
 mod values;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use effective::Effective;
 
 /// One mistake, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +32,18 @@ pub struct Problem {
     pub column: usize,
     /// `what is wrong; what would be right`
     pub message: String,
+}
+
+/// A configuration that is valid, and what goes with it.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub config: types::Config,
+    /// What it was made from: configuration files and certificates, and the patterns of
+    /// `include`. For [`watch::Watch`].
+    pub files: Vec<PathBuf>,
+    pub effective: Effective,
+    /// Valid, but probably not meant.
+    pub warnings: Vec<Problem>,
 }
 
 /// What a configuration depends on besides its files.
@@ -53,6 +74,36 @@ pub struct OwnKeys<'a> {
     /// `runtime.state_dir`.
     pub state_dir: &'a Path,
     pub stop_grace: Duration,
+}
+
+/// Reads a file and all it includes, and checks everything.
+///
+/// # Errors
+/// Every mistake that was found, by file and line.
+pub fn load(path: &Path, kinds: &dyn Kinds, env: &Env) -> Result<Loaded, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut sources = include::read(path, &mut problems);
+    expand::expand(&mut sources.root, env, &mut problems);
+    defaults::merge(&mut sources.root);
+    let syntax = problems.clone();
+    let checked = check::check(&sources.root, kinds, env, &mut problems);
+    // What follows from a syntax error on the same line is no news.
+    let same_line = |a: &Problem, b: &Problem| (&a.file, a.line) == (&b.file, b.line);
+    problems
+        .retain(|p| syntax.contains(p) || p.line == 0 || !syntax.iter().any(|s| same_line(s, p)));
+    let order = |file: &PathBuf| sources.files.iter().position(|other| other == file);
+    problems.sort_by_cached_key(|problem| {
+        (order(&problem.file), problem.line, problem.column, problem.message.clone())
+    });
+    problems.dedup();
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let mut files = sources.files;
+    files.extend(sources.patterns);
+    files.extend(checked.certificates);
+    let effective = Effective::new(checked.effective);
+    Ok(Loaded { config: checked.config, files, effective, warnings: checked.warnings })
 }
 
 impl Env {

@@ -37,6 +37,8 @@ pub struct Field<'r, 'a, T> {
     reader: &'r mut Reader<'a>,
     key: &'static str,
     parse: Box<dyn Fn(&Value) -> Result<T, Wrong>>,
+    /// How the effective value is written.
+    shown: fn(&Value) -> Value,
 }
 
 impl Table {
@@ -147,7 +149,7 @@ impl<'a> Reader<'a> {
 
     /// Relative to the file that names it; whether it exists is not looked at.
     pub fn path(&mut self, key: &'static str) -> Field<'_, 'a, PathBuf> {
-        self.field(key, values::path)
+        Field { shown: absolute, ..self.field(key, values::path) }
     }
 
     pub fn strings(&mut self, key: &'static str) -> Field<'_, 'a, Vec<String>> {
@@ -186,7 +188,7 @@ impl<'a> Reader<'a> {
         key: &'static str,
         parse: impl Fn(&Value) -> Result<T, Wrong> + 'static,
     ) -> Field<'_, 'a, T> {
-        Field { reader: self, key, parse: Box::new(parse) }
+        Field { reader: self, key, parse: Box::new(parse), shown: Value::clone }
     }
 
     /// A table below this one. One that is not there is read as an empty one.
@@ -282,11 +284,25 @@ impl<'a> Reader<'a> {
     pub fn rest(&mut self) -> Table {
         let mut rest = self.table.clone();
         rest.entries.retain(|entry| !self.asked.contains(&entry.key));
-        for entry in &rest.entries {
+        for entry in &mut rest.entries {
             self.asked.push(entry.key.clone());
             self.effective.set(&entry.key, entry.key_place.clone(), entry.value.clone());
+            // Whoever reads it is the first to look at it, defaults included.
+            entry.value.source = Source::File;
         }
         rest
+    }
+
+    /// Reads a table of defaults: nothing is missing in it.
+    pub fn partial<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.report.partial, true);
+        let out = read(self);
+        self.report.partial = before;
+        out
+    }
+
+    pub fn is_partial(&self) -> bool {
+        self.report.partial
     }
 
     fn ask(&mut self, key: &str) {
@@ -301,7 +317,7 @@ impl<'a> Reader<'a> {
 
     fn tell_unknown_keys(&mut self) {
         for entry in &self.table.entries {
-            if self.asked.contains(&entry.key) {
+            if self.asked.contains(&entry.key) || entry.value.is_from_defaults() {
                 continue;
             }
             let place = match self.table.name.as_str() {
@@ -329,7 +345,7 @@ impl<'r, 'a, T: 'static> Field<'r, 'a, T> {
         let parse = move |value: &Value| {
             check(parse(value)?).map_err(|message| vec![(value.place.clone(), message)])
         };
-        Field { reader: self.reader, key: self.key, parse: Box::new(parse) }
+        Field { reader: self.reader, key: self.key, parse: Box::new(parse), shown: self.shown }
     }
 
     /// The value, or this default.
@@ -368,19 +384,20 @@ impl<'r, 'a, T: 'static> Field<'r, 'a, T> {
     }
 
     fn take(self, default: Option<Value>) -> Option<T> {
-        let Self { reader, key, parse } = self;
+        let Self { reader, key, parse, shown } = self;
         reader.ask(key);
         let table = reader.table;
         let Some(value) = table.get(key) else {
             if let Some(default) = default {
-                reader.effective.set(key, default.place.clone(), default);
+                reader.effective.set(key, default.place.clone(), shown(&default));
             }
             return None;
         };
-        reader.effective.set(key, value.place.clone(), value.clone());
+        reader.effective.set(key, value.place.clone(), shown(value));
         match parse(value) {
             Ok(good) => Some(good),
-            Err(_) if value.is_unknown() => None,
+            // Told already: by the expansion, or where the table of defaults itself was read.
+            Err(_) if value.is_unknown() || value.is_from_defaults() => None,
             Err(bad) => {
                 let problems =
                     bad.into_iter().map(|(at, message)| at.problem(format!("{key}: {message}")));
@@ -389,6 +406,16 @@ impl<'r, 'a, T: 'static> Field<'r, 'a, T> {
             }
         }
     }
+}
+
+/// A path as it is from anywhere; `-` (standard output) stays.
+fn absolute(value: &Value) -> Value {
+    let path = match &value.node {
+        Node::String(text) if text != "-" => std::path::absolute(value.place.resolve(text)).ok(),
+        _ => None,
+    };
+    let node = path.map_or_else(|| value.node.clone(), |path| Node::from(&*path.to_string_lossy()));
+    Value { node, ..value.clone() }
 }
 
 /// The word that was probably meant: at most a third of its letters apart.

@@ -115,6 +115,12 @@ impl From<i64> for Node {
     }
 }
 
+impl From<i32> for Node {
+    fn from(number: i32) -> Self {
+        Self::Integer(number.into())
+    }
+}
+
 impl From<f64> for Node {
     fn from(number: f64) -> Self {
         Self::Float(number)
@@ -146,6 +152,10 @@ impl Value {
             Node::Array(values) => values.iter().any(Self::is_unknown),
             _ => self.source == Source::Unknown,
         }
+    }
+
+    pub fn is_from_defaults(&self) -> bool {
+        matches!(self.source, Source::Defaults(_))
     }
 
     /// A default that is built in; a path in it is relative to the file of `place`.

@@ -1,0 +1,87 @@
+//! The command line: what can be said, and who does it.
+//!
+//! One file a subcommand, each with its arguments (`Args`) and a `run` that prints and returns
+//! the exit code: 0 fine, 1 failed, 2 bad usage or configuration.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::orchestrator::Factories;
+
+pub mod check;
+
+/// Bad usage or configuration.
+pub const USAGE: u8 = 2;
+
+/// Looked for in this order when no `-c` is given.
+const DEFAULT_FILES: [&str; 2] = ["./tidegate.toml", "/etc/tidegate/tidegate.toml"];
+
+/// A layer-7 load-balancing reverse proxy with a built-in scaler.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tidegate",
+    version,
+    after_help = "Example:\n  tidegate run -c conf/quickstart.toml"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Every subcommand; its arguments are in its own file.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Check(check::Args),
+}
+
+/// `-c FILE`, for subcommands that read a configuration.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ConfigFile {
+    /// The configuration [default: ./tidegate.toml, then /etc/tidegate/tidegate.toml]
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    /// The file that was named, else the first default one that exists.
+    ///
+    /// # Errors
+    /// A message for people, when there is none.
+    pub fn path(&self) -> Result<PathBuf, String> {
+        match &self.file {
+            Some(file) => Ok(file.clone()),
+            None => DEFAULT_FILES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(
+                || {
+                    format!(
+                        "no configuration: neither {} exists; name one with -c FILE",
+                        DEFAULT_FILES.join(" nor ")
+                    )
+                },
+            ),
+        }
+    }
+}
+
+/// `--admin`, for subcommands that talk to a running tidegate.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AdminAddress {
+    /// Where its admin listens: http://HOST:PORT or unix:/PATH
+    #[arg(
+        long,
+        env = "TIDEGATE_ADMIN",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:9900"
+    )]
+    pub admin: String,
+}
+
+impl Cli {
+    /// Does what was asked for.
+    pub fn run(self) -> ExitCode {
+        match self.command {
+            Command::Check(args) => check::run(&args, &Factories::built_in()),
+        }
+    }
+}

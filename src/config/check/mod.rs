@@ -1,0 +1,169 @@
+//! Walks the whole tree into [`types::Config`] and finds every mistake.
+//!
+//! One file a part of the configuration; this one ties them together and checks what concerns
+//! several parts: names that must be there, names and addresses that must not be there twice.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::reader::{Reader, Report};
+use super::tree::{Place, Table};
+use super::types::{Config, RouteAction};
+use super::{Env, Kinds, Problem};
+
+mod fields;
+mod health;
+mod listener;
+mod process;
+mod route;
+mod scaling;
+mod service;
+
+#[cfg(test)]
+mod tests;
+
+/// What came of the walk. `config` is of use only if there was no problem.
+pub struct Checked {
+    pub config: Config,
+    pub effective: Table,
+    /// Certificate and key files.
+    pub certificates: Vec<PathBuf>,
+    pub warnings: Vec<Problem>,
+    /// Every key that was asked for, dotted.
+    pub known: std::collections::BTreeSet<String>,
+}
+
+/// Something named in the file, with the place of its name.
+pub struct Named<T> {
+    pub name: String,
+    pub place: Place,
+    pub item: T,
+}
+
+/// Checks a complete tree; mistakes are added to `problems`.
+pub fn check(root: &Table, kinds: &dyn Kinds, env: &Env, problems: &mut Vec<Problem>) -> Checked {
+    let mut report = Report::default();
+    let mut warnings = Vec::new();
+    let ((config, certificates), mut effective) =
+        root.read_into(&mut report, |r| read(r, kinds, env, &mut warnings));
+    // Defaults are merged and includes are read: neither is part of what it means.
+    effective.entries.retain(|entry| !matches!(entry.key.as_str(), "include" | "defaults"));
+    problems.append(&mut report.problems);
+    Checked { config, effective, certificates, warnings, known: report.known }
+}
+
+fn read(
+    r: &mut Reader<'_>,
+    kinds: &dyn Kinds,
+    env: &Env,
+    warnings: &mut Vec<Problem>,
+) -> (Config, Vec<PathBuf>) {
+    // Read and taken away before; asked for so that it is known.
+    let _ = r.strings("include").optional();
+    let runtime = process::runtime(r, env, warnings);
+    let log = process::log(r);
+    let (admin, mut bound) = process::admin(r);
+    let context = service::Context { kinds, state_dir: &runtime.state_dir };
+    r.section_if("defaults", |r| {
+        r.partial(|r| {
+            r.section_if("listener", listener::read);
+            r.section_if("route", route::read);
+            r.section_if("service", |r| service::read("defaults", r, &context));
+        });
+    });
+
+    let listeners = r.sections("listener", listener::read);
+    let routes = r.sections("route", route::read);
+    let services: BTreeMap<_, _> = r
+        .named("service", |name, r| (Arc::from(name), Arc::new(service::read(name, r, &context))))
+        .into_iter()
+        .collect();
+    if listeners.is_empty() && !r.has("listener") {
+        r.missing("there is no listener; add a [[listener]] with name and address");
+    }
+    unique(r, "listener", &listeners);
+    unique(r, "route", &routes);
+    for listener in &listeners {
+        bound.extend(listener.item.bound.iter().cloned());
+    }
+    one_address_each(r, &bound);
+    for route in &routes {
+        references(r, route, &listeners, services.keys().map(|name| &**name));
+    }
+
+    let certificates = listeners.iter().flat_map(|listener| listener.item.files()).collect();
+    let config = Config {
+        runtime,
+        log,
+        admin,
+        listeners: listeners.into_iter().map(|one| Arc::new(one.item.listener)).collect(),
+        routes: routes.into_iter().map(|one| Arc::new(one.item.route)).collect(),
+        services,
+    };
+    (config, certificates)
+}
+
+/// Two listeners, routes or backends of one name.
+fn unique<T>(r: &mut Reader<'_>, what: &str, items: &[Named<T>]) {
+    let mut seen: BTreeMap<&str, &Place> = BTreeMap::new();
+    for item in items.iter().filter(|item| !item.name.is_empty()) {
+        match seen.get(item.name.as_str()) {
+            None => _ = seen.insert(&item.name, &item.place),
+            Some(first) => {
+                let (name, file, line) = (&item.name, first.file.display(), first.line);
+                let message = format!(
+                    "another {what} is called {name:?}, at {file}:{line}; each needs a name of its own"
+                );
+                r.push(item.place.problem(message));
+            }
+        }
+    }
+}
+
+/// An address that is to be bound, and where that is written.
+pub type Bound = (SocketAddr, Place);
+
+fn one_address_each(r: &mut Reader<'_>, bound: &[Bound]) {
+    for (index, (address, place)) in bound.iter().enumerate() {
+        let clash = bound[..index].iter().find(|(other, _)| overlap(*address, *other));
+        if let Some((other, first)) = clash {
+            let (file, line) = (first.file.display(), first.line);
+            let message = format!(
+                "{address} is taken by {other} at {file}:{line}; use another port or address"
+            );
+            r.push(place.problem(message));
+        }
+    }
+}
+
+/// An unspecified address has the port of every address of its family. IPv6 sockets take no IPv4.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let every = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port()
+        && a.port() != 0
+        && (a.ip() == b.ip() || every && a.is_ipv4() == b.is_ipv4())
+}
+
+fn references<'s>(
+    r: &mut Reader<'_>,
+    route: &Named<route::Read>,
+    listeners: &[Named<listener::Read>],
+    services: impl Iterator<Item = &'s str>,
+) {
+    for (name, place) in &route.item.listeners {
+        if !listeners.iter().any(|listener| &listener.name == name) {
+            let there = fields::there_are(listeners.iter().map(|listener| &*listener.name));
+            r.push(place.problem(format!("listeners: there is no listener {name:?}; {there}")));
+        }
+    }
+    if let RouteAction::Service(name) = &route.item.route.action {
+        let services: Vec<_> = services.collect();
+        if !name.is_empty() && !services.contains(&&**name) {
+            let there = fields::there_are(services);
+            let message = format!("service: there is no service {name:?}; {there}");
+            r.push(route.item.service_place.problem(message));
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! `[runtime]`, `[log]` and `[admin]`: what concerns the process as a whole.
+
+use std::path::Path;
+
+use crate::config::reader::Reader;
+use crate::config::tree::Value;
+use crate::config::types::{AccessFormat, AccessLog, Admin, AdminListen, Log, LogFormat, Runtime};
+use crate::config::values::{self, Wrong, wrong};
+use crate::config::{Env, Problem};
+
+use super::{Bound, fields};
+
+const MAX_WORKERS: i64 = 256;
+
+pub fn runtime(r: &mut Reader<'_>, env: &Env, warnings: &mut Vec<Problem>) -> Runtime {
+    r.section("runtime", |r| {
+        let workers: usize = r.int("workers", 0..=MAX_WORKERS).or(0);
+        let runtime = Runtime {
+            workers: if workers == 0 { env.cores.clamp(1, MAX_WORKERS as usize) } else { workers },
+            state_dir: r.path("state_dir").or("./state"),
+            shutdown_delay: r.duration("shutdown_delay").or("0s"),
+            shutdown_timeout: r.duration("shutdown_timeout").or("30s"),
+            user: Some(r.string("user").or("")).filter(|name| !name.is_empty()),
+            group: Some(r.string("group").or("")).filter(|name| !name.is_empty()),
+            watch: r.bool("watch").or(true),
+        };
+        if env.root && runtime.user.is_none() {
+            let message = "runs as root and stays root; set runtime.user to drop to after binding";
+            warnings.push(r.place("user").problem(message));
+        }
+        runtime
+    })
+}
+
+pub fn log(r: &mut Reader<'_>) -> Log {
+    r.section("log", |r| Log {
+        level: r.string("level").and(log_filter).or("info"),
+        format: r
+            .one_of(
+                "format",
+                &[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)],
+            )
+            .or("auto"),
+        access: r.section("access", |r| AccessLog {
+            enabled: r.bool("enabled").or(false),
+            path: Some(r.path("path").or("-"))
+                .filter(|path| path.file_name() != Some("-".as_ref())),
+            format: r
+                .one_of(
+                    "format",
+                    &[("json", AccessFormat::Json), ("combined", AccessFormat::Combined)],
+                )
+                .or("json"),
+            sample: r.ratio("sample").or(1.0),
+        }),
+    })
+}
+
+/// Also returns the addresses it binds.
+pub fn admin(r: &mut Reader<'_>) -> (Admin, Vec<Bound>) {
+    r.section("admin", |r| {
+        let admin = Admin {
+            listen: r.field("listen", admin_listen).or("127.0.0.1:9900"),
+            public_listen: r
+                .field("public_listen", |value| match values::string(value)?.as_str() {
+                    "" => Ok(None),
+                    _ => fields::socket_address(value).map(Some),
+                })
+                .or(""),
+            hosts: r.strings("hosts").or(["localhost", "127.0.0.1", "[::1]"]),
+            allow: r.list("allow", fields::network).or(["127.0.0.0/8", "::1"]),
+        };
+        let mut bound = Vec::new();
+        if let AdminListen::Tcp(address) = &admin.listen {
+            bound.push((*address, r.place("listen")));
+        }
+        bound.extend(admin.public_listen.map(|address| (address, r.place("public_listen"))));
+        (admin, bound)
+    })
+}
+
+fn admin_listen(value: &Value) -> Result<AdminListen, Wrong> {
+    let text = values::string(value)?;
+    if let Some(path) = text.strip_prefix("unix:") {
+        if path.is_empty() {
+            return wrong(
+                value,
+                "a socket without a path; write \"unix:/run/tidegate/admin.sock\"",
+            );
+        }
+        return Ok(AdminListen::Unix(value.place.resolve(path)));
+    }
+    let Ok(address) = text.parse::<std::net::SocketAddr>() else {
+        let message = format!(
+            "{text:?} is not an address; write \"127.0.0.1:9900\" or \"unix:/run/tidegate/admin.sock\""
+        );
+        return wrong(value, message);
+    };
+    if !address.ip().is_loopback() {
+        let message = format!(
+            "{address} can be reached from elsewhere, and there are no users or tokens yet; \
+             write \"127.0.0.1:{port}\", a unix socket, or public_listen for health and metrics",
+            port = address.port()
+        );
+        return wrong(value, message);
+    }
+    Ok(AdminListen::Tcp(address))
+}
+
+/// A level, or a filter of `target=level` parts. A bare word would be taken for a target, so a
+/// slip in a level would pass unnoticed.
+fn log_filter(text: String) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let right =
+        "write error, warn, info, debug, trace or a filter as \"tidegate::scale=debug,info\"";
+    let words = text.split(',').map(str::trim);
+    for word in words.filter(|word| !word.contains(['=', '['])) {
+        if !LEVELS.contains(&word) {
+            return Err(format!("{word:?} is not a level; {right}"));
+        }
+    }
+    match tracing_subscriber::EnvFilter::try_new(&text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(format!("{text:?} is not a filter ({error}); {right}")),
+    }
+}
+
+/// A file that must be there and readable.
+pub fn readable(path: &Path, right: &str) -> Result<Vec<u8>, String> {
+    std::fs::read(path)
+        .map_err(|error| format!("{} cannot be read ({error}); {right}", path.display()))
+}

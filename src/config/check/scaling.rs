@@ -1,0 +1,185 @@
+//! `[service.NAME.scaling]`: bounds, policies, behaviour up and down.
+
+use std::sync::Arc;
+
+use crate::config::reader::Reader;
+use crate::config::tree::{Entry, Node, Place, Table, Value};
+use crate::config::types::{
+    Behaviour, ConcurrencyPolicy, LimitAmount, Metric, ScaleLimit, Scaling, ScalingMode, Select,
+    TargetPolicy, ThresholdPolicy,
+};
+use crate::config::values::{self, Wrong, wrong};
+
+/// More backends of one service than anyone runs.
+const MAX_BACKENDS: i64 = 100_000;
+
+const METRICS: &[(&str, Metric)] = &[
+    ("cpu", Metric::Cpu),
+    ("memory", Metric::Memory),
+    ("response_time", Metric::ResponseTime),
+    ("error_rate", Metric::ErrorRate),
+    ("in_flight", Metric::InFlight),
+    ("rps", Metric::Rps),
+    ("connections", Metric::Connections),
+];
+
+pub fn read(r: &mut Reader<'_>) -> Scaling {
+    let targets = r.named("target", |name, r| (Arc::from(name), target(r)));
+    let thresholds = r.named("threshold", |name, r| (Arc::from(name), threshold(r)));
+    // The default policy when none is named.
+    let concurrency = if targets.is_empty() && thresholds.is_empty() {
+        Some(r.section("concurrency", concurrency))
+    } else {
+        r.section_if("concurrency", concurrency)
+    };
+    let scaling = Scaling {
+        mode: r
+            .one_of(
+                "mode",
+                &[
+                    ("on", ScalingMode::On),
+                    ("up_only", ScalingMode::UpOnly),
+                    ("dry_run", ScalingMode::DryRun),
+                    ("off", ScalingMode::Off),
+                ],
+            )
+            .or("on"),
+        min: r.int("min", 1..=MAX_BACKENDS).or(1),
+        max: r.int("max", 1..=MAX_BACKENDS).required(),
+        interval: r.period("interval").or("1s"),
+        max_surge: r.int("max_surge", 0..=MAX_BACKENDS).or(0),
+        concurrency,
+        targets,
+        thresholds,
+        up: r.section("up", |r| {
+            behaviour(r, "0s", &[("percent", 100, "15s"), ("backends", 4, "15s")])
+        }),
+        down: r.section("down", |r| behaviour(r, "300s", &[("percent", 100, "15s")])),
+    };
+    // A max of 0 was refused already.
+    if scaling.max > 0 && scaling.min > scaling.max {
+        let key = if r.has("min") { "min" } else { "max" };
+        let (min, max) = (scaling.min, scaling.max);
+        r.problem(key, format!("min {min} is above max {max}; write min ≤ max"));
+    }
+    scaling
+}
+
+fn concurrency(r: &mut Reader<'_>) -> ConcurrencyPolicy {
+    ConcurrencyPolicy {
+        target: r.number("target", 0.01..=1e6).or(10),
+        utilization: r.ratio("utilization").and(above_zero).or(0.7),
+    }
+}
+
+fn target(r: &mut Reader<'_>) -> TargetPolicy {
+    let metric = r.one_of("metric", METRICS).required_or(Metric::InFlight);
+    TargetPolicy {
+        metric,
+        quantile: r.ratio("quantile").and(above_zero).or(0.95),
+        value: r
+            .field("value", move |value| level(metric, value))
+            .and(|value| match value > 0.0 {
+                true => Ok(value),
+                false => Err("a target of zero; write one above it".to_owned()),
+            })
+            .required(),
+        tolerance: r.ratio("tolerance").or(0.1),
+    }
+}
+
+fn threshold(r: &mut Reader<'_>) -> ThresholdPolicy {
+    let metric = r.one_of("metric", METRICS).required_or(Metric::InFlight);
+    let policy = ThresholdPolicy {
+        metric,
+        quantile: r.ratio("quantile").and(above_zero).or(0.95),
+        up_above: r.field("up_above", move |value| level(metric, value)).required(),
+        down_below: r.field("down_below", move |value| level(metric, value)).required(),
+    };
+    if r.has("up_above") && r.has("down_below") && policy.down_below > policy.up_above {
+        r.problem("down_below", "down_below is above up_above; write down_below ≤ up_above");
+    }
+    policy
+}
+
+fn above_zero(ratio: f64) -> Result<f64, String> {
+    match ratio > 0.0 {
+        true => Ok(ratio),
+        false => Err("0 leaves nothing; write a ratio above it, such as 0.7".to_owned()),
+    }
+}
+
+/// A value of a metric, in its unit.
+fn level(metric: Metric, value: &Value) -> Result<f64, Wrong> {
+    match metric {
+        // More than one core is more than 100 %.
+        Metric::Cpu => match &value.node {
+            Node::String(text) if text.ends_with('%') => values::ratio(value),
+            _ => values::number(value, &(0.0..=1024.0)),
+        },
+        Metric::ErrorRate => values::ratio(value),
+        Metric::Memory => values::size(value).map(|bytes| bytes as f64),
+        Metric::ResponseTime => values::duration(value).map(|time| time.as_secs_f64()),
+        Metric::InFlight | Metric::Rps | Metric::Connections => {
+            values::number(value, &(0.0..=f64::INFINITY))
+        }
+    }
+}
+
+type DefaultLimit = (&'static str, i64, &'static str);
+
+fn behaviour(
+    r: &mut Reader<'_>,
+    stabilization: &'static str,
+    limits: &[DefaultLimit],
+) -> Behaviour {
+    Behaviour {
+        stabilization: r.duration("stabilization").or(stabilization),
+        select: r
+            .one_of(
+                "select",
+                &[("max", Select::Max), ("min", Select::Min), ("disabled", Select::Disabled)],
+            )
+            .or("max"),
+        limits: r.list("limits", limit).or(default_limits(limits)),
+        cooldown: r.duration("cooldown").or("0s"),
+    }
+}
+
+fn limit(value: &Value) -> Result<ScaleLimit, Wrong> {
+    let right = "write { percent = 100, per = \"15s\" } or { backends = 4, per = \"15s\" }";
+    let Node::Table(table) = &value.node else {
+        return wrong(value, format!("{} where a table belongs; {right}", value.node.type_name()));
+    };
+    let ((percent, backends, per), problems) = table.read(|r| {
+        (
+            r.int("percent", 1..=100_000).optional(),
+            r.int("backends", 1..=MAX_BACKENDS).optional(),
+            r.period("per").required(),
+        )
+    });
+    if !problems.is_empty() {
+        let at = |line, column| Place { line, column, ..value.place.clone() };
+        return Err(problems.into_iter().map(|p| (at(p.line, p.column), p.message)).collect());
+    }
+    let amount = match (percent, backends) {
+        (Some(percent), None) => LimitAmount::Percent(percent),
+        (None, Some(backends)) => LimitAmount::Backends(backends),
+        _ => return wrong(value, format!("a limit is either of percent or of backends; {right}")),
+    };
+    Ok(ScaleLimit { amount, per })
+}
+
+fn default_limits(limits: &[DefaultLimit]) -> Node {
+    let place = Place::default();
+    let entry = |key: &str, node: Node| Entry {
+        key: key.to_owned(),
+        key_place: place.clone(),
+        value: Value::built_in(node, place.clone()),
+    };
+    let one = |(unit, amount, per): &DefaultLimit| {
+        let entries = vec![entry(unit, Node::Integer(*amount)), entry("per", Node::from(*per))];
+        Value::built_in(Node::Table(Table { entries, ..Table::default() }), place.clone())
+    };
+    Node::Array(limits.iter().map(one).collect())
+}

@@ -1,0 +1,208 @@
+//! `[service.NAME]`: backends, transport, retry, orchestrator.
+
+use std::path::Path;
+
+use http::HeaderValue;
+
+use crate::config::reader::Reader;
+use crate::config::tree::Value;
+use crate::config::types::{
+    Balance, FixedBackend, Forwarded, HostRule, OnExit, Orchestrator, Retry, RetryOn, Service,
+    Transport,
+};
+use crate::config::values::{self, Wrong, wrong};
+use crate::config::{Kinds, OwnKeys};
+use crate::units::format_size;
+
+use super::{Named, fields, health, listener, scaling, unique};
+
+/// Most bytes of a body that are kept for a resend.
+const MAX_BODY_BUFFER: u64 = 64 * 1024;
+
+/// What services need to know of the rest.
+pub struct Context<'a> {
+    pub kinds: &'a dyn Kinds,
+    pub state_dir: &'a Path,
+}
+
+pub fn read(name: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Service {
+    if let Err(message) = listener::name(name.to_owned()) {
+        let place = r.table().place.clone();
+        r.push(place.problem(message));
+    }
+    let backends = r.sections("backend", backend);
+    unique(r, "backend of this service", &backends);
+    let service = Service {
+        name: name.into(),
+        balance: r
+            .one_of(
+                "balance",
+                &[
+                    ("round_robin", Balance::RoundRobin),
+                    ("least_connections", Balance::LeastConnections),
+                    ("p2c_ewma", Balance::P2cEwma),
+                    ("ip_hash", Balance::IpHash),
+                ],
+            )
+            .or("p2c_ewma"),
+        slow_start: r.duration("slow_start").or("10s"),
+        panic_threshold: r.ratio("panic_threshold").or(0),
+        forwarded: r
+            .one_of(
+                "forwarded",
+                &[
+                    ("x-forwarded", Forwarded::XForwarded),
+                    ("rfc7239", Forwarded::Rfc7239),
+                    ("both", Forwarded::Both),
+                    ("off", Forwarded::Off),
+                ],
+            )
+            .or("x-forwarded"),
+        host: r.field("host", host).or("preserve"),
+        backends: backends.into_iter().map(|one| one.item).collect(),
+        transport: r.section("transport", transport),
+        health: r.section("health", health::read),
+        retry: r.section("retry", retry),
+        orchestrator: r.section("orchestrator", |r| orchestrator(name, r, context)),
+        scaling: r.section_if("scaling", scaling::read),
+    };
+    let kind_given =
+        r.table().table("orchestrator").is_some_and(|table| table.get("kind").is_some());
+    if service.orchestrator.is_none() && service.scaling.is_some() && !r.is_partial() && !kind_given
+    {
+        let message = format!("scaling without an orchestrator; add [service.{name}.orchestrator]");
+        r.problem("scaling", message);
+    }
+    if service.backends.is_empty()
+        && !r.has("backend")
+        && service.orchestrator.is_none()
+        && !kind_given
+    {
+        r.missing(format!(
+            "service {name:?} has no backends; add [[service.{name}.backend]] or an orchestrator"
+        ));
+    }
+    service
+}
+
+fn backend(r: &mut Reader<'_>) -> Named<FixedBackend> {
+    let (host, port) = r.field("address", fields::host_and_port).required_or((String::new(), 1));
+    let id = Some(r.string("id").or("")).filter(|id| !id.is_empty());
+    let id = id.unwrap_or_else(|| format!("{host}-{port}").replace([':', '/'], "-"));
+    let backend = FixedBackend {
+        id: id.as_str().into(),
+        port,
+        weight: r.int("weight", 1..=65_535).or(1),
+        backup: r.bool("backup").or(false),
+        host,
+    };
+    let place = r.place(if r.has("id") { "id" } else { "address" });
+    // Without an address it has no id to be told apart by; that is told already.
+    let name = if backend.host.is_empty() { String::new() } else { id };
+    Named { name, place, item: backend }
+}
+
+fn host(value: &Value) -> Result<HostRule, Wrong> {
+    match values::string(value)?.as_str() {
+        "preserve" => Ok(HostRule::Preserve),
+        "backend" => Ok(HostRule::Backend),
+        "" => wrong(value, "an empty host; write \"preserve\", \"backend\" or a name"),
+        text => match HeaderValue::from_str(text) {
+            Ok(header) if !text.contains([' ', '/', '@']) => Ok(HostRule::Fixed(header)),
+            _ => wrong(
+                value,
+                format!("{text:?} is not a host; write \"preserve\", \"backend\" or a name"),
+            ),
+        },
+    }
+}
+
+fn transport(r: &mut Reader<'_>) -> Transport {
+    Transport {
+        connect_timeout: r.period("connect_timeout").or("3s"),
+        response_timeout: r.period("response_timeout").or("60s"),
+        read_timeout: r.period("read_timeout").or("60s"),
+        write_timeout: r.period("write_timeout").or("60s"),
+        idle_timeout: r.period("idle_timeout").or("4s"),
+        max_idle_per_worker: r.int("max_idle_per_worker", 0..=65_535).or(256),
+    }
+}
+
+fn retry(r: &mut Reader<'_>) -> Retry {
+    let small = |bytes: u64| match bytes {
+        0..=MAX_BODY_BUFFER => Ok(bytes as usize),
+        _ => Err(format!("{} is above the limit; write at most \"64KiB\"", format_size(bytes))),
+    };
+    Retry {
+        attempts: r.int("attempts", 0..=10).or(2),
+        on: r.field("on", retry_on).or(["connect", "reset", "refused", "502", "503"]),
+        methods: r
+            .list("methods", fields::method)
+            .or(["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"]),
+        budget: r.ratio("budget").or("20%"),
+        budget_min: r.int("budget_min", 0..=1_000_000).or(3),
+        body_buffer: r.size("body_buffer").and(small).or("64KiB"),
+        backoff: r.duration("backoff").or("25ms"),
+    }
+}
+
+fn retry_on(value: &Value) -> Result<RetryOn, Wrong> {
+    let mut on = RetryOn::default();
+    let words = values::list(value, |value| {
+        let word = values::string(value)?;
+        let status = word.parse::<u16>().is_ok_and(|status| (400..=599).contains(&status));
+        if status || matches!(&*word, "connect" | "reset" | "refused" | "timeout") {
+            return Ok(word);
+        }
+        let right = "write \"connect\", \"reset\", \"refused\", \"timeout\" or a status from \"400\" to \"599\"";
+        wrong(value, format!("{word:?} is not known here; {right}"))
+    })?;
+    for word in words {
+        match &*word {
+            "connect" => on.connect = true,
+            "reset" => on.reset = true,
+            "refused" => on.refused = true,
+            "timeout" => on.timeout = true,
+            status => on.statuses.extend(status.parse::<u16>()),
+        }
+    }
+    Ok(on)
+}
+
+fn orchestrator(service: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Option<Orchestrator> {
+    let kind = r.string("kind").or("none");
+    let on_exit = if kind == "process" { "stop" } else { "keep" };
+    let mut orchestrator = Orchestrator {
+        start_timeout: r.period("start_timeout").or("60s"),
+        drain_timeout: r.duration("drain_timeout").or("5m"),
+        tunnel_drain_timeout: r.duration("tunnel_drain_timeout").or("30s"),
+        stop_grace: r.duration("stop_grace").or("10s"),
+        on_exit: r.one_of("on_exit", &[("keep", OnExit::Keep), ("stop", OnExit::Stop)]).or(on_exit),
+        table: Default::default(),
+        kind,
+    };
+    if orchestrator.kind == "none" {
+        return None;
+    }
+    let known = context.kinds.names();
+    orchestrator.table = r.rest();
+    if !known.contains(&orchestrator.kind) {
+        let known = std::iter::once("none").chain(known.iter().map(String::as_str));
+        let message = format!(
+            "kind: {:?} is not known here; {}",
+            orchestrator.kind,
+            fields::there_are(known)
+        );
+        r.problem("kind", message);
+    } else if !r.is_partial() {
+        let own = OwnKeys {
+            kind: &orchestrator.kind,
+            service,
+            table: &orchestrator.table,
+            state_dir: context.state_dir,
+            stop_grace: orchestrator.stop_grace,
+        };
+        context.kinds.check(&own).into_iter().for_each(|problem| r.push(problem));
+    }
+    Some(orchestrator)
+}
