@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::orchestrator::Factories;
+use crate::orchestrator::kinds::Kinds;
 
 pub mod check;
 
@@ -64,24 +64,11 @@ impl ConfigFile {
     }
 }
 
-/// `--admin`, for subcommands that talk to a running tidegate.
-#[derive(Debug, Clone, clap::Args)]
-pub struct AdminAddress {
-    /// Where its admin listens: http://HOST:PORT or unix:/PATH
-    #[arg(
-        long,
-        env = "TIDEGATE_ADMIN",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:9900"
-    )]
-    pub admin: String,
-}
-
 impl Cli {
     /// Does what was asked for.
     pub fn run(self) -> ExitCode {
         match self.command {
-            Command::Check(args) => check::run(&args, &Factories::built_in()),
+            Command::Check(args) => check::run(&args, &Kinds::default()),
         }
     }
 }

@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Factory;
+use crate::config;
+
 use super::process::ProcessFactory;
+use super::{Context, Factory};
 
 /// Factories by the name that `kind = "…"` uses.
 #[derive(Clone)]
@@ -65,6 +67,22 @@ impl Kinds {
             .chain(self.factories.keys().map(String::as_str))
             .collect::<Vec<_>>()
             .join(", ")
+    }
+}
+
+impl config::Kinds for Kinds {
+    fn names(&self) -> Vec<String> {
+        self.factories.keys().cloned().collect()
+    }
+
+    fn check(&self, keys: &config::OwnKeys<'_>) -> Vec<config::Problem> {
+        let context = Context {
+            service: keys.service.into(),
+            table: keys.table.clone(),
+            state_dir: keys.state_dir.join(keys.service),
+            stop_grace: keys.stop_grace,
+        };
+        self.get(keys.kind).map_or_else(|_| Vec::new(), |factory| factory.check(&context))
     }
 }
 

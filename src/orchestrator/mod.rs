@@ -14,9 +14,6 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 
-mod factories;
-pub use factories::Factories;
-
 /// Identity of one instance within its service; never used again for another instance.
 pub type InstanceId = Arc<str>;
 
