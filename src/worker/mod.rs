@@ -3,14 +3,34 @@
 //!
 //! This file is what the control plane sees of it.
 
+pub mod context;
+pub mod local;
+pub mod shared;
+mod thread;
+pub mod timers;
+
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
+
+use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::config::types as config;
+use crate::listener::bind::{self, Bound};
+use crate::route::Router;
 use crate::snapshot::Snapshot;
+
+use shared::Shared;
+use thread::Command;
+
+pub use crate::listener::bind::BindError;
+
+/// Listener changes that may wait for one worker; far more than a reload makes.
+const COMMANDS: usize = 4096;
 
 /// What the workers are started with.
 pub struct Params {
@@ -19,61 +39,122 @@ pub struct Params {
 }
 
 /// The running workers. Dropping it does not stop them; see [`DataPlane::stop`].
-pub struct DataPlane {}
-
-/// An address that could not be bound.
-#[derive(Debug, thiserror::Error)]
-#[error("listener \"{listener}\": {address}: {error}")]
-pub struct BindError {
-    pub listener: Arc<str>,
-    pub address: SocketAddr,
-    pub error: io::Error,
+pub struct DataPlane {
+    shared: Arc<Shared>,
+    workers: Vec<mpsc::Sender<Command>>,
+    _threads: Vec<JoinHandle<()>>,
+    /// What is bound now. Control plane only.
+    bound: Mutex<Vec<Bound>>,
 }
 
 impl DataPlane {
     /// Starts the threads with an empty snapshot and no listeners.
-    pub fn start(_params: Params) -> io::Result<Self> {
-        unimplemented!()
+    pub fn start(params: Params) -> io::Result<Self> {
+        let empty = Snapshot {
+            generation: 0,
+            listeners: Vec::new(),
+            router: Arc::new(Router::new(&[], &[])),
+            routes: Vec::new(),
+            services: Vec::new(),
+        };
+        let shared = Shared::new(params.workers, empty);
+        let mut workers = Vec::new();
+        let mut threads = Vec::new();
+        for id in 0..params.workers {
+            let (sender, commands) = mpsc::channel(COMMANDS);
+            threads.push(thread::spawn(id, params.clock.clone(), shared.clone(), commands)?);
+            workers.push(sender);
+        }
+        Ok(Self { shared, workers, _threads: threads, bound: Mutex::default() })
+    }
+
+    pub fn workers(&self) -> usize {
+        self.workers.len()
     }
 
     /// Binds what is new (all or nothing), closes what is no longer there after accepting until
-    /// it is empty, and leaves sockets whose address stays untouched. Each new address is first
-    /// bound without SO_REUSEPORT, so that a port in use is an error.
-    pub fn set_listeners(
+    /// it is empty, and leaves sockets whose listener and address stay untouched. Each new
+    /// address is first bound without SO_REUSEPORT, so that a port in use is an error.
+    pub async fn set_listeners(
         &self,
-        _listeners: &[Arc<config::Listener>],
+        listeners: &[Arc<config::Listener>],
     ) -> Result<(), Vec<BindError>> {
-        unimplemented!()
+        let change = {
+            let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+            bind::change(&bound, listeners, self.workers.len())?
+        };
+        let mut opened = Vec::new();
+        for new in change.open {
+            for (worker, socket) in self.workers.iter().zip(new.sockets) {
+                // A worker that is gone ends the process elsewhere.
+                let _ = worker.send(Command::Listen(new.bound.clone(), socket)).await;
+            }
+            opened.push(new.bound);
+        }
+        for old in &change.close {
+            for worker in &self.workers {
+                let _ = worker.send(Command::Close(old.clone())).await;
+            }
+        }
+        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        bound.retain(|b| !change.close.contains(b));
+        bound.extend(opened);
+        Ok(())
     }
 
     /// Addresses that are bound now, by listener name (port 0 resolved).
     pub fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
-        unimplemented!()
+        let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        bound.iter().map(|b| (b.listener.clone(), b.address)).collect()
     }
 
-    /// Swaps the snapshot in (its `generation` is set here) and wakes every worker; returns the generation.
-    pub fn publish(&self, _snapshot: Snapshot) -> u64 {
-        unimplemented!()
+    /// Swaps the snapshot in (its `generation` is set here) and wakes every worker; returns the
+    /// generation. One caller at a time.
+    pub fn publish(&self, mut snapshot: Snapshot) -> u64 {
+        let generation = self.shared.current.load().generation + 1;
+        snapshot.generation = generation;
+        self.shared.current.store(Arc::new(snapshot));
+        self.shared.published.send_replace(generation);
+        generation
     }
 
     pub fn current(&self) -> Arc<Snapshot> {
-        unimplemented!()
+        self.shared.current.load_full()
     }
 
     /// Resolves once every worker has taken up that generation: pools purged, no pick from an older one.
-    pub async fn acknowledged(&self, _generation: u64) {
-        unimplemented!()
+    pub async fn acknowledged(&self, generation: u64) {
+        self.shared.acknowledged(generation).await;
     }
 
     /// Resolves with the worker's number if a worker thread ends by itself; the process must then end, non-zero.
     pub async fn died(&self) -> usize {
-        unimplemented!()
+        let mut died = self.shared.died.subscribe();
+        loop {
+            if let Some(worker) = *died.borrow_and_update() {
+                return worker;
+            }
+            if died.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Closes the listeners (accepting until each would block) and finishes what runs: `Connection: close`,
     /// GOAWAY, idle connections until their next answer or 1 s; resolves when all connections are gone, or
     /// at the limit, and says how many were cut.
-    pub async fn stop(&self, _limit: Duration) -> usize {
-        unimplemented!()
+    pub async fn stop(&self, limit: Duration) -> usize {
+        let (closed, mut all_closed) = mpsc::channel(self.workers.len().max(1));
+        for worker in &self.workers {
+            let _ = worker.send(Command::Stop(closed.clone())).await;
+        }
+        drop(closed);
+        let done = async {
+            // Every worker drops its sender once its listeners are closed.
+            while all_closed.recv().await.is_some() {}
+            self.shared.empty().await;
+        };
+        let _ = tokio::time::timeout(limit, done).await;
+        self.shared.open.load(SeqCst)
     }
 }

@@ -1,0 +1,315 @@
+//! Serving one client connection: hyper's codec, and the waits it is held to.
+//!
+//! The codec has no timers of its own here. After each poll, [`Watch`] looks at what the
+//! connection waits for (its next request, the rest of a head, a client that does not read)
+//! and arms the connection's one timer accordingly.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::listener::stream::{ClientStream, Notes};
+use crate::proxy;
+use crate::snapshot::ListenerView;
+use crate::worker::context::Worker;
+use crate::worker::timers::Timer;
+
+use super::forwarded::Peer;
+use super::tunnel::{self, Tunnel};
+
+/// An idle connection of a stopping process waits this long for a request that is on its way.
+const LAST_CALL: Duration = Duration::from_secs(1);
+/// After an answer to a request that was not read to its end, the rest is read and thrown away
+/// for this long, or the reset would destroy the answer on its way (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 1 << 20;
+const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\
+    proxy-status: tidegate; error=http_request_error; details=\"head not complete in time\"\r\n\r\n";
+
+/// One client connection, as the exchanges on it see it.
+pub struct Client {
+    pub worker: Rc<Worker>,
+    /// As it was when the connection came; timeouts and limits are kept for its life.
+    pub listener: Arc<ListenerView>,
+    pub peer: Peer,
+    pub timer: Timer,
+    notes: Rc<Notes>,
+    /// The last request had a body: perhaps not all of it was read.
+    pub had_body: Cell<bool>,
+    /// Exchanges that have begun and not ended.
+    active: Cell<u32>,
+    /// Exchanges that have begun.
+    begun: Cell<u64>,
+    /// Streams that the client reset in the current second (second, count).
+    resets: Cell<(u64, u32)>,
+    /// Set before a 101 is answered: what the socket is connected to afterwards.
+    tunnel: RefCell<Option<Tunnel>>,
+    /// The listener's index in the snapshot of that generation.
+    index: Cell<(u64, usize)>,
+}
+
+/// Keeps a connection busy while an exchange runs on it.
+pub struct Active(Rc<Client>);
+
+impl Client {
+    pub fn new(
+        worker: Rc<Worker>,
+        listener: Arc<ListenerView>,
+        peer: Peer,
+        timer: Timer,
+        notes: Rc<Notes>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            worker,
+            listener,
+            peer,
+            timer,
+            notes,
+            had_body: Cell::new(false),
+            active: Cell::new(0),
+            begun: Cell::new(0),
+            resets: Cell::new((0, 0)),
+            tunnel: RefCell::new(None),
+            index: Cell::new((u64::MAX, 0)),
+        })
+    }
+
+    /// The listener's index in the present snapshot; routes are asked by it. A listener that was
+    /// removed has none.
+    pub fn listener_index(&self, snapshot: &crate::snapshot::Snapshot) -> usize {
+        let (generation, index) = self.index.get();
+        if generation == snapshot.generation {
+            return index;
+        }
+        let name = &self.listener.config.name;
+        let found = snapshot.listeners.iter().position(|l| l.config.name == *name);
+        let index = found.unwrap_or(usize::MAX);
+        self.index.set((snapshot.generation, index));
+        index
+    }
+
+    /// An exchange begins.
+    pub fn begin(self: &Rc<Self>) -> Active {
+        // What was read so far was this request's head.
+        self.notes.read.set(false);
+        self.active.set(self.active.get() + 1);
+        self.begun.set(self.begun.get() + 1);
+        Active(self.clone())
+    }
+
+    /// What the connection becomes once the 101 is written.
+    pub fn switch(&self, tunnel: Tunnel) {
+        *self.tunnel.borrow_mut() = Some(tunnel);
+    }
+
+    /// An HTTP/2 client reset a stream (or went away) before its answer was complete.
+    pub fn note_reset(&self) {
+        let second = self.worker.now() / 1_000_000;
+        let (then, count) = self.resets.get();
+        self.resets.set((second, if then == second { count + 1 } else { 1 }));
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get() - 1);
+    }
+}
+
+/// Serves HTTP/1.0 and 1.1 until the connection ends.
+pub async fn http1(client: Rc<Client>, stream: ClientStream) {
+    let limit = &client.listener.config.limit;
+    let mut builder = http1::Builder::new();
+    builder.half_close(true).header_read_timeout(None).max_header_size(limit.header_bytes);
+    if limit.header_count != 100 {
+        // The codec keeps 100 on the stack; any other number costs an allocation a request.
+        builder.max_headers(limit.header_count);
+    }
+    let service = service_fn(|request| proxy::handle(client.clone(), request));
+    let mut codec = builder.serve_connection(TokioIo::new(stream), service);
+    let mut watch = Watch::new(&client, true);
+    let end = poll_fn(|cx| match Pin::new(&mut codec).poll(cx) {
+        Poll::Ready(result) => Poll::Ready(End::Done(result.is_ok())),
+        Poll::Pending => watch.poll(cx),
+    })
+    .await;
+    let parts = codec.into_parts();
+    let mut stream = parts.io.into_inner();
+    match end {
+        End::Done(true) => match client.tunnel.take() {
+            Some(tunnel) => tunnel::relay(&client, stream, parts.read_buf, tunnel).await,
+            None => close(&client, stream, client.had_body.get()).await,
+        },
+        // The codec answered what it could not read; the client should get to see it.
+        End::Done(false) => close(&client, stream, true).await,
+        End::Idle => close(&client, stream, false).await,
+        End::HeadTimedOut => {
+            let _ = client.timer.within(client.worker.now(), LINGER, stream.write_all(TIMED_OUT)).await;
+            close(&client, stream, true).await;
+        }
+        End::Stalled => {}
+    }
+}
+
+/// Serves HTTP/2 until the connection ends.
+pub async fn http2(client: Rc<Client>, mut stream: ClientStream) {
+    let limit = &client.listener.config.limit;
+    stream.closes_itself = true;
+    let mut builder = http2::Builder::new(Local);
+    builder
+        .max_concurrent_streams(limit.h2_streams)
+        .max_header_list_size(limit.header_bytes as u32);
+    let service = service_fn(|request| proxy::handle(client.clone(), request));
+    let mut codec = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut watch = Watch::new(&client, false);
+    let mut ending = false;
+    poll_fn(|cx| {
+        loop {
+            if codec.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let flood = client.resets.get().1 > limit.h2_resets_per_second;
+            if !ending && (flood || client.worker.stopping()) {
+                if flood {
+                    client.listener.stats.refuse(crate::telemetry::Refusal::Resets);
+                }
+                ending = true;
+                codec.as_mut().graceful_shutdown();
+                continue;
+            }
+            match watch.poll(cx) {
+                Poll::Ready(End::Idle) if !ending => {
+                    ending = true;
+                    codec.as_mut().graceful_shutdown();
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+}
+
+/// Runs HTTP/2 streams on this thread.
+#[derive(Clone, Copy)]
+struct Local;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+/// Why serving stopped.
+enum End {
+    /// The codec is done; false: with an error.
+    Done(bool),
+    Idle,
+    HeadTimedOut,
+    /// The client reads nothing.
+    Stalled,
+}
+
+/// What a connection waits for; a change of it sets the timer anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// An exchange runs; its own timers count.
+    Busy,
+    /// For the next request, after so many. Stopping: only for one that is on its way.
+    Idle { after: u64, stopping: bool },
+    /// For the rest of a head.
+    Head { after: u64 },
+    /// For the client to read; the number changes when it does.
+    Write { progress: u32 },
+}
+
+struct Watch<'a> {
+    client: &'a Client,
+    /// HTTP/1: bytes between exchanges are a head.
+    heads: bool,
+    phase: Phase,
+}
+
+impl<'a> Watch<'a> {
+    fn new(client: &'a Client, heads: bool) -> Self {
+        client.timer.disarm();
+        Self { client, heads, phase: Phase::Busy }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let phase = self.look();
+        if phase != self.phase {
+            self.phase = phase;
+            let timeout = &self.client.listener.config.timeout;
+            let wait = match phase {
+                Phase::Busy => None,
+                Phase::Idle { stopping: true, .. } => Some(LAST_CALL),
+                Phase::Idle { .. } => Some(timeout.keep_alive),
+                Phase::Head { .. } => Some(timeout.header),
+                Phase::Write { .. } => Some(timeout.write),
+            };
+            match wait {
+                Some(wait) => self.client.timer.arm_in(self.client.worker.now(), wait),
+                None => self.client.timer.disarm(),
+            }
+        }
+        // Also when nothing is armed: the worker wakes everyone when it stops.
+        match self.client.timer.poll_expired(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) => Poll::Ready(match phase {
+                Phase::Write { .. } => End::Stalled,
+                Phase::Head { .. } => End::HeadTimedOut,
+                _ => End::Idle,
+            }),
+        }
+    }
+
+    fn look(&self) -> Phase {
+        if let Some(progress) = self.client.notes.stalled() {
+            return Phase::Write { progress };
+        }
+        let after = self.client.begun.get();
+        if self.client.active.get() > 0 {
+            self.client.notes.read.set(false);
+            return Phase::Busy;
+        }
+        let started = match self.phase {
+            Phase::Head { after: then } => then == after,
+            _ => false,
+        };
+        if self.heads && (self.client.notes.read.take() || started) {
+            return Phase::Head { after };
+        }
+        Phase::Idle { after, stopping: self.client.worker.stopping() }
+    }
+}
+
+/// Closes the connection: the sending side first; with `linger`, what still comes is thrown away.
+async fn close(client: &Client, mut stream: ClientStream, linger: bool) {
+    let ended = stream.notes.ended.get();
+    let work = async {
+        let _ = poll_fn(|cx| stream.poll_close(cx)).await;
+        if linger && !ended {
+            let mut waste = [0; 4096];
+            let mut left = LINGER_BYTES;
+            while let Ok(n) = stream.read(&mut waste).await {
+                left = left.saturating_sub(n);
+                if n == 0 || left == 0 {
+                    break;
+                }
+            }
+        }
+    };
+    let _ = client.timer.within(client.worker.now(), LINGER, work).await;
+}

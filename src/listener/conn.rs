@@ -1,0 +1,142 @@
+//! One accepted connection: caps, TLS handshake, choice of protocol.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use crate::http::forwarded::Peer;
+use crate::http::serve::{self, Client};
+use crate::snapshot::ListenerView;
+use crate::telemetry::{Connection, Refusal};
+use crate::worker::context::{Counted, Worker};
+
+use super::per_address::Place;
+use super::stream::{ClientStream, Transport};
+
+/// What an HTTP/2 client says first (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Read at once when the protocol has to be found out; most heads fit.
+const FIRST_READ: usize = 4096;
+
+/// A connection that was let in, with everything that counts it.
+pub struct Admitted {
+    pub worker: Rc<Worker>,
+    pub view: Arc<ListenerView>,
+    pub peer: SocketAddr,
+    _counts: (Connection, Option<Place>, Counted),
+}
+
+/// Lets a connection in, or refuses it for a cap.
+pub fn admit(worker: &Rc<Worker>, view: &Arc<ListenerView>, peer: SocketAddr) -> Option<Admitted> {
+    let connection = view.stats.admit(view.config.max_connections)?;
+    let place = match view.config.max_connections_per_ip {
+        0 => None,
+        most => match worker.shared.per_address.enter(&view.config.name, peer.ip(), most) {
+            Some(place) => Some(place),
+            None => {
+                view.stats.refuse(Refusal::PerIp);
+                return None;
+            }
+        },
+    };
+    Some(Admitted {
+        worker: worker.clone(),
+        view: view.clone(),
+        peer,
+        _counts: (connection, place, worker.count()),
+    })
+}
+
+/// The protocol that a connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Serves a connection to its end.
+pub async fn serve(admitted: Admitted, tcp: TcpStream) {
+    let Admitted { worker, view, peer, _counts } = admitted;
+    let timer = worker.timers.timer();
+    let limit = view.config.timeout.handshake;
+    let tls = view.tls.is_some();
+    let opened = timer.within(worker.now(), limit, open(&view, tcp)).await;
+    let stream = match opened {
+        Some(Ok(stream)) => stream,
+        Some(Err(error)) => {
+            let why = match error {
+                OpenError::UnknownName => Refusal::UnknownSni,
+                OpenError::Handshake => Refusal::Handshake,
+            };
+            view.stats.refuse(why);
+            return;
+        }
+        None => return view.stats.refuse(Refusal::Handshake),
+    };
+    let peer = Peer::new(peer.ip(), tls, &view.config.trusted_proxies);
+    let client = Client::new(worker, view, peer, timer, stream.notes.clone());
+    match choose(&client, stream).await {
+        Some((Protocol::Http1, stream)) => serve::http1(client, stream).await,
+        Some((Protocol::Http2, stream)) => serve::http2(client, stream).await,
+        None => {}
+    }
+}
+
+enum OpenError {
+    Handshake,
+    /// A name that no certificate covers.
+    UnknownName,
+}
+
+async fn open(view: &ListenerView, tcp: TcpStream) -> Result<ClientStream, OpenError> {
+    let Some(config) = &view.tls else { return Ok(ClientStream::new(Transport::Plain(tcp))) };
+    match TlsAcceptor::from(config.clone()).accept(tcp).await {
+        Ok(stream) => Ok(ClientStream::new(Transport::Tls(Box::new(stream)))),
+        Err(error) => Err(match error.get_ref().and_then(|e| e.downcast_ref()) {
+            Some(rustls::Error::General(why)) if why.contains("no server certificate") => {
+                OpenError::UnknownName
+            }
+            _ => OpenError::Handshake,
+        }),
+    }
+}
+
+/// ALPN decides over TLS; without it the first bytes do, where both protocols are allowed.
+async fn choose(client: &Client, mut stream: ClientStream) -> Option<(Protocol, ClientStream)> {
+    let listener = &client.listener.config;
+    if let Transport::Tls(tls) = &stream.transport {
+        let protocol = match tls.get_ref().1.alpn_protocol() {
+            Some(b"h2") => Protocol::Http2,
+            None if !listener.http1 => Protocol::Http2,
+            _ => Protocol::Http1,
+        };
+        return Some((protocol, stream));
+    }
+    match (listener.http1, listener.http2) {
+        (_, false) => return Some((Protocol::Http1, stream)),
+        (false, true) => return Some((Protocol::Http2, stream)),
+        (true, true) => {}
+    }
+    let mut first = Vec::new();
+    let wait = listener.timeout.keep_alive;
+    let read = async {
+        first.reserve(FIRST_READ);
+        while first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
+            match stream.read_buf(&mut first).await {
+                Ok(n) if n > 0 => {}
+                _ => return None,
+            }
+        }
+        Some(())
+    };
+    // The first byte may take as long as on a kept connection; then the head's deadline counts.
+    client.timer.within(client.worker.now(), wait, read).await??;
+    let protocol =
+        if first.starts_with(PREFACE) { Protocol::Http2 } else { Protocol::Http1 };
+    stream.put_back(first);
+    Some((protocol, stream))
+}

@@ -1,0 +1,7 @@
+//! Sockets and connections: bind, accept, handshake, and hand over to HTTP.
+
+pub mod accept;
+pub mod bind;
+pub mod conn;
+pub mod per_address;
+pub mod stream;

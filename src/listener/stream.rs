@@ -1,0 +1,160 @@
+//! The socket of a client, with or without TLS, and what its owner must know of it: whether
+//! bytes came since, whether a write would block, whether the peer closed its side.
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+/// A client's connection below HTTP.
+pub enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// What the stream notes for the task that drives it.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// Bytes were read since this was last taken.
+    pub read: Cell<bool>,
+    /// A write would block.
+    pub blocked: Cell<bool>,
+    /// Grows with every write that took something.
+    pub progress: Cell<u32>,
+    /// The peer closed its sending side.
+    pub ended: Cell<bool>,
+}
+
+/// A transport that takes notes.
+pub struct ClientStream {
+    pub transport: Transport,
+    pub notes: Rc<Notes>,
+    /// Read already, to be read again first.
+    put_back: Bytes,
+    /// HTTP/2 closes the stream itself; the HTTP/1 server hands it back first.
+    pub closes_itself: bool,
+}
+
+impl Notes {
+    /// While a write would block: a number that changes when the peer has read something.
+    pub fn stalled(&self) -> Option<u32> {
+        self.blocked.get().then(|| self.progress.get())
+    }
+
+    fn wrote(&self, result: &Poll<io::Result<usize>>) {
+        match result {
+            Poll::Ready(Ok(_)) => {
+                self.blocked.set(false);
+                self.progress.set(self.progress.get().wrapping_add(1));
+            }
+            Poll::Ready(Err(_)) => self.blocked.set(false),
+            Poll::Pending => self.blocked.set(true),
+        }
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.put_back.is_empty() {
+            let n = self.put_back.len().min(buf.remaining());
+            buf.put_slice(&self.put_back.split_to(n));
+            self.notes.read.set(true);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let result = match &mut self.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Transport::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        };
+        if let Poll::Ready(Ok(())) = &result {
+            if buf.filled().len() > before {
+                self.notes.read.set(true);
+            } else {
+                self.notes.ended.set(true);
+            }
+        }
+        result
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = match &mut self.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Transport::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        };
+        self.notes.wrote(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = match &mut self.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Transport::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        };
+        self.notes.wrote(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.transport {
+            Transport::Plain(tcp) => tcp.is_write_vectored(),
+            Transport::Tls(tls) => tls.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = match &mut self.transport {
+            Transport::Plain(_) => return Poll::Ready(Ok(())),
+            Transport::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        };
+        if result.is_pending() {
+            self.notes.blocked.set(true);
+        } else {
+            self.notes.blocked.set(false);
+        }
+        result
+    }
+
+    /// Does nothing unless `closes_itself`: the task that takes the stream back closes it.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.closes_itself { self.poll_close(cx) } else { Poll::Ready(Ok(())) }
+    }
+}
+
+impl ClientStream {
+    pub fn new(transport: Transport) -> Self {
+        Self { transport, notes: Rc::default(), put_back: Bytes::new(), closes_itself: false }
+    }
+
+    /// Bytes that were read too early; they are read again before any others.
+    pub fn put_back(&mut self, bytes: Vec<u8>) {
+        self.put_back = bytes.into();
+    }
+
+    /// Closes the sending side for good: close_notify for TLS, then FIN.
+    pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Transport::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}

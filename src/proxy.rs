@@ -1,0 +1,175 @@
+//! The whole path of a request, on one page.
+
+pub mod body;
+pub mod exchange;
+mod failure;
+mod forward;
+mod prepare;
+mod tries;
+
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Request, Response, StatusCode, header};
+use hyper::body::{Body, Incoming};
+
+use crate::config::types::RouteAction;
+use crate::http::respond::{self, Asked, Fault};
+use crate::http::serve::Client;
+use crate::http::{headers, host};
+use crate::route::{path, redirect};
+use crate::snapshot::RouteView;
+use crate::worker::local::LocalSnapshot;
+
+use body::ResponseBody;
+use exchange::Exchange;
+
+/// Serves one request: receive → route → (answer ourselves | pick → send → relay) → record.
+/// It never fails: what goes wrong becomes an answer.
+pub async fn handle(
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let (mut head, body) = request.into_parts();
+    let mut exchange = Exchange::begin(&client, &head.method);
+    client.had_body.set(!body.is_end_stream());
+    let received = {
+        let trusted = &client.listener.config.trusted_proxies;
+        let mut rng = client.worker.rng.borrow_mut();
+        headers::receive(&mut head.headers, head.version, &client.peer, trusted, &mut rng)
+    };
+    let accept = head.headers.get(header::ACCEPT).cloned();
+    let method = head.method.clone();
+    let local = client.worker.local();
+    let outcome = match route(&client, &local, &head, &body) {
+        Err(fault) => Outcome::Fault(fault, exchange),
+        Ok(Found { route, rewritten }) => {
+            exchange.routed(&route);
+            match &route.config.action {
+                RouteAction::Service(_) => {
+                    let request = prepare::request(&client, &route, &received, head, rewritten);
+                    forward::forward(exchange, &local, &route, &received, request, body).await
+                }
+                own => Outcome::Own(answer(own, &client, &head), exchange),
+            }
+        }
+    };
+    Ok(finish(&client, outcome, &method, accept.as_ref(), received.id.as_str()))
+}
+
+/// How an exchange comes to its answer.
+enum Outcome {
+    /// A backend's answer; the exchange goes with its body.
+    Relayed(Response<ResponseBody>),
+    /// An answer that the route gives itself.
+    Own(Response<bytes::Bytes>, Box<Exchange>),
+    /// An answer for what went wrong.
+    Fault(Fault, Box<Exchange>),
+}
+
+struct Found {
+    route: Arc<RouteView>,
+    /// The target that the backend gets, where the route rewrites it.
+    rewritten: Option<http::uri::PathAndQuery>,
+}
+
+/// Finds the route, and refuses what no route may be asked with.
+fn route(
+    client: &Client,
+    local: &LocalSnapshot,
+    head: &Parts,
+    body: &Incoming,
+) -> Result<Found, Fault> {
+    let limit = &client.listener.config.limit;
+    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    if target.len() > limit.uri_bytes {
+        return Err(Fault::UriTooLong);
+    }
+    let host = host::of_request(head.version, &head.uri, &head.headers)?;
+    let normal = path::normalise(head.uri.path())?;
+    let snapshot = &local.snapshot;
+    let index = snapshot.router.find(
+        client.listener_index(snapshot),
+        host.as_ref().map(|host| &*host.name),
+        &normal,
+        &head.method,
+        &head.headers,
+    );
+    let route = index.and_then(|index| snapshot.routes.get(index)).ok_or(Fault::NoRoute)?;
+    if route.config.max_body.is_some_and(|most| body.size_hint().lower() > most) {
+        return Err(Fault::BodyTooLarge);
+    }
+    let rewritten = match &route.config.rewrite {
+        Some(rule) => Some(crate::route::rewrite::rewrite(rule, &normal, head.uri.query())?),
+        None => None,
+    };
+    Ok(Found { route: route.clone(), rewritten })
+}
+
+/// The answer of a route that needs no backend.
+fn answer(action: &RouteAction, client: &Client, head: &Parts) -> Response<bytes::Bytes> {
+    match action {
+        RouteAction::Redirect { to, status } => {
+            let host = host::of_request(head.version, &head.uri, &head.headers);
+            let host = host.ok().flatten();
+            let host = host.as_ref().map_or("", |host| host.written);
+            match redirect::location(to, host, head.uri.path(), head.uri.query()) {
+                Some(location) => respond::redirect(*status, location),
+                None => {
+                    let asked = Asked::plain(&head.method);
+                    respond::fault(&Fault::BadRequest("the redirect needs a Host"), asked)
+                }
+            }
+        }
+        RouteAction::Respond { status, body, headers } => {
+            respond::fixed(*status, body, headers, &head.method)
+        }
+        RouteAction::Service(_) => {
+            debug_assert!(false, "routes to a service are forwarded ({:?})", client.peer.ip);
+            Response::new(bytes::Bytes::new())
+        }
+    }
+}
+
+/// Puts the answer into its last shape and lets go of what an own answer need not hold.
+fn finish(
+    client: &Client,
+    outcome: Outcome,
+    method: &http::Method,
+    accept: Option<&http::HeaderValue>,
+    request_id: &str,
+) -> Response<ResponseBody> {
+    let mut closes = client.worker.stopping();
+    let mut response = match outcome {
+        Outcome::Relayed(response) => response,
+        Outcome::Own(mut response, mut exchange) => {
+            if let Some(route) = exchange.route() {
+                headers::apply(response.headers_mut(), &route.config.headers_out);
+            }
+            own(&mut exchange, response)
+        }
+        Outcome::Fault(fault, mut exchange) => {
+            closes |= fault.closes();
+            let retry_after = failure::retry_after(&fault);
+            let asked = Asked { method, accept, request_id, retry_after };
+            let response = respond::fault(&fault, asked);
+            failure::record(&fault, &exchange);
+            own(&mut exchange, response)
+        }
+    };
+    if closes && client.peer_speaks_http1() && response.status() != StatusCode::SWITCHING_PROTOCOLS
+    {
+        let close = http::HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
+}
+
+fn own(exchange: &mut Exchange, response: Response<bytes::Bytes>) -> Response<ResponseBody> {
+    exchange.answered(response.status());
+    exchange.sent(response.body().len());
+    exchange.complete();
+    response.map(ResponseBody::Own)
+}

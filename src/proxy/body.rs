@@ -1,0 +1,130 @@
+//! The body of an answer on its way to the client. Whatever is held for the exchange is held by
+//! it, so that it is given back at the last byte, or when the client goes away.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::telemetry::Failure;
+use crate::upstream::conn::AnswerBody;
+
+use super::exchange::Exchange;
+
+/// An answer's body.
+pub enum ResponseBody {
+    /// One of our own, at once. Empty once it was taken.
+    Own(Bytes),
+    /// A backend's, as it comes.
+    Relay(Relay),
+}
+
+pub struct Relay {
+    body: AnswerBody,
+    /// Gone once the body has ended.
+    exchange: Option<Box<Exchange>>,
+    read_timeout: Duration,
+    /// The timer runs: a read is waited for.
+    waiting: bool,
+}
+
+/// The answer cannot be completed; the client's connection is cut so that it can tell.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    #[error("the backend broke off its answer")]
+    Broken,
+    #[error("the backend sent nothing more in time")]
+    TimedOut,
+    #[error("the route's time for the whole exchange is over")]
+    Overdue,
+}
+
+impl Relay {
+    pub fn new(body: AnswerBody, exchange: Box<Exchange>, read_timeout: Duration) -> Self {
+        let mut relay = Self { body, exchange: Some(exchange), read_timeout, waiting: false };
+        if relay.body.is_end_stream() {
+            relay.end();
+        } else if let Some(exchange) = &relay.exchange {
+            exchange.timer.disarm();
+        }
+        relay
+    }
+
+    fn end(&mut self) {
+        if let Some(mut exchange) = self.exchange.take() {
+            exchange.complete();
+        }
+    }
+
+    fn fail(&mut self, error: RelayError) -> RelayError {
+        if let Some(mut exchange) = self.exchange.take() {
+            exchange.broken(match error {
+                RelayError::Broken => Failure::Reset,
+                RelayError::TimedOut | RelayError::Overdue => Failure::Timeout,
+            });
+        }
+        error
+    }
+
+    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<RelayError> {
+        let Some(exchange) = &self.exchange else { return Poll::Pending };
+        if !self.waiting {
+            self.waiting = true;
+            exchange.arm(exchange.client.worker.now(), self.read_timeout);
+        }
+        exchange.timer.poll_expired(cx).map(|()| match exchange.overdue() {
+            true => RelayError::Overdue,
+            false => RelayError::TimedOut,
+        })
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = RelayError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RelayError>>> {
+        let relay = match &mut *self {
+            Self::Own(bytes) if bytes.is_empty() => return Poll::Ready(None),
+            Self::Own(bytes) => return Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Relay(relay) => relay,
+        };
+        match Pin::new(&mut relay.body).poll_frame(cx) {
+            Poll::Pending => relay.poll_wait(cx).map(|error| Some(Err(relay.fail(error)))),
+            Poll::Ready(Some(Ok(frame))) => {
+                relay.waiting = false;
+                if let (Some(data), Some(exchange)) = (frame.data_ref(), &mut relay.exchange) {
+                    exchange.sent(data.len());
+                }
+                if relay.body.is_end_stream() {
+                    relay.end();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(relay.fail(RelayError::Broken)))),
+            Poll::Ready(None) => {
+                relay.end();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(bytes) => bytes.is_empty(),
+            Self::Relay(relay) => relay.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Relay(relay) => relay.body.size_hint(),
+        }
+    }
+}

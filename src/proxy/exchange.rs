@@ -1,0 +1,194 @@
+//! One request from its head to the end of its answer: everything that is held meanwhile and
+//! given back at the end, however it ends, and what is recorded then.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Micros;
+use crate::http::serve::{Active, Client};
+use crate::snapshot::RouteView;
+use crate::telemetry::{BackendStats, InFlight, Method};
+use crate::upstream::body::Upload;
+use crate::upstream::conn::Conn;
+use crate::worker::local::{LocalBackend, LocalService};
+use crate::worker::timers::Timer;
+
+/// See the module. Dropped: recorded.
+pub struct Exchange {
+    pub client: Rc<Client>,
+    _active: Active,
+    /// For the waits on the backend's side.
+    pub timer: Timer,
+    pub started: Micros,
+    method: Method,
+    status: u16,
+    route: Option<Arc<RouteView>>,
+    in_flight: Option<InFlight>,
+    held: Option<Held>,
+    pub upload: Option<Rc<Upload>>,
+    /// Bytes of bodies, from and to the client.
+    received: u64,
+    sent: u64,
+    complete: bool,
+}
+
+/// A place at a backend, and the connection to it; the place is given back when dropped.
+pub struct Held {
+    service: Rc<LocalService>,
+    pub backend: Rc<LocalBackend>,
+    pub conn: Option<Conn>,
+    worker: usize,
+    /// When the request was sent (this try).
+    pub since: Micros,
+}
+
+impl Exchange {
+    pub fn begin(client: &Rc<Client>, method: &http::Method) -> Box<Self> {
+        Box::new(Self {
+            client: client.clone(),
+            _active: client.begin(),
+            timer: client.worker.timers.timer(),
+            started: client.worker.now(),
+            method: Method::from(method),
+            status: 0,
+            route: None,
+            in_flight: None,
+            held: None,
+            upload: None,
+            received: 0,
+            sent: 0,
+            complete: false,
+        })
+    }
+
+    pub fn routed(&mut self, route: &Arc<RouteView>) {
+        self.route = Some(route.clone());
+    }
+
+    pub fn route(&self) -> Option<&Arc<RouteView>> {
+        self.route.as_ref()
+    }
+
+    /// The request counts as in flight at its service from now on.
+    pub fn entered(&mut self, in_flight: InFlight) {
+        self.in_flight = Some(in_flight);
+    }
+
+    pub fn in_flight(&self) -> Option<&InFlight> {
+        self.in_flight.as_ref()
+    }
+
+    /// The backend that answers.
+    pub fn hold(&mut self, held: Held) {
+        self.held = Some(held);
+    }
+
+    /// The head of the answer goes to the client.
+    pub fn answered(&mut self, status: http::StatusCode) {
+        self.status = status.as_u16();
+    }
+
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Part of the answer's body goes to the client.
+    #[inline]
+    pub fn sent(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+    }
+
+    /// The answer is complete: the connection can serve another request.
+    pub fn complete(&mut self) {
+        self.complete = true;
+        let Some(held) = &mut self.held else { return };
+        let Some(conn) = held.conn.take() else { return };
+        // A request that is still being sent keeps its connection from being used again.
+        if self.upload.as_ref().is_none_or(|upload| upload.ended()) {
+            let most = held.service.view.config.transport.max_idle_per_worker;
+            held.backend.give_back(conn, self.client.worker.now(), most);
+        }
+    }
+
+    /// The answer could not be completed, by the backend's fault.
+    pub fn broken(&mut self, kind: crate::telemetry::Failure) {
+        if let Some(held) = &self.held {
+            held.stats().failed(kind, self.client.worker.now());
+        }
+        self.complete = false;
+    }
+
+    /// The bytes of an upgraded connection, from and to the client.
+    pub fn tunnelled(&mut self, received: u64, sent: u64) {
+        (self.received, self.sent) = (received, sent);
+        self.complete = true;
+    }
+
+    /// When the whole exchange must be over.
+    pub fn deadline(&self) -> Option<Micros> {
+        let timeout = self.route.as_ref()?.config.timeout?;
+        Some(self.started.saturating_add(timeout.as_micros() as Micros))
+    }
+
+    /// Sets the timer to the nearer of a wait from `from` and the exchange's own deadline.
+    pub fn arm(&self, from: Micros, wait: Duration) {
+        let until = from.saturating_add(wait.as_micros() as Micros);
+        self.timer.arm(self.deadline().map_or(until, |deadline| deadline.min(until)));
+    }
+
+    /// Whether the exchange as a whole has run out of time.
+    pub fn overdue(&self) -> bool {
+        self.deadline().is_some_and(|deadline| deadline <= self.client.worker.now())
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let worker = &self.client.worker;
+        let took = worker.now().saturating_sub(self.started);
+        if let Some(route) = &self.route {
+            route.stats.of(worker.id).record(self.method, self.status.max(100), took);
+        }
+        if let Some(in_flight) = &self.in_flight {
+            let stats = in_flight.stats();
+            stats.finished(self.status, took);
+            if !self.complete {
+                stats.cancelled.inc();
+            }
+        }
+        if !self.complete {
+            self.client.note_reset();
+        }
+        if let Some(held) = &self.held {
+            held.stats().duration.record(worker.now().saturating_sub(held.since));
+        }
+    }
+}
+
+impl Held {
+    /// The gate of that backend must have been entered.
+    pub fn new(
+        service: &Rc<LocalService>,
+        index: usize,
+        worker: usize,
+        now: Micros,
+    ) -> Self {
+        let backend = service.backends[index].clone();
+        Self { service: service.clone(), backend, conn: None, worker, since: now }
+    }
+
+    pub fn service(&self) -> &LocalService {
+        &self.service
+    }
+
+    pub fn stats(&self) -> &BackendStats {
+        self.backend.backend.stats.of(self.worker)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.backend.backend.gate.leave();
+    }
+}

@@ -1,0 +1,122 @@
+//! What a failure means: for the backend's record, for the next try, for the client.
+
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode, header};
+
+use crate::clock::Micros;
+use crate::config::types::RetryOn;
+use crate::http::respond::{ConnectKind, Fault};
+use crate::telemetry::{Cause, ConnectError, Failure, ShedReason};
+use crate::worker::local::LocalService;
+
+use super::attempt::Unanswered;
+use super::exchange::{Exchange, Held};
+
+/// Whether the configuration wants another try after this.
+pub fn may_retry(on: &RetryOn, why: &Unanswered) -> bool {
+    match why {
+        Unanswered::NotConnected(ConnectKind::Local) => false,
+        Unanswered::NotConnected(ConnectKind::Refused) => on.connect || on.refused,
+        Unanswered::NotConnected(_) => on.connect,
+        Unanswered::Reset | Unanswered::BadAnswer => on.reset,
+        Unanswered::TimedOut => on.timeout,
+        Unanswered::Status(status) => on.statuses.contains(status),
+        Unanswered::Client => false,
+    }
+}
+
+/// Takes the head of an answer into the backend's record: its latency, or a failure.
+pub fn judge(held: &Held, status: StatusCode, headers: &HeaderMap, took: u64, now: Micros) {
+    let backend = &held.backend.backend;
+    match status {
+        StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => {
+            held.stats().failed(Failure::Status, now);
+            let after = headers.get(header::RETRY_AFTER).and_then(|v| v.to_str().ok());
+            let after = after.and_then(|v| v.parse().ok()).map(Duration::from_secs);
+            backend.latency.fail(after, now);
+        }
+        _ => backend.latency.record(took as f32, now),
+    }
+}
+
+/// A try failed after it was sent.
+pub fn failed(held: &Held, now: Micros, failure: Failure) {
+    held.stats().failed(failure, now);
+    held.backend.backend.latency.fail(None, now);
+}
+
+/// No connection came about.
+pub fn connect_failed(held: &Held, now: Micros, kind: ConnectKind) {
+    let stats = held.service().view.stats.of(held.worker());
+    stats.connect_errors.inc(match kind {
+        ConnectKind::Refused => ConnectError::Refused,
+        ConnectKind::TimedOut => ConnectError::Timeout,
+        ConnectKind::Unreachable => ConnectError::Unreachable,
+        ConnectKind::Reset => ConnectError::Reset,
+        ConnectKind::Local | ConnectKind::Other => ConnectError::Other,
+    });
+    if kind != ConnectKind::Local {
+        failed(held, now, Failure::Connect);
+    }
+}
+
+/// Nobody could be picked.
+pub fn no_backend(service: &LocalService) -> Fault {
+    let members = &service.view.backends;
+    let healthy = members.iter().filter(|m| m.backend.gate.is_available()).count();
+    let mut last: Option<(Micros, Failure)> = None;
+    for stats in members.iter().flat_map(|m| m.backend.stats.iter()) {
+        let failure = stats.last_failure();
+        if failure.map(|(at, _)| at) > last.map(|(at, _)| at) {
+            last = failure;
+        }
+    }
+    Fault::NoBackend {
+        service: service.view.config.name.clone(),
+        healthy: healthy as u32,
+        total: members.len() as u32,
+        last: last.map(|(_, failure)| describe(failure).into()),
+    }
+}
+
+fn describe(failure: Failure) -> &'static str {
+    match failure {
+        Failure::Connect => "no connection",
+        Failure::Reset => "connection broken",
+        Failure::Timeout => "timed out",
+        Failure::Protocol => "not valid HTTP",
+        Failure::Status => "answered 502, 503 or 504",
+    }
+}
+
+/// How long a client should wait before it asks again.
+pub fn retry_after(fault: &Fault) -> Option<Duration> {
+    matches!(fault, Fault::NoBackend { .. } | Fault::Overloaded { .. })
+        .then_some(Duration::from_secs(1))
+}
+
+/// Counts an answer of our own by its cause.
+pub fn record(fault: &Fault, exchange: &Exchange) {
+    let Some(in_flight) = exchange.in_flight() else { return };
+    let stats = in_flight.stats();
+    let cause = match fault {
+        Fault::NoBackend { .. } => {
+            stats.shed.inc(ShedReason::NoBackend);
+            Cause::NoBackend
+        }
+        Fault::Connect { kind: ConnectKind::TimedOut, .. } => Cause::ConnectTimeout,
+        Fault::Connect { .. } => Cause::Connect,
+        Fault::Reset { .. } => Cause::Reset,
+        Fault::BadAnswer { .. } => Cause::Protocol,
+        Fault::ResponseTimeout { .. } | Fault::WriteTimeout { .. } => Cause::ResponseTimeout,
+        Fault::RouteTimeout { .. } => Cause::RouteTimeout,
+        Fault::Overloaded { .. } => Cause::Overload,
+        Fault::Internal => Cause::Internal,
+        // The client's doing.
+        _ => return,
+    };
+    stats.errors.inc(cause);
+}

@@ -1,0 +1,56 @@
+//! What a backend gets to see: the client's request with its target rewritten, the route's
+//! headers set, and the client's address announced. Done once, whatever the number of tries.
+
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Uri, Version, header};
+
+use crate::config::types as config;
+use crate::http::headers::{self, Received};
+use crate::http::serve::Client;
+use crate::snapshot::RouteView;
+
+/// A request ready for any backend; only Host may still depend on which.
+pub struct Prepared {
+    pub head: Parts,
+    /// What `host = "preserve"` sends.
+    pub host: Option<HeaderValue>,
+}
+
+pub fn request(
+    client: &Client,
+    route: &RouteView,
+    received: &Received,
+    mut head: Parts,
+    rewritten: Option<PathAndQuery>,
+) -> Prepared {
+    let host = headers::host_value(&head.uri, &head.headers);
+    set_target(&mut head, rewritten);
+    // The client's wait for a 100 ends when its body is first read (RFC 9110 §10.1.1).
+    head.headers.remove(header::EXPECT);
+    head.version = Version::HTTP_11;
+    headers::apply(&mut head.headers, &route.config.headers_in);
+    let how = route.forwarded().unwrap_or(config::Forwarded::Off);
+    crate::http::forwarded::announce(
+        &mut head.headers,
+        how,
+        &client.peer,
+        received.client,
+        host.as_ref(),
+    );
+    Prepared { head, host }
+}
+
+/// Origin-form (RFC 9112 §3.2.1): HTTP/2 and absolute-form targets lose their authority here.
+fn set_target(head: &mut Parts, rewritten: Option<PathAndQuery>) {
+    let is_origin_form = head.uri.authority().is_none() && head.uri.scheme().is_none();
+    if rewritten.is_none() && is_origin_form {
+        return;
+    }
+    let target = rewritten.or_else(|| head.uri.path_and_query().cloned());
+    head.uri = match target {
+        Some(target) => Uri::from(target),
+        None if head.method == Method::OPTIONS => Uri::from_static("*"),
+        None => Uri::from_static("/"),
+    };
+}

@@ -1,0 +1,264 @@
+//! The body of a request on its way to a backend: counted against `max_body`, bounded in the
+//! waits between two reads, and kept (up to `retry.body_buffer`) while it may be sent again.
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::clock::{Clock, Micros};
+use crate::worker::timers::{Timer, Timers};
+
+/// Why a body could not be read to its end. All of them are the client's doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BodyFault {
+    #[error("the request body is larger than this route allows")]
+    TooLarge,
+    #[error("the client sent nothing more of its body in time")]
+    TimedOut,
+    #[error("the client went away or broke the framing of its body")]
+    Broken,
+}
+
+/// A request body without anything to send, or the sending side of a [`Upload`].
+#[derive(Debug, Default)]
+pub struct RequestBody {
+    upload: Option<Rc<Upload>>,
+    /// Chunks of the kept body that were sent again already.
+    replayed: usize,
+}
+
+/// What is shared between the body that a connection sends and the exchange that owns it.
+pub struct Upload {
+    source: RefCell<Source>,
+    clock: Clock,
+    timers: Rc<Timers>,
+    limits: Limits,
+    received: Cell<u64>,
+    fault: Cell<Option<BodyFault>>,
+    ended: Cell<bool>,
+    /// When the last byte (or the end) was taken; the response timeout counts from it.
+    progress: Cell<Micros>,
+}
+
+struct Source {
+    body: Incoming,
+    timer: Option<Timer>,
+    kept: Option<Kept>,
+}
+
+/// What was sent so far, while it still fits.
+#[derive(Default)]
+struct Kept {
+    chunks: Vec<Bytes>,
+    bytes: usize,
+    trailers: Option<HeaderMap>,
+}
+
+/// Bounds of one body.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes; `None` = no limit.
+    pub max_body: Option<u64>,
+    /// Between two reads.
+    pub timeout: Duration,
+    /// Bytes kept for a resend; 0 = none.
+    pub keep: usize,
+}
+
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upload").field("received", &self.received).finish_non_exhaustive()
+    }
+}
+
+impl Upload {
+    pub fn new(body: Incoming, limits: Limits, clock: Clock, timers: Rc<Timers>) -> Rc<Self> {
+        let kept = (limits.keep > 0).then(Kept::default);
+        let progress = Cell::new(clock.now());
+        Rc::new(Self {
+            source: RefCell::new(Source { body, timer: None, kept }),
+            clock,
+            timers,
+            limits,
+            received: Cell::new(0),
+            fault: Cell::new(None),
+            ended: Cell::new(false),
+            progress,
+        })
+    }
+
+    /// The body to send: from its beginning if this is a resend.
+    pub fn body(self: &Rc<Self>) -> RequestBody {
+        RequestBody { upload: Some(self.clone()), replayed: 0 }
+    }
+
+    /// Bytes received from the client so far.
+    pub fn received(&self) -> u64 {
+        self.received.get()
+    }
+
+    pub fn fault(&self) -> Option<BodyFault> {
+        self.fault.get()
+    }
+
+    /// The whole body was received.
+    pub fn ended(&self) -> bool {
+        self.ended.get()
+    }
+
+    /// When something of it was last taken.
+    pub fn progress(&self) -> Micros {
+        self.progress.get()
+    }
+
+    /// Whether it can be sent again from its beginning.
+    pub fn can_resend(&self) -> bool {
+        self.fault.get().is_none() && self.source.borrow().kept.is_some()
+    }
+
+    /// Nothing of it will be sent again: stop keeping.
+    pub fn forget(&self) {
+        self.source.borrow_mut().kept = None;
+    }
+
+    fn poll_source(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let mut source = self.source.borrow_mut();
+        let source = &mut *source;
+        match Pin::new(&mut source.body).poll_frame(cx) {
+            Poll::Pending => {
+                let timer = source.timer.get_or_insert_with(|| {
+                    let timer = self.timers.timer();
+                    timer.arm_in(self.clock.now(), self.limits.timeout);
+                    timer
+                });
+                timer.poll_expired(cx).map(|()| Some(Err(self.fail(BodyFault::TimedOut))))
+            }
+            Poll::Ready(frame) => {
+                source.timer = None;
+                self.progress.set(self.clock.now());
+                match frame {
+                    None => {
+                        self.ended.set(true);
+                        Poll::Ready(None)
+                    }
+                    Some(Err(_)) => Poll::Ready(Some(Err(self.fail(BodyFault::Broken)))),
+                    Some(Ok(frame)) => {
+                        Poll::Ready(Some(self.take_frame(frame, source)))
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_frame(&self, frame: Frame<Bytes>, source: &mut Source) -> Result<Frame<Bytes>, BodyFault> {
+        if let Some(data) = frame.data_ref() {
+            let received = self.received.get() + data.len() as u64;
+            self.received.set(received);
+            if self.limits.max_body.is_some_and(|most| received > most) {
+                return Err(self.fail(BodyFault::TooLarge));
+            }
+            if received > self.limits.keep as u64 {
+                source.kept = None;
+            } else if let Some(kept) = &mut source.kept {
+                kept.bytes += data.len();
+                kept.chunks.push(data.clone());
+            }
+        } else if let (Some(kept), Some(trailers)) = (&mut source.kept, frame.trailers_ref()) {
+            kept.trailers = Some(trailers.clone());
+        }
+        if source.body.is_end_stream() {
+            self.ended.set(true);
+        }
+        Ok(frame)
+    }
+
+    fn fail(&self, fault: BodyFault) -> BodyFault {
+        self.fault.set(Some(fault));
+        fault
+    }
+}
+
+impl RequestBody {
+    pub fn empty() -> Self {
+        Self::default()
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let this = &mut *self;
+        let Some(upload) = &this.upload else { return Poll::Ready(None) };
+        if let Some(fault) = upload.fault.get() {
+            return Poll::Ready(Some(Err(fault)));
+        }
+        {
+            let source = upload.source.borrow();
+            if let Some(kept) = &source.kept {
+                if let Some(chunk) = kept.chunks.get(this.replayed) {
+                    this.replayed += 1;
+                    return Poll::Ready(Some(Ok(Frame::data(chunk.clone()))));
+                }
+                if upload.ended.get() && this.replayed == kept.chunks.len() {
+                    this.replayed += 1;
+                    return Poll::Ready(kept.trailers.clone().map(|t| Ok(Frame::trailers(t))));
+                }
+            }
+        }
+        if upload.ended.get() {
+            return Poll::Ready(None);
+        }
+        let frame = upload.poll_source(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            // What comes from the client now was kept just before, and is not to be sent twice.
+            this.replayed += 1;
+            let _ = frame;
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.upload {
+            None => true,
+            Some(upload) => {
+                let source = upload.source.borrow();
+                let left = source.kept.as_ref().is_some_and(|kept| {
+                    self.replayed < kept.chunks.len()
+                        || (self.replayed == kept.chunks.len() && kept.trailers.is_some())
+                });
+                !left && (upload.ended.get() || source.body.is_end_stream())
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.upload {
+            None => SizeHint::with_exact(0),
+            Some(upload) => {
+                let source = upload.source.borrow();
+                let left: u64 = source.kept.as_ref().map_or(0, |kept| {
+                    kept.chunks.iter().skip(self.replayed).map(|c| c.len() as u64).sum()
+                });
+                let mut hint = SizeHint::new();
+                let rest = source.body.size_hint();
+                if let Some(upper) = rest.upper() {
+                    hint.set_upper(upper + left);
+                }
+                hint.set_lower(rest.lower() + left);
+                hint
+            }
+        }
+    }
+}

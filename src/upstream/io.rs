@@ -1,0 +1,218 @@
+//! The socket below one upstream connection: keeps the request head as it was written (so that
+//! a retry needs no copy of the header map up front), and notices a backend that reads nothing.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Heads longer than this are not kept; such a request is not retried once sent.
+const LONGEST_HEAD: usize = 64 * 1024;
+
+/// What the socket tells the owner of the connection.
+#[derive(Debug, Default)]
+pub struct Wire {
+    /// The head of the request that was sent last, up to and including the empty line.
+    head: RefCell<Vec<u8>>,
+    keep: Cell<Keep>,
+    /// Whether any byte of the current request was handed to the kernel.
+    written: Cell<bool>,
+    /// Whether any byte of the answer came.
+    answered: Cell<bool>,
+    /// A write would block.
+    blocked: Cell<bool>,
+    /// Grows with every write that took something.
+    progress: Cell<u32>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    #[default]
+    Off,
+    Open,
+    Whole,
+}
+
+impl Wire {
+    /// A new request begins; its head is kept if it may be sent again.
+    pub fn begin(&self, keep_head: bool) {
+        self.written.set(false);
+        self.answered.set(false);
+        self.keep.set(if keep_head { Keep::Open } else { Keep::Off });
+        if keep_head {
+            self.head.borrow_mut().clear();
+        }
+    }
+
+    /// Whether any byte of the current request reached the kernel.
+    pub fn written(&self) -> bool {
+        self.written.get()
+    }
+
+    pub fn answered(&self) -> bool {
+        self.answered.get()
+    }
+
+    /// While a write would block: a number that changes when the peer has read something.
+    pub fn blocked(&self) -> Option<u32> {
+        self.blocked.get().then(|| self.progress.get())
+    }
+
+    /// The whole head of the current request, if it was kept and sent.
+    pub fn take_head(&self) -> Option<Vec<u8>> {
+        (self.keep.replace(Keep::Off) == Keep::Whole).then(|| self.head.take())
+    }
+
+    fn wrote(&self, bufs: &[&[u8]], mut n: usize) {
+        self.blocked.set(false);
+        if n == 0 {
+            return;
+        }
+        self.written.set(true);
+        self.progress.set(self.progress.get().wrapping_add(1));
+        if self.keep.get() != Keep::Open {
+            return;
+        }
+        let mut head = self.head.borrow_mut();
+        for buf in bufs {
+            let part = &buf[..n.min(buf.len())];
+            n -= part.len();
+            let from = head.len().saturating_sub(3);
+            head.extend_from_slice(part);
+            if let Some(at) = memchr::memmem::find(&head[from..], b"\r\n\r\n") {
+                head.truncate(from + at + 4);
+                self.keep.set(Keep::Whole);
+                return;
+            }
+            if head.len() > LONGEST_HEAD {
+                self.keep.set(Keep::Off);
+                return;
+            }
+            if n == 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// A TCP connection to a backend.
+pub struct UpstreamIo {
+    pub tcp: TcpStream,
+    pub wire: Rc<Wire>,
+}
+
+impl AsyncRead for UpstreamIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.tcp).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.wire.answered.set(true);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for UpstreamIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.tcp).poll_write(cx, buf) {
+            Poll::Ready(Ok(n)) => {
+                self.wire.wrote(&[buf], n);
+                Poll::Ready(Ok(n))
+            }
+            Poll::Pending => {
+                self.wire.blocked.set(true);
+                Poll::Pending
+            }
+            error => error,
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs) {
+            Poll::Ready(Ok(n)) => {
+                // The head is at the front; what does not fit into these few is body.
+                let mut parts: [&[u8]; 4] = [&[]; 4];
+                for (part, buf) in parts.iter_mut().zip(bufs) {
+                    *part = buf;
+                }
+                self.wire.wrote(&parts, n);
+                Poll::Ready(Ok(n))
+            }
+            Poll::Pending => {
+                self.wire.blocked.set(true);
+                Poll::Pending
+            }
+            error => error,
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Does nothing: whoever takes the socket back decides whether it is closed or relayed.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn head_is_kept_across_split_writes_and_without_the_body() {
+        let wire = Wire::default();
+        wire.begin(true);
+        wire.wrote(&[b"GET / HTTP/1.1\r\nhost: a\r"], 24);
+        wire.wrote(&[b"\n\r", b"\nbody"], 5);
+        assert!(wire.written());
+        assert_eq!(wire.take_head().as_deref(), Some(&b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"[..]));
+        assert_eq!(wire.take_head(), None);
+    }
+
+    #[test]
+    fn only_what_was_written_is_kept() {
+        let wire = Wire::default();
+        wire.begin(true);
+        wire.wrote(&[b"GET / HTTP/1.1\r\n", b"\r\n"], 16);
+        assert_eq!(wire.take_head(), None);
+        wire.begin(true);
+        wire.wrote(&[b"GET / HTTP/1.1\r\n", b"\r\n"], 18);
+        assert!(wire.take_head().is_some());
+    }
+
+    #[test]
+    fn a_head_that_is_too_long_or_not_asked_for_is_not_kept() {
+        let wire = Wire::default();
+        wire.begin(true);
+        let long = vec![b'a'; LONGEST_HEAD + 1];
+        wire.wrote(&[&long], long.len());
+        wire.wrote(&[b"\r\n\r\n"], 4);
+        assert_eq!(wire.take_head(), None);
+        wire.begin(false);
+        wire.wrote(&[b"GET / HTTP/1.1\r\n\r\n"], 18);
+        assert_eq!(wire.take_head(), None);
+        assert!(wire.written());
+    }
+}

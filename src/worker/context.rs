@@ -1,0 +1,88 @@
+//! What every task of one worker shares.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+use crate::clock::{Clock, Micros};
+
+use super::local::LocalSnapshot;
+use super::shared::Shared;
+use super::timers::Timers;
+
+/// One worker: single-threaded, so cells are enough.
+pub struct Worker {
+    pub id: usize,
+    pub clock: Clock,
+    pub timers: Rc<Timers>,
+    pub shared: Arc<Shared>,
+    pub rng: RefCell<fastrand::Rng>,
+    local: RefCell<Rc<LocalSnapshot>>,
+    /// The process is ending: answers close their connections.
+    stopping: Cell<bool>,
+}
+
+/// Counts one client connection while it lives.
+pub struct Counted(Arc<Shared>);
+
+impl Worker {
+    pub fn new(id: usize, clock: Clock, shared: Arc<Shared>, seed: u64) -> Rc<Self> {
+        let local = LocalSnapshot::empty(shared.current.load_full());
+        Rc::new(Self {
+            id,
+            timers: Timers::new(clock.clone()),
+            clock,
+            shared,
+            rng: RefCell::new(fastrand::Rng::with_seed(seed)),
+            local: RefCell::new(Rc::new(local)),
+            stopping: Cell::new(false),
+        })
+    }
+
+    #[inline]
+    pub fn now(&self) -> Micros {
+        self.clock.now()
+    }
+
+    /// The snapshot as it is now. Cheap: one counter.
+    #[inline]
+    pub fn local(&self) -> Rc<LocalSnapshot> {
+        self.local.borrow().clone()
+    }
+
+    /// Takes up the latest snapshot, purges what left, and acknowledges the generation.
+    pub fn take_up(&self) {
+        let latest = self.shared.current.load_full();
+        let generation = latest.generation;
+        let old = self.local();
+        if !Arc::ptr_eq(&old.snapshot, &latest) {
+            *self.local.borrow_mut() = Rc::new(old.next(latest));
+        }
+        self.shared.acknowledge(self.id, generation);
+    }
+
+    pub fn stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    /// Begins the end: idle connections notice at once, busy ones with their next answer.
+    pub fn begin_stop(&self) {
+        self.stopping.set(true);
+        self.timers.wake_all();
+    }
+
+    /// Counts a client connection until the guard is dropped.
+    pub fn count(&self) -> Counted {
+        self.shared.open.fetch_add(1, SeqCst);
+        Counted(self.shared.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if self.0.open.fetch_sub(1, SeqCst) == 1 {
+            self.0.emptied.notify_waiters();
+        }
+    }
+}

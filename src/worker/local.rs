@@ -1,0 +1,180 @@
+//! What one worker keeps of the snapshot for itself: its idle upstream connections and its
+//! balancing state, aligned with the backends of each service.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+
+use crate::balance::Balancer;
+use crate::clock::Micros;
+use crate::snapshot::{ServiceView, Snapshot};
+use crate::upstream::backend::Backend;
+use crate::upstream::conn::Conn;
+
+/// The snapshot as this worker serves it.
+pub struct LocalSnapshot {
+    pub snapshot: Arc<Snapshot>,
+    pub services: Vec<Rc<LocalService>>,
+}
+
+/// One service as this worker serves it.
+pub struct LocalService {
+    pub view: Arc<ServiceView>,
+    /// Same order as `view.backends`.
+    pub backends: Vec<Rc<LocalBackend>>,
+    pub balancer: RefCell<Balancer>,
+}
+
+/// One backend as this worker sees it; kept over snapshots, found by the backend's uid.
+pub struct LocalBackend {
+    pub backend: Arc<Backend>,
+    /// Newest at the end; the one used last is the likeliest to be open and warm.
+    idle: RefCell<Vec<Conn>>,
+    /// It left the service or drains: nothing comes back into the pool.
+    closed: Cell<bool>,
+}
+
+impl LocalSnapshot {
+    pub fn empty(snapshot: Arc<Snapshot>) -> Self {
+        Self { snapshot, services: Vec::new() }
+    }
+
+    /// Takes up a new snapshot: what stays keeps its connections and its balancing state, what
+    /// left or drains loses its idle connections.
+    pub fn next(&self, snapshot: Arc<Snapshot>) -> Self {
+        let old: HashMap<&str, &Rc<LocalService>, RandomState> =
+            self.services.iter().map(|s| (&*s.view.config.name, s)).collect();
+        let services: Vec<_> = snapshot
+            .services
+            .iter()
+            .map(|view| match old.get(&*view.config.name) {
+                Some(local) if Arc::ptr_eq(&local.view, view) => Rc::clone(local),
+                Some(local) => Rc::new(local.next(view.clone())),
+                None => Rc::new(LocalService::new(view.clone(), &[])),
+            })
+            .collect();
+        let kept: std::collections::HashSet<u64, RandomState> =
+            services.iter().flat_map(|s| &s.backends).map(|b| b.backend.uid).collect();
+        for backend in self.services.iter().flat_map(|s| &s.backends) {
+            if !kept.contains(&backend.backend.uid) {
+                backend.close();
+            }
+        }
+        for backend in services.iter().flat_map(|s| &s.backends) {
+            backend.follow_state();
+        }
+        Self { snapshot, services }
+    }
+
+    /// The service of that name now; `index` is where it was when the request came.
+    pub fn service(&self, index: usize, name: &str) -> Option<&Rc<LocalService>> {
+        match self.services.get(index) {
+            Some(service) if *service.view.config.name == *name => Some(service),
+            _ => self.services.iter().find(|s| *s.view.config.name == *name),
+        }
+    }
+
+    /// Closes pooled connections that were idle for longer than their service allows.
+    pub fn sweep(&self, now: Micros) {
+        for service in &self.services {
+            let longest = service.view.config.transport.idle_timeout;
+            for backend in &service.backends {
+                backend.sweep(now, longest);
+            }
+        }
+    }
+}
+
+impl LocalService {
+    fn new(view: Arc<ServiceView>, old: &[Rc<LocalBackend>]) -> Self {
+        let by_uid: HashMap<u64, &Rc<LocalBackend>, RandomState> =
+            old.iter().map(|b| (b.backend.uid, b)).collect();
+        let backends = view
+            .backends
+            .iter()
+            .map(|member| match by_uid.get(&member.backend.uid) {
+                Some(local) => Rc::clone(local),
+                None => Rc::new(LocalBackend::new(member.backend.clone())),
+            })
+            .collect();
+        let mut balancer = Balancer::new(view.config.balance);
+        balancer.sync(&view);
+        Self { view, backends, balancer: RefCell::new(balancer) }
+    }
+
+    /// The same service with another configuration or other backends.
+    fn next(&self, view: Arc<ServiceView>) -> Self {
+        let mut next = Self::new(view, &self.backends);
+        if self.view.config.balance == next.view.config.balance {
+            // A request that is still trying with the old view goes on with a fresh balancer.
+            let mut fresh = Balancer::new(self.view.config.balance);
+            fresh.sync(&self.view);
+            let mut kept = self.balancer.replace(fresh);
+            kept.sync(&next.view);
+            next.balancer = RefCell::new(kept);
+        }
+        next
+    }
+}
+
+impl LocalBackend {
+    fn new(backend: Arc<Backend>) -> Self {
+        Self { backend, idle: RefCell::default(), closed: Cell::new(false) }
+    }
+
+    /// An idle connection that was used within `youngest` and is open; closed ones on the way are dropped.
+    pub fn take(&self, now: Micros, longest_idle: Duration) -> Option<Conn> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(conn) = idle.pop() {
+            if now.saturating_sub(conn.idle_since) > longest_idle.as_micros() as Micros {
+                // The rest is older still. It may do for others; the sweep ends it.
+                idle.push(conn);
+                return None;
+            }
+            if conn.is_open() {
+                return Some(conn);
+            }
+        }
+        None
+    }
+
+    /// Puts a connection back that has finished its exchange.
+    pub fn give_back(&self, mut conn: Conn, now: Micros, most: usize) {
+        let mut idle = self.idle.borrow_mut();
+        if self.closed.get() || idle.len() >= most || !conn.is_open() {
+            return;
+        }
+        conn.idle_since = now;
+        idle.push(conn);
+    }
+
+    pub fn idle(&self) -> usize {
+        self.idle.borrow().len()
+    }
+
+    fn follow_state(&self) {
+        if self.backend.gate.is_ready() {
+            self.closed.set(false);
+        } else {
+            self.close();
+        }
+    }
+
+    fn close(&self) {
+        self.closed.set(true);
+        self.idle.borrow_mut().clear();
+    }
+
+    fn sweep(&self, now: Micros, longest_idle: Duration) {
+        let longest = longest_idle.as_micros() as Micros;
+        let mut idle = self.idle.borrow_mut();
+        if idle.is_empty() {
+            return;
+        }
+        idle.retain(|conn| conn.is_open() && now.saturating_sub(conn.idle_since) <= longest);
+    }
+}

@@ -1,0 +1,113 @@
+//! One worker thread: its runtime, and the loop that follows the control plane.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use crate::clock::Clock;
+use crate::listener::accept::{self, Listening};
+use crate::listener::bind::Bound;
+
+use super::context::Worker;
+use super::shared::Shared;
+
+/// How often pools are looked through for connections that were idle for too long.
+const SWEEP: Duration = Duration::from_millis(500);
+
+/// What the control plane tells a worker. New snapshots come by another way.
+pub enum Command {
+    /// Accept on this socket.
+    Listen(Bound, std::net::TcpListener),
+    /// Accept until it would block, then close it.
+    Close(Bound),
+    /// Close every listener that way, then drop the sender, and finish what runs.
+    Stop(mpsc::Sender<()>),
+}
+
+/// Starts the thread; if it ever ends, `shared.died` says so.
+pub fn spawn(
+    id: usize,
+    clock: Clock,
+    shared: Arc<Shared>,
+    commands: mpsc::Receiver<Command>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name(format!("worker-{id}")).spawn(move || {
+        let death = Death { id, shared: shared.clone() };
+        let worker = Worker::new(id, clock, shared, fastrand::u64(..));
+        LocalSet::new().block_on(&runtime, follow(worker, commands));
+        drop(death);
+    })
+}
+
+/// Reports the end of the thread, also when it unwinds.
+struct Death {
+    id: usize,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Death {
+    fn drop(&mut self) {
+        self.shared.died.send_replace(Some(self.id));
+    }
+}
+
+async fn follow(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
+    tokio::task::spawn_local(worker.timers.clone().run());
+    tokio::task::spawn_local(sweep(worker.clone()));
+    let mut published = worker.shared.published.subscribe();
+    let mut listening = Vec::new();
+    worker.take_up();
+    loop {
+        tokio::select! {
+            biased;
+            changed = published.changed() => match changed {
+                Ok(()) => worker.take_up(),
+                Err(_) => return,
+            },
+            command = commands.recv() => match command {
+                Some(command) => obey(&worker, command, &mut listening),
+                // The control plane let go without a stop (the process is ending).
+                None => return,
+            },
+        }
+    }
+}
+
+fn obey(worker: &Rc<Worker>, command: Command, listening: &mut Vec<Listening>) {
+    match command {
+        Command::Listen(bound, socket) => {
+            match accept::listen(worker.clone(), bound.clone(), socket) {
+                Ok(new) => listening.push(new),
+                Err(error) => tracing::error!(
+                    listener = &*bound.listener,
+                    address = %bound.address,
+                    "cannot accept: {error}"
+                ),
+            }
+        }
+        Command::Close(bound) => {
+            listening.retain(|l| l.bound() != &bound);
+        }
+        Command::Stop(closed) => {
+            worker.begin_stop();
+            for one in listening.drain(..) {
+                one.close_and_tell(closed.clone());
+            }
+        }
+    }
+}
+
+async fn sweep(worker: Rc<Worker>) {
+    let mut tick = tokio::time::interval(SWEEP);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        worker.local().sweep(worker.now());
+    }
+}
