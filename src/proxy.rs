@@ -1,5 +1,6 @@
 //! The whole path of a request, on one page.
 
+mod attempt;
 pub mod body;
 pub mod exchange;
 mod failure;
@@ -19,7 +20,7 @@ use crate::config::types::RouteAction;
 use crate::http::respond::{self, Asked, Fault};
 use crate::http::serve::Client;
 use crate::http::{headers, host};
-use crate::route::{path, redirect};
+use crate::route::{path, redirect, rewrite};
 use crate::snapshot::RouteView;
 use crate::worker::local::LocalSnapshot;
 
@@ -33,7 +34,7 @@ pub async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let (mut head, body) = request.into_parts();
-    let mut exchange = Exchange::begin(&client, &head.method);
+    let mut exchange = Exchange::begin(&client, head.method.clone());
     client.had_body.set(!body.is_end_stream());
     let received = {
         let trusted = &client.listener.config.trusted_proxies;
@@ -41,7 +42,6 @@ pub async fn handle(
         headers::receive(&mut head.headers, head.version, &client.peer, trusted, &mut rng)
     };
     let accept = head.headers.get(header::ACCEPT).cloned();
-    let method = head.method.clone();
     let local = client.worker.local();
     let outcome = match route(&client, &local, &head, &body) {
         Err(fault) => Outcome::Fault(fault, exchange),
@@ -49,14 +49,17 @@ pub async fn handle(
             exchange.routed(&route);
             match &route.config.action {
                 RouteAction::Service(_) => {
-                    let request = prepare::request(&client, &route, &received, head, rewritten);
-                    forward::forward(exchange, &local, &route, &received, request, body).await
+                    let request = forward::Request { head, body, rewritten };
+                    forward::forward(exchange, &local, &route, &received, request).await
                 }
-                own => Outcome::Own(answer(own, &client, &head), exchange),
+                own => match answer(own, &head) {
+                    Ok(response) => Outcome::Own(response, exchange),
+                    Err(fault) => Outcome::Fault(fault, exchange),
+                },
             }
         }
     };
-    Ok(finish(&client, outcome, &method, accept.as_ref(), received.id.as_str()))
+    Ok(finish(&client, outcome, accept.as_ref(), received.id.as_str()))
 }
 
 /// How an exchange comes to its answer.
@@ -101,43 +104,37 @@ fn route(
     if route.config.max_body.is_some_and(|most| body.size_hint().lower() > most) {
         return Err(Fault::BodyTooLarge);
     }
-    let rewritten = match &route.config.rewrite {
-        Some(rule) => Some(crate::route::rewrite::rewrite(rule, &normal, head.uri.query())?),
-        None => None,
+    let rewritten = match (&route.config.rewrite, head.uri.path_and_query()) {
+        (Some(rule), Some(original)) => Some(rewrite::rewrite(rule, original, &normal)?),
+        _ => None,
     };
     Ok(Found { route: route.clone(), rewritten })
 }
 
 /// The answer of a route that needs no backend.
-fn answer(action: &RouteAction, client: &Client, head: &Parts) -> Response<bytes::Bytes> {
-    match action {
+fn answer(action: &RouteAction, head: &Parts) -> Result<Response<bytes::Bytes>, Fault> {
+    Ok(match action {
         RouteAction::Redirect { to, status } => {
             let host = host::of_request(head.version, &head.uri, &head.headers);
             let host = host.ok().flatten();
             let host = host.as_ref().map_or("", |host| host.written);
             match redirect::location(to, host, head.uri.path(), head.uri.query()) {
                 Some(location) => respond::redirect(*status, location),
-                None => {
-                    let asked = Asked::plain(&head.method);
-                    respond::fault(&Fault::BadRequest("the redirect needs a Host"), asked)
-                }
+                None => return Err(Fault::BadRequest("the redirect needs a Host")),
             }
         }
         RouteAction::Respond { status, body, headers } => {
             respond::fixed(*status, body, headers, &head.method)
         }
-        RouteAction::Service(_) => {
-            debug_assert!(false, "routes to a service are forwarded ({:?})", client.peer.ip);
-            Response::new(bytes::Bytes::new())
-        }
-    }
+        // Routes to a service are forwarded before this is asked.
+        RouteAction::Service(_) => return Err(Fault::Internal),
+    })
 }
 
 /// Puts the answer into its last shape and lets go of what an own answer need not hold.
 fn finish(
     client: &Client,
     outcome: Outcome,
-    method: &http::Method,
     accept: Option<&http::HeaderValue>,
     request_id: &str,
 ) -> Response<ResponseBody> {
@@ -153,14 +150,14 @@ fn finish(
         Outcome::Fault(fault, mut exchange) => {
             closes |= fault.closes();
             let retry_after = failure::retry_after(&fault);
-            let asked = Asked { method, accept, request_id, retry_after };
+            let method = exchange.method().clone();
+            let asked = Asked { method: &method, accept, request_id, retry_after };
             let response = respond::fault(&fault, asked);
             failure::record(&fault, &exchange);
             own(&mut exchange, response)
         }
     };
-    if closes && client.peer_speaks_http1() && response.status() != StatusCode::SWITCHING_PROTOCOLS
-    {
+    if closes && client.speaks_http1() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let close = http::HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }

@@ -10,6 +10,7 @@ use crate::config::types as config;
 use crate::route::Router;
 use crate::telemetry::{ListenerStats, PerWorker, RouteStats, ServiceStats};
 use crate::upstream::backend::Backend;
+use crate::upstream::budget::RetryBudget;
 
 /// Everything a worker needs to serve a request.
 #[derive(Debug)]
@@ -52,6 +53,8 @@ pub struct ServiceView {
     pub backends: Vec<Member>,
     /// Lives through reloads.
     pub stats: Arc<PerWorker<ServiceStats>>,
+    /// Lives through reloads.
+    pub budget: Arc<RetryBudget>,
 }
 
 /// One backend of a service, with what this configuration says of it.

@@ -451,3 +451,37 @@ pub enum LimitAmount {
     Percent(u32),
     Backends(u32),
 }
+
+#[cfg(test)]
+impl Listener {
+    /// A plain HTTP listener with the defaults of the reference configuration.
+    pub fn plain(name: &str, address: &[SocketAddr]) -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            name: name.into(),
+            address: address.to_vec(),
+            http1: true,
+            http2: true,
+            trusted_proxies: Vec::new(),
+            max_connections: 16384,
+            max_connections_per_ip: 0,
+            redirect_to_https: false,
+            timeout: ListenerTimeout {
+                handshake: seconds(10),
+                header: seconds(10),
+                body: seconds(30),
+                keep_alive: seconds(75),
+                write: seconds(30),
+                tunnel: seconds(3600),
+            },
+            limit: ListenerLimit {
+                header_bytes: 32 * 1024,
+                header_count: 100,
+                uri_bytes: 8 * 1024,
+                h2_streams: 128,
+                h2_resets_per_second: 100,
+            },
+            tls: None,
+        }
+    }
+}

@@ -6,3 +6,5 @@ pub mod headers;
 pub mod host;
 pub mod request_id;
 pub mod respond;
+pub mod serve;
+pub mod tunnel;

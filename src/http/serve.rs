@@ -43,6 +43,8 @@ pub struct Client {
     pub peer: Peer,
     pub timer: Timer,
     notes: Rc<Notes>,
+    /// HTTP/2
+    multiplexed: Cell<bool>,
     /// The last request had a body: perhaps not all of it was read.
     pub had_body: Cell<bool>,
     /// Exchanges that have begun and not ended.
@@ -74,6 +76,7 @@ impl Client {
             peer,
             timer,
             notes,
+            multiplexed: Cell::new(false),
             had_body: Cell::new(false),
             active: Cell::new(0),
             begun: Cell::new(0),
@@ -109,6 +112,11 @@ impl Client {
     /// What the connection becomes once the 101 is written.
     pub fn switch(&self, tunnel: Tunnel) {
         *self.tunnel.borrow_mut() = Some(tunnel);
+    }
+
+    /// Whether `Connection` means anything to it.
+    pub fn speaks_http1(&self) -> bool {
+        !self.multiplexed.get()
     }
 
     /// An HTTP/2 client reset a stream (or went away) before its answer was complete.
@@ -153,7 +161,8 @@ pub async fn http1(client: Rc<Client>, stream: ClientStream) {
         End::Done(false) => close(&client, stream, true).await,
         End::Idle => close(&client, stream, false).await,
         End::HeadTimedOut => {
-            let _ = client.timer.within(client.worker.now(), LINGER, stream.write_all(TIMED_OUT)).await;
+            let _ =
+                client.timer.within(client.worker.now(), LINGER, stream.write_all(TIMED_OUT)).await;
             close(&client, stream, true).await;
         }
         End::Stalled => {}
@@ -164,6 +173,7 @@ pub async fn http1(client: Rc<Client>, stream: ClientStream) {
 pub async fn http2(client: Rc<Client>, mut stream: ClientStream) {
     let limit = &client.listener.config.limit;
     stream.closes_itself = true;
+    client.multiplexed.set(true);
     let mut builder = http2::Builder::new(Local);
     builder
         .max_concurrent_streams(limit.h2_streams)

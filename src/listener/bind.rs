@@ -83,11 +83,9 @@ pub fn change(
                 bound: Bound { listener: listener.clone(), address, configured: *configured },
                 sockets,
             }),
-            Err(error) => errors.push(BindError {
-                listener: listener.clone(),
-                address: *configured,
-                error,
-            }),
+            Err(error) => {
+                errors.push(BindError { listener: listener.clone(), address: *configured, error })
+            }
         }
     }
     if errors.is_empty() { Ok(Change { open, close }) } else { Err(errors) }

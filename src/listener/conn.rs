@@ -135,8 +135,7 @@ async fn choose(client: &Client, mut stream: ClientStream) -> Option<(Protocol, 
     };
     // The first byte may take as long as on a kept connection; then the head's deadline counts.
     client.timer.within(client.worker.now(), wait, read).await??;
-    let protocol =
-        if first.starts_with(PREFACE) { Protocol::Http2 } else { Protocol::Http1 };
+    let protocol = if first.starts_with(PREFACE) { Protocol::Http2 } else { Protocol::Http1 };
     stream.put_back(first);
     Some((protocol, stream))
 }

@@ -49,8 +49,7 @@ impl PerAddress {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut shard =
-            self.counts.shard(&self.key).lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self.counts.shard(&self.key).lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = shard.get_mut(&self.key) {
             *count -= 1;
             if *count == 0 {

@@ -99,23 +99,6 @@ pub async fn send(
     }
 }
 
-/// Makes a failed try of an answer whose status is to be tried again; the answer itself if
-/// the request cannot be made again.
-pub fn again_after_status(
-    exchange: &Exchange,
-    answer: Answer,
-) -> Result<Failed, Box<Answer>> {
-    let head = answer.held.conn.as_ref().and_then(Conn::take_head);
-    let Some(request) = tries::again(exchange, head) else { return Err(Box::new(answer)) };
-    let status = answer.response.status().as_u16();
-    let service = answer.held.service().view.config.name.clone();
-    Ok(Failed {
-        fault: Fault::BadAnswer { service, why: "a status that is retried" },
-        why: Unanswered::Status(status),
-        request: Some(request),
-    })
-}
-
 async fn take(exchange: &Exchange, held: &Held, idempotent: bool) -> Option<Conn> {
     let longest = held.service().view.config.transport.idle_timeout;
     let longest = if idempotent { longest } else { longest.min(FRESH) };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::clock::Micros;
 use crate::http::serve::{Active, Client};
 use crate::snapshot::RouteView;
-use crate::telemetry::{BackendStats, InFlight, Method};
+use crate::telemetry::{BackendStats, InFlight};
 use crate::upstream::body::Upload;
 use crate::upstream::conn::Conn;
 use crate::worker::local::{LocalBackend, LocalService};
@@ -21,7 +21,7 @@ pub struct Exchange {
     /// For the waits on the backend's side.
     pub timer: Timer,
     pub started: Micros,
-    method: Method,
+    method: http::Method,
     status: u16,
     route: Option<Arc<RouteView>>,
     in_flight: Option<InFlight>,
@@ -44,13 +44,13 @@ pub struct Held {
 }
 
 impl Exchange {
-    pub fn begin(client: &Rc<Client>, method: &http::Method) -> Box<Self> {
+    pub fn begin(client: &Rc<Client>, method: http::Method) -> Box<Self> {
         Box::new(Self {
             client: client.clone(),
             _active: client.begin(),
             timer: client.worker.timers.timer(),
             started: client.worker.now(),
-            method: Method::from(method),
+            method,
             status: 0,
             route: None,
             in_flight: None,
@@ -87,6 +87,10 @@ impl Exchange {
     /// The head of the answer goes to the client.
     pub fn answered(&mut self, status: http::StatusCode) {
         self.status = status.as_u16();
+    }
+
+    pub fn method(&self) -> &http::Method {
+        &self.method
     }
 
     pub fn status(&self) -> u16 {
@@ -148,7 +152,7 @@ impl Drop for Exchange {
         let worker = &self.client.worker;
         let took = worker.now().saturating_sub(self.started);
         if let Some(route) = &self.route {
-            route.stats.of(worker.id).record(self.method, self.status.max(100), took);
+            route.stats.of(worker.id).record(&self.method, self.status.max(100), took);
         }
         if let Some(in_flight) = &self.in_flight {
             let stats = in_flight.stats();
@@ -168,18 +172,17 @@ impl Drop for Exchange {
 
 impl Held {
     /// The gate of that backend must have been entered.
-    pub fn new(
-        service: &Rc<LocalService>,
-        index: usize,
-        worker: usize,
-        now: Micros,
-    ) -> Self {
+    pub fn new(service: &Rc<LocalService>, index: usize, worker: usize, now: Micros) -> Self {
         let backend = service.backends[index].clone();
         Self { service: service.clone(), backend, conn: None, worker, since: now }
     }
 
     pub fn service(&self) -> &LocalService {
         &self.service
+    }
+
+    pub fn worker(&self) -> usize {
+        self.worker
     }
 
     pub fn stats(&self) -> &BackendStats {

@@ -6,7 +6,9 @@ use http::{HeaderMap, StatusCode, header};
 
 use crate::clock::Micros;
 use crate::config::types::RetryOn;
+use crate::http::host::HostError;
 use crate::http::respond::{ConnectKind, Fault};
+use crate::route::path::PathError;
 use crate::telemetry::{Cause, ConnectError, Failure, ShedReason};
 use crate::worker::local::LocalService;
 
@@ -30,13 +32,11 @@ pub fn may_retry(on: &RetryOn, why: &Unanswered) -> bool {
 pub fn judge(held: &Held, status: StatusCode, headers: &HeaderMap, took: u64, now: Micros) {
     let backend = &held.backend.backend;
     match status {
-        StatusCode::BAD_GATEWAY
-        | StatusCode::SERVICE_UNAVAILABLE
-        | StatusCode::GATEWAY_TIMEOUT => {
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
             held.stats().failed(Failure::Status, now);
             let after = headers.get(header::RETRY_AFTER).and_then(|v| v.to_str().ok());
             let after = after.and_then(|v| v.parse().ok()).map(Duration::from_secs);
-            backend.latency.fail(after, now);
+            backend.latency.fail(now, after);
         }
         _ => backend.latency.record(took as f32, now),
     }
@@ -45,7 +45,7 @@ pub fn judge(held: &Held, status: StatusCode, headers: &HeaderMap, took: u64, no
 /// A try failed after it was sent.
 pub fn failed(held: &Held, now: Micros, failure: Failure) {
     held.stats().failed(failure, now);
-    held.backend.backend.latency.fail(None, now);
+    held.backend.backend.latency.fail(now, None);
 }
 
 /// No connection came about.
@@ -96,6 +96,30 @@ fn describe(failure: Failure) -> &'static str {
 pub fn retry_after(fault: &Fault) -> Option<Duration> {
     matches!(fault, Fault::NoBackend { .. } | Fault::Overloaded { .. })
         .then_some(Duration::from_secs(1))
+}
+
+impl From<HostError> for Fault {
+    fn from(error: HostError) -> Self {
+        Self::BadRequest(match error {
+            HostError::Missing => "the request has no Host",
+            HostError::Duplicate => "the request has more than one Host",
+            HostError::Invalid => "the Host is not valid",
+            HostError::Mismatch => "the Host differs from the authority",
+        })
+    }
+}
+
+impl From<PathError> for Fault {
+    fn from(error: PathError) -> Self {
+        Self::BadRequest(match error {
+            PathError::EscapedSlash => "the path contains an escaped slash",
+            PathError::Backslash => "the path contains a backslash",
+            PathError::Nul => "the path contains a NUL",
+            PathError::BrokenEscape => "the path contains a broken escape",
+            PathError::NotAbsolute => "the path does not begin with a slash",
+            PathError::Rewritten => "the rewritten path is not valid",
+        })
+    }
 }
 
 /// Counts an answer of our own by its cause.

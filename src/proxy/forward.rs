@@ -11,14 +11,21 @@ use crate::http::tunnel::Tunnel;
 use crate::snapshot::RouteView;
 use crate::telemetry::InFlight;
 use crate::upstream::body::{Limits, RequestBody, Upload};
-use crate::upstream::conn::AnswerBody;
 use crate::worker::local::{LocalService, LocalSnapshot};
 
 use super::Outcome;
 use super::body::{Relay, ResponseBody};
 use super::exchange::{Exchange, Held};
-use super::prepare::Prepared;
+use super::prepare::{self, Prepared};
 use super::tries::{self, Answer};
+
+/// A request as it came from the client.
+pub struct Request {
+    pub head: http::request::Parts,
+    pub body: Incoming,
+    /// The target that the backend gets, where the route rewrites it.
+    pub rewritten: Option<http::uri::PathAndQuery>,
+}
 
 /// Sends the request to a backend, or to others if that fails, and prepares the relay of the answer.
 pub async fn forward(
@@ -26,8 +33,7 @@ pub async fn forward(
     local: &LocalSnapshot,
     route: &RouteView,
     received: &Received,
-    prepared: Prepared,
-    body: Incoming,
+    Request { head, body, rewritten }: Request,
 ) -> Outcome {
     let worker = exchange.client.worker.clone();
     let service = route.service.and_then(|index| local.services.get(index));
@@ -35,6 +41,8 @@ pub async fn forward(
         // A snapshot whose route names no service of its own cannot be built.
         return Outcome::Fault(Fault::Internal, exchange);
     };
+    let forwarded = service.view.config.forwarded;
+    let prepared = prepare::request(&exchange.client, route, received, head, rewritten, forwarded);
     let stats = &service.view.stats;
     exchange.entered(InFlight::enter(stats, worker.id, &worker.clock, exchange.started));
     service.view.budget.request(exchange.started);
@@ -117,4 +125,3 @@ async fn switch(
     client.switch(Tunnel { backend, early, exchange });
     Outcome::Relayed(Response::from_parts(head, ResponseBody::Own(bytes::Bytes::new())))
 }
-

@@ -23,6 +23,7 @@ pub fn request(
     received: &Received,
     mut head: Parts,
     rewritten: Option<PathAndQuery>,
+    forwarded: config::Forwarded,
 ) -> Prepared {
     let host = headers::host_value(&head.uri, &head.headers);
     set_target(&mut head, rewritten);
@@ -30,10 +31,9 @@ pub fn request(
     head.headers.remove(header::EXPECT);
     head.version = Version::HTTP_11;
     headers::apply(&mut head.headers, &route.config.headers_in);
-    let how = route.forwarded().unwrap_or(config::Forwarded::Off);
     crate::http::forwarded::announce(
         &mut head.headers,
-        how,
+        forwarded,
         &client.peer,
         received.client,
         host.as_ref(),

@@ -16,11 +16,11 @@ use crate::http::headers::{self, Received};
 use crate::http::respond::Fault;
 use crate::telemetry::RetryReason;
 use crate::upstream::body::RequestBody;
-use crate::upstream::conn::AnswerBody;
+use crate::upstream::conn::{AnswerBody, Conn};
 use crate::upstream::resend;
 use crate::worker::local::LocalService;
 
-use super::attempt::{self, Failed, Unanswered};
+use super::attempt::{self, Asks, Failed, Unanswered};
 use super::exchange::{Exchange, Held};
 use super::failure;
 use super::prepare::Prepared;
@@ -43,66 +43,56 @@ pub async fn run(
     body: RequestBody,
 ) -> Result<Answer, Fault> {
     let worker = &exchange.client.worker;
-    let retry = &service.view.config.retry;
+    let config = service.view.config.clone();
+    let retry = &config.retry;
     let Prepared { head, host } = prepared;
     let idempotent = retry.methods.contains(&head.method);
     let mut request = Request::from_parts(head, body);
     let mut service = service.clone();
     let mut tried: SmallVec<[u64; 4]> = SmallVec::new();
-    let mut last: Option<Fault> = None;
+    // What the try before came to, in case there is no other backend.
+    let mut outcome: Option<Result<Answer, Fault>> = None;
     let mut retries = 0;
     loop {
         let Some(held) = pick(exchange, &service, received.client, &tried) else {
-            return Err(last.unwrap_or_else(|| failure::no_backend(&service)));
+            return outcome.unwrap_or_else(|| Err(failure::no_backend(&service)));
         };
+        drop(outcome.take());
         let backend = held.backend.backend.clone();
         tried.push(backend.uid);
         let rule = &service.view.config.host;
         headers::set_host(request.headers_mut(), rule, host.as_ref(), &backend.authority);
-        let may_retry = retries < retry.attempts;
-        let asks = attempt::Asks {
-            keep_head: may_retry && idempotent,
-            upgrade: received.upgrade,
-            idempotent,
-        };
-        let failed = match attempt::send(exchange, held, request, asks).await {
+        let more = retries < retry.attempts;
+        let asks = Asks { keep_head: more && idempotent, upgrade: received.upgrade, idempotent };
+        let (result, why, again) = match attempt::send(exchange, held, request, asks).await {
             Ok(answer) => {
                 let status = answer.response.status().as_u16();
-                let wanted = may_retry && idempotent && retry.on.statuses.contains(&status);
-                if !wanted {
+                if !asks.keep_head || !retry.on.statuses.contains(&status) {
                     return Ok(answer);
                 }
-                match attempt::again_after_status(exchange, answer) {
-                    Ok(failed) => failed,
-                    Err(answer) => return Ok(*answer),
-                }
+                let head = answer.held.conn.as_ref().and_then(Conn::take_head);
+                (Ok(answer), Unanswered::Status(status), again(exchange, head))
             }
-            Err(failed) => failed,
+            Err(Failed { fault, why, request }) => (Err(fault), why, request),
         };
-        let Failed { fault, why, request: again } = failed;
-        let unsent = matches!(why, Unanswered::NotConnected(_));
-        let reason = why.reason();
-        if !may_retry || !failure::may_retry(&retry.on, &why) || exchange.overdue() {
-            return Err(fault);
-        }
-        let Some(again) = again else { return Err(fault) };
+        let allowed = more && failure::may_retry(&retry.on, &why) && !exchange.overdue();
+        let Some(again) = again.filter(|_| allowed) else { return result };
         let stats = service.view.stats.of(worker.id);
-        let now = worker.now();
-        if !unsent && !service.view.budget.withdraw(now, retry.budget, retry.budget_min) {
-            stats.retries_denied.inc();
-            return Err(fault);
-        }
-        stats.retries.inc(reason);
-        if !unsent {
+        if !matches!(why, Unanswered::NotConnected(_)) {
+            if !service.view.budget.withdraw(worker.now(), retry.budget, retry.budget_min) {
+                stats.retries_denied.inc();
+                return result;
+            }
             back_off(exchange, retry.backoff, retries).await;
         }
+        stats.retries.inc(why.reason());
         retries += 1;
-        last = Some(fault);
+        outcome = Some(result);
         request = again;
         // Backends may have come or gone meanwhile.
         let local = worker.local();
-        if let Some(now) = local.service(exchange.service_index(), &service.view.config.name) {
-            service = now.clone();
+        if let Some(latest) = local.service_named(&service.view.config.name) {
+            service = latest.clone();
         }
     }
 }

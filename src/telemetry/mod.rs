@@ -11,7 +11,7 @@ pub mod route;
 pub mod service;
 
 pub use backend::{BackendStats, Failure};
-pub use listener::{ListenerStats, Refusal, WorkerStats};
+pub use listener::{Connection, ListenerStats, Refusal, WorkerStats};
 pub use route::{Method, RouteStats};
 pub use service::{Cause, ConnectError, InFlight, RetryReason, ServiceStats, ShedReason};
 

@@ -111,9 +111,14 @@ pub struct InFlight {
 }
 
 impl InFlight {
-    /// Counts an arrival.
-    pub fn enter(stats: &Arc<PerWorker<ServiceStats>>, worker: usize, clock: &Clock) -> Self {
-        stats.of(worker).flow.change(clock.now(), 1);
+    /// Counts an arrival at `now`.
+    pub fn enter(
+        stats: &Arc<PerWorker<ServiceStats>>,
+        worker: usize,
+        clock: &Clock,
+        now: Micros,
+    ) -> Self {
+        stats.of(worker).flow.change(now, 1);
         Self { stats: stats.clone(), worker, clock: clock.clone() }
     }
 

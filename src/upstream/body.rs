@@ -149,15 +149,17 @@ impl Upload {
                         Poll::Ready(None)
                     }
                     Some(Err(_)) => Poll::Ready(Some(Err(self.fail(BodyFault::Broken)))),
-                    Some(Ok(frame)) => {
-                        Poll::Ready(Some(self.take_frame(frame, source)))
-                    }
+                    Some(Ok(frame)) => Poll::Ready(Some(self.take_frame(frame, source))),
                 }
             }
         }
     }
 
-    fn take_frame(&self, frame: Frame<Bytes>, source: &mut Source) -> Result<Frame<Bytes>, BodyFault> {
+    fn take_frame(
+        &self,
+        frame: Frame<Bytes>,
+        source: &mut Source,
+    ) -> Result<Frame<Bytes>, BodyFault> {
         if let Some(data) = frame.data_ref() {
             let received = self.received.get() + data.len() as u64;
             self.received.set(received);

@@ -1,5 +1,9 @@
-//! Services seen from the data path: backends, connections, tries.
+//! Services seen from the data path: backends, connections, bodies on their way to them.
 
 pub mod backend;
+pub mod body;
 pub mod budget;
+pub mod conn;
 pub mod gate;
+pub mod io;
+pub mod resend;

@@ -70,12 +70,9 @@ impl LocalSnapshot {
         Self { snapshot, services }
     }
 
-    /// The service of that name now; `index` is where it was when the request came.
-    pub fn service(&self, index: usize, name: &str) -> Option<&Rc<LocalService>> {
-        match self.services.get(index) {
-            Some(service) if *service.view.config.name == *name => Some(service),
-            _ => self.services.iter().find(|s| *s.view.config.name == *name),
-        }
+    /// For requests that began with an older snapshot.
+    pub fn service_named(&self, name: &str) -> Option<&Rc<LocalService>> {
+        self.services.iter().find(|s| *s.view.config.name == *name)
     }
 
     /// Closes pooled connections that were idle for longer than their service allows.

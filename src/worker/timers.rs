@@ -167,7 +167,12 @@ impl Timer {
     }
 
     /// The value of `future`, or `None` if it has none within `wait`.
-    pub async fn within<F: Future>(&self, now: Micros, wait: Duration, future: F) -> Option<F::Output> {
+    pub async fn within<F: Future>(
+        &self,
+        now: Micros,
+        wait: Duration,
+        future: F,
+    ) -> Option<F::Output> {
         self.arm_in(now, wait);
         let mut future = std::pin::pin!(future);
         let output = poll_fn(|cx| {
