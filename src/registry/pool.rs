@@ -12,6 +12,7 @@ use crate::orchestrator::{Instance, InstanceState};
 use crate::snapshot::{Member, ServiceView};
 use crate::telemetry::{PerWorker, ServiceStats};
 use crate::upstream::backend::{Backend, Source};
+use crate::upstream::budget::RetryBudget;
 use crate::upstream::gate::State;
 
 use super::{Change, Drain, DrainedBy, Entry, LeadTime};
@@ -21,6 +22,7 @@ use super::{Change, Drain, DrainedBy, Entry, LeadTime};
 pub struct Pool {
     pub(super) config: Arc<config::Service>,
     stats: Arc<PerWorker<ServiceStats>>,
+    budget: Arc<RetryBudget>,
     pub(super) entries: BTreeMap<Arc<str>, Entry>,
     /// Kept until the membership or the settings change, so that workers can tell by pointer.
     pub(super) view: Option<Arc<ServiceView>>,
@@ -32,6 +34,7 @@ impl Pool {
         Self {
             config,
             stats: Arc::new(PerWorker::new(workers)),
+            budget: Arc::default(),
             entries: BTreeMap::new(),
             view: None,
             lead: LeadTime::default(),
@@ -78,6 +81,7 @@ impl Pool {
                 config: self.config.clone(),
                 backends: fixed.chain(others).filter_map(member).collect(),
                 stats: self.stats.clone(),
+                budget: self.budget.clone(),
             })
         });
         self.view = Some(view.clone());
