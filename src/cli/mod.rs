@@ -11,6 +11,8 @@ use clap::{Parser, Subcommand};
 use crate::orchestrator::kinds::Kinds;
 
 pub mod check;
+pub mod load;
+pub mod origin;
 
 /// Bad usage or configuration.
 pub const USAGE: u8 = 2;
@@ -34,6 +36,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Check(check::Args),
+    Load(load::Args),
+    Origin(origin::Args),
 }
 
 /// `-c FILE`, for subcommands that read a configuration.
@@ -69,6 +73,8 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         match self.command {
             Command::Check(args) => check::run(&args, &Kinds::default()),
+            Command::Load(args) => load::run(args),
+            Command::Origin(args) => origin::run(args),
         }
     }
 }
