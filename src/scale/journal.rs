@@ -1,13 +1,24 @@
-//! Where records are kept: a bounded ring in memory, and a file of JSON lines that outlives us.
+//! The newest records in memory, and the lines in which they are kept.
+//!
+//! A line is one JSON object: a record, or the outcome of an earlier one. Files are left to
+//! [`super::journal_file`].
 
+use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use super::record::{Outcome, Record};
 
+pub use super::journal_file::{JournalFile, ReadBack};
+
 /// The newest records of one service in memory.
 #[derive(Debug)]
-pub struct Journal {}
+pub struct Journal {
+    records: VecDeque<Record>,
+    capacity: usize,
+    next_seq: u64,
+}
 
 /// Takes finished lines (without the line end). The control plane may hand them to another
 /// thread; the scaler never waits for it.
@@ -15,64 +26,61 @@ pub trait Sink {
     fn write(&mut self, line: &str) -> io::Result<()>;
 }
 
-/// `state_dir/journal/SERVICE.jsonl` with rotation by size.
-#[derive(Debug)]
-pub struct JournalFile {}
-
-/// What was found at a start.
-#[derive(Debug, Default)]
-pub struct ReadBack {
-    /// Oldest first; outcomes merged in.
-    pub records: Vec<Record>,
-    /// Lines that could not be read, for the log: `shop.jsonl:12: ...`.
-    pub problems: Vec<String>,
+/// One line of the file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Line {
+    Record(Box<Record>),
+    /// The outcome of the record with that seq.
+    Outcome {
+        seq: u64,
+        outcome: Outcome,
+    },
 }
 
 impl Journal {
     /// Keeps at most `capacity` records.
-    pub fn new(_capacity: usize) -> Self {
-        unimplemented!()
+    pub fn new(capacity: usize) -> Self {
+        Self { records: VecDeque::new(), capacity: capacity.max(1), next_seq: 1 }
     }
-    pub fn push(&mut self, _record: Record) {
-        unimplemented!()
+
+    /// Adds the newest; the oldest goes when there are too many.
+    pub fn push(&mut self, record: Record) {
+        self.next_seq = self.next_seq.max(record.seq + 1);
+        if self.records.len() == self.capacity {
+            self.records.pop_front();
+        }
+        self.records.push_back(record);
     }
+
     /// Fills in the outcome of a record that is still here.
-    pub fn amend(&mut self, _seq: u64, _outcome: Outcome) {
-        unimplemented!()
+    pub fn amend(&mut self, seq: u64, outcome: Outcome) {
+        if let Some(record) = self.records.iter_mut().rev().find(|record| record.seq == seq) {
+            record.outcome = Some(outcome);
+        }
     }
+
     /// Newest first.
     pub fn newest(&self) -> impl Iterator<Item = &Record> {
-        std::iter::empty()
+        self.records.iter().rev()
     }
+
     /// Seq for the next record.
     pub fn next_seq(&self) -> u64 {
-        unimplemented!()
+        self.next_seq
     }
 }
 
 /// The line of a record, for a [`Sink`].
-pub fn record_line(_record: &Record) -> String {
-    unimplemented!()
+pub fn record_line(record: &Record) -> String {
+    line(&Line::Record(Box::new(record.clone())))
 }
 
 /// The line of an outcome that came later.
-pub fn outcome_line(_seq: u64, _outcome: &Outcome) -> String {
-    unimplemented!()
+pub fn outcome_line(seq: u64, outcome: &Outcome) -> String {
+    line(&Line::Outcome { seq, outcome: *outcome })
 }
 
-impl JournalFile {
-    /// Opens or makes it; nothing is read. At most `keep` files (this one included) of `max_bytes`.
-    pub fn open(_path: PathBuf, _max_bytes: u64, _keep: usize) -> io::Result<Self> {
-        unimplemented!()
-    }
-    /// The newest `limit` records of the file and its rotated ones. A torn last line is a problem told, not an error.
-    pub fn read_back(_path: &Path, _keep: usize, _limit: usize) -> io::Result<ReadBack> {
-        unimplemented!()
-    }
-}
-
-impl Sink for JournalFile {
-    fn write(&mut self, _line: &str) -> io::Result<()> {
-        unimplemented!()
-    }
+fn line(line: &Line) -> String {
+    serde_json::to_string(line).expect("records have string keys and no failing parts")
 }

@@ -33,6 +33,9 @@ pub struct Record {
     pub without: BTreeMap<Stage, u32>,
     /// What it costs; null until costs are known.
     pub cost: Option<f64>,
+    /// Nothing is removed before, if the load stays as it is.
+    #[serde(default)]
+    pub not_down_before: Option<Wall>,
     /// What came of it; filled in later.
     pub outcome: Option<Outcome>,
 }
@@ -133,11 +136,9 @@ pub enum Reason {
     StaleUpOnly,
     /// Errors without a sign of saturation are no reason to add backends.
     ErrorsWithoutSaturation,
-    /// A schedule's floor.
-    Schedule,
     /// Backends that are unhealthy or ejected are no capacity.
     BrokenBackends,
-    /// A backend counted on is not ready; it takes part in nobody's ratio.
+    /// The smallest (upwards) or largest (downwards) wish of the stabilization window counts.
     Stabilization,
     /// The stabilization window is doubled: the size went up and down too often.
     Flapping,

@@ -3,16 +3,36 @@
 use std::sync::Arc;
 
 use crate::clock::Micros;
-use crate::config::types::Scaling;
+use crate::config::types::{Scaling, ScalingMode};
 
-use super::record::{Outcome, Record};
-use super::{Override, Plan, Sample, Wanted};
+use super::history::History;
+use super::memory::{Memory, micros};
+use super::outcome::Watch;
+use super::pipeline::{self, Verdict, View};
+use super::policy::{self, Input, Policy, Wanted};
+use super::record::{Action, Outcome, Proposed, Reason, Record, Stage};
+use super::refusal::Refusals;
+use super::{Override, Plan, Sample, report};
 
 /// Decides for one service. Holds history and nothing that talks to the world.
 #[derive(Debug)]
 pub struct Scaler {
     service: Arc<str>,
     params: Scaling,
+    policies: Vec<Box<dyn Policy>>,
+    history: History,
+    memory: Memory,
+    operator: Option<Override>,
+    /// The size that is wanted; `None` before the first tick.
+    desired: Option<u32>,
+    /// The size of the last plan.
+    told: Option<u32>,
+    last_size: u32,
+    generation: u64,
+    next_seq: u64,
+    refusals: Refusals,
+    watch: Option<Watch>,
+    status: Status,
 }
 
 /// What one tick came to.
@@ -30,8 +50,8 @@ pub struct Tick {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Status {
     pub desired: u32,
-    /// The last stage that changed the number in the last tick.
-    pub limited_by: Option<super::Stage>,
+    /// The last stage that changed the number in the last tick, and why.
+    pub limited_by: Option<(Stage, Reason)>,
     pub cooldown_until: Option<Micros>,
     pub operator: Option<Override>,
     /// (policy, n) of the last tick.
@@ -40,31 +60,211 @@ pub struct Status {
 
 impl Scaler {
     /// `next_seq`: one more than the last record of the journal (1 without one).
-    pub fn new(service: Arc<str>, params: Scaling, _next_seq: u64) -> Self {
-        Self { service, params }
+    pub fn new(service: Arc<str>, params: Scaling, next_seq: u64) -> Self {
+        Self {
+            policies: policy::build(&params),
+            service,
+            params,
+            history: History::default(),
+            memory: Memory::default(),
+            operator: None,
+            desired: None,
+            told: None,
+            last_size: 0,
+            generation: 0,
+            next_seq,
+            refusals: Refusals::default(),
+            watch: None,
+            status: Status::default(),
+        }
     }
 
     /// The signals that every sample must carry.
     pub fn wanted(&self) -> Vec<Wanted> {
-        unimplemented!()
-    }
-
-    /// One decision. The time is the sample's.
-    pub fn tick(&mut self, _sample: &Sample) -> Tick {
-        unimplemented!()
+        let mut wanted: Vec<Wanted> = Vec::new();
+        for new in self.policies.iter().flat_map(|policy| policy.wanted()) {
+            if !wanted.contains(&new) {
+                wanted.push(new);
+            }
+        }
+        wanted
     }
 
     /// Takes new parameters and keeps the history.
     pub fn reconfigure(&mut self, params: Scaling) {
+        let panic = self.policies.iter().find_map(|policy| policy.panic());
+        self.policies = policy::build(&params);
+        if let Some(panic) = panic {
+            self.policies.iter_mut().for_each(|policy| policy.resume(panic));
+        }
         self.params = params;
     }
 
     /// Pins or pauses; `None` ends it.
-    pub fn set_override(&mut self, _operator: Option<Override>) {
-        unimplemented!()
+    pub fn set_override(&mut self, operator: Option<Override>) {
+        self.operator = operator;
+        self.status.operator = operator;
     }
 
     pub fn status(&self) -> &Status {
-        unimplemented!()
+        &self.status
+    }
+
+    /// One decision. The time is the sample's.
+    pub fn tick(&mut self, sample: &Sample) -> Tick {
+        let adopted = self.adopt(sample);
+        let from = self.observe(sample);
+        let proposals = self.propose(sample, from);
+        let view = self.view(sample, from, &proposals);
+        let verdict = pipeline::run(&view, None);
+        let action = self.action(&view, &verdict, adopted);
+        let record = action
+            .map(|action| report::record(&self.service, self.next_seq, &view, &verdict, action));
+        let outcome = self.remember(sample, from, &verdict, record.as_ref());
+        self.show(sample.at, &verdict, &proposals);
+        Tick { plan: self.plan(sample, verdict.to), record: self.number(record), outcome }
+    }
+
+    /// Takes over a size that someone else has set, and the one found at the start.
+    fn adopt(&mut self, sample: &Sample) -> Option<(u32, u32)> {
+        let found = sample.desired.unwrap_or(sample.counts.size());
+        let Some(desired) = self.desired else {
+            self.desired = Some(found);
+            self.last_size = sample.counts.size();
+            if found > 0 {
+                self.memory.hold_until = sample.at + micros(self.params.down.stabilization);
+            }
+            return None;
+        };
+        if sample.stale || sample.desired.is_none() || sample.desired == self.told {
+            return None;
+        }
+        self.told = sample.desired;
+        self.desired = Some(found);
+        (found != desired).then(|| {
+            self.memory.outside = Some(sample.at);
+            (desired, found)
+        })
+    }
+
+    /// Files the sample away; returns the size wanted until now.
+    fn observe(&mut self, sample: &Sample) -> u32 {
+        self.memory.stale = if sample.stale { self.memory.stale + 1 } else { 0 };
+        self.memory.forget(sample.at, &self.params);
+        self.history.push(sample);
+        if self.operator.is_some_and(|operator| operator.is_over(sample.at)) {
+            self.set_override(None);
+        }
+        self.desired.unwrap_or(0)
+    }
+
+    fn propose(&mut self, sample: &Sample, from: u32) -> Vec<Proposed> {
+        let input = input(&self.params, &self.history, sample, from);
+        self.policies.iter_mut().map(|policy| policy.propose(&input)).collect()
+    }
+
+    fn view<'a>(&'a self, sample: &'a Sample, from: u32, proposals: &'a [Proposed]) -> View<'a> {
+        let input = input(&self.params, &self.history, sample, from);
+        let needs = self.policies.iter().filter_map(|policy| policy.needs(&input)).max();
+        View {
+            now: sample.at,
+            sample,
+            params: &self.params,
+            memory: &self.memory,
+            from,
+            proposals,
+            winner: pipeline::winner(proposals),
+            needs: needs.unwrap_or(0),
+            operator: self.operator,
+        }
+    }
+
+    /// What is worth a record, if anything.
+    fn action(
+        &self,
+        view: &View<'_>,
+        verdict: &Verdict,
+        adopted: Option<(u32, u32)>,
+    ) -> Option<Action> {
+        if verdict.to != view.from {
+            return Some(report::scale(view, verdict));
+        }
+        if let Some((from, to)) = adopted {
+            return Some(Action::Adopt { from, to });
+        }
+        let size = view.sample.counts.size();
+        let lost = self.last_size.min(view.from).saturating_sub(size);
+        if lost > 0 && !view.sample.stale && self.params.mode != ScalingMode::Off {
+            return Some(Action::Replace { size: view.from, lost });
+        }
+        self.refusals.news(view, verdict)
+    }
+
+    /// Books what was decided.
+    fn remember(
+        &mut self,
+        sample: &Sample,
+        from: u32,
+        verdict: &Verdict,
+        record: Option<&Record>,
+    ) -> Option<(u64, Outcome)> {
+        let now = sample.at;
+        self.memory.wish(now, verdict.wish);
+        self.refusals.note(now, verdict, from, record);
+        if !sample.stale {
+            self.last_size = sample.counts.size();
+        }
+        self.desired = Some(verdict.to);
+        if verdict.to != from {
+            self.memory.changed(now, from, verdict.to);
+            self.generation += 1;
+            let ended = self.watch.take().map(|watch| watch.end(sample));
+            self.watch = record.map(|record| Watch::new(record.seq, from, verdict.to, sample));
+            return ended;
+        }
+        let known = self.watch.as_mut().and_then(|watch| watch.look(sample));
+        if known.is_some() {
+            self.watch = None;
+        }
+        known
+    }
+
+    fn show(&mut self, now: Micros, verdict: &Verdict, proposals: &[Proposed]) {
+        self.status = Status {
+            desired: verdict.to,
+            limited_by: verdict.moves.last().map(|step| (step.stage, step.change.reason)),
+            cooldown_until: verdict
+                .moves
+                .iter()
+                .filter(|step| step.stage == Stage::Cooldown)
+                .find_map(|step| step.change.until.filter(|until| *until > now)),
+            operator: self.operator,
+            proposals: proposals.iter().map(|p| (p.policy.clone(), p.n)).collect(),
+        };
+    }
+
+    fn plan(&mut self, sample: &Sample, wanted: u32) -> Option<Plan> {
+        if matches!(self.params.mode, ScalingMode::DryRun | ScalingMode::Off) {
+            return None;
+        }
+        let plan = Plan::new(sample, wanted, self.params.max_surge, self.generation);
+        self.told = Some(plan.size);
+        Some(plan)
+    }
+
+    fn number(&mut self, record: Option<Record>) -> Option<Record> {
+        self.next_seq += u64::from(record.is_some());
+        record
+    }
+}
+
+fn input<'a>(params: &Scaling, history: &'a History, sample: &'a Sample, from: u32) -> Input<'a> {
+    Input {
+        now: sample.at,
+        sample,
+        history,
+        current: from.saturating_sub(sample.counts.broken()),
+        max_age: 3 * params.interval.max(policy::SLOWEST_SIGNAL),
+        saturated: policy::saturated(params, sample, history),
     }
 }

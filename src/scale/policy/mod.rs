@@ -1,11 +1,35 @@
 //! Scaling policies: each looks at the history and proposes a number with its arithmetic.
 //!
 //! A policy knows nothing of limits, windows of others or operators: that is the pipeline's.
-//! Adding one is a new file, a line in [`build`], a key in the configuration and a test.
+//! Its numbers are capacity (ready and starting backends); broken ones are added by the health
+//! gate. Adding a policy is a new file, a line in [`build`], a key in the configuration and a test.
 
+mod concurrency;
+mod target;
+mod threshold;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Debug;
 use std::time::Duration;
 
-use crate::config::types::Metric;
+use crate::clock::Micros;
+use crate::config::types::{Metric, Scaling};
+
+use super::formula::Term;
+use super::history::{History, additive};
+use super::record::{Proposed, Reason};
+use super::{Sample, Signal};
+
+pub use concurrency::Panic;
+
+/// Span over which means and quantiles of signals are taken; the period of the HPA's loop.
+pub const WINDOW: Duration = Duration::from_secs(15);
+/// Signals from orchestrators come at least this often; three missed ones are no signal.
+pub const SLOWEST_SIGNAL: Duration = Duration::from_secs(5);
+/// A backend or a service is showing signs of saturation above this utilization.
+const SATURATED: f64 = 0.5;
 
 /// A signal that a policy needs in every sample.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -16,4 +40,138 @@ pub struct Wanted {
     /// The span that a quantile or a ratio is taken over. Means per backend (cpu, memory,
     /// in_flight, rps, connections) are of the tick alone; the history averages them.
     pub window: Duration,
+}
+
+/// What a policy decides from.
+#[derive(Debug)]
+pub struct Input<'a> {
+    pub now: Micros,
+    pub sample: &'a Sample,
+    pub history: &'a History,
+    /// Capacity that is meant to be there: the wanted size without the broken ones.
+    pub current: u32,
+    /// A signal older than this is none.
+    pub max_age: Duration,
+    /// A queue, or utilization above one half.
+    pub saturated: bool,
+}
+
+/// One way to find a number.
+pub trait Policy: Debug + Send {
+    /// `concurrency`, `target cpu`
+    fn name(&self) -> &str;
+
+    /// Signals that it needs.
+    fn wanted(&self) -> Vec<Wanted>;
+
+    /// What it proposes now. Called once a tick.
+    fn propose(&mut self, input: &Input<'_>) -> Proposed;
+
+    /// The least capacity that would hold what it sees at this moment, where it can tell.
+    fn needs(&self, input: &Input<'_>) -> Option<u32>;
+
+    /// What it remembers, for its successor after a reload.
+    fn panic(&self) -> Option<Panic> {
+        None
+    }
+
+    /// Goes on from there.
+    fn resume(&mut self, _panic: Panic) {}
+}
+
+/// The policies of a configuration, in the order they are shown.
+pub fn build(params: &Scaling) -> Vec<Box<dyn Policy>> {
+    let mut policies: Vec<Box<dyn Policy>> = Vec::new();
+    if let Some(params) = &params.concurrency {
+        policies.push(Box::new(concurrency::Concurrency::new(params.clone())));
+    }
+    for (name, params) in &params.targets {
+        policies.push(Box::new(target::Target::new(name, params.clone())));
+    }
+    for (name, params) in &params.thresholds {
+        policies.push(Box::new(threshold::Threshold::new(name, params.clone())));
+    }
+    policies
+}
+
+/// Signs of saturation: requests wait, processors are half busy, or half of the concurrency target is in flight.
+pub fn saturated(params: &Scaling, sample: &Sample, history: &History) -> bool {
+    let busy = sample.signal(Metric::Cpu, 0.0).and_then(|signal| signal.value);
+    let full = params.concurrency.as_ref().and_then(|policy| {
+        let load = history.load(sample.at, WINDOW)?;
+        Some(load / (policy.target * f64::from(sample.counts.ready.max(1))))
+    });
+    sample.queued > 0.0
+        || busy.is_some_and(|u| u > SATURATED)
+        || full.is_some_and(|u| u > SATURATED)
+}
+
+/// `cpu`, `response_time p95`
+pub fn metric_name(metric: Metric, quantile: f64) -> String {
+    let name = match metric {
+        Metric::Cpu => "cpu",
+        Metric::Memory => "memory",
+        Metric::ResponseTime => "response_time",
+        Metric::ErrorRate => "error_rate",
+        Metric::InFlight => "in_flight",
+        Metric::Rps => "rps",
+        Metric::Connections => "connections",
+    };
+    if metric == Metric::ResponseTime {
+        format!("{name} p{}", super::formula::rounded(quantile * 100.0))
+    } else {
+        name.to_owned()
+    }
+}
+
+fn wanted_for(metric: Metric, quantile: f64) -> Vec<Wanted> {
+    let quantile = if metric == Metric::ResponseTime { quantile } else { 0.0 };
+    let mut wanted = vec![Wanted { metric, quantile, window: WINDOW }];
+    if metric == Metric::ErrorRate {
+        // To tell errors of an overloaded service from those of a broken one.
+        wanted.push(Wanted { metric: Metric::Cpu, quantile: 0.0, window: WINDOW });
+    }
+    wanted
+}
+
+/// A metric, read for a policy.
+struct Reading {
+    /// Per reporting backend, or the service's.
+    value: f64,
+    /// Ready backends that report; all of them where the metric is the service's.
+    reporting: u32,
+    missing: u32,
+}
+
+fn read(input: &Input<'_>, metric: Metric, quantile: f64) -> Option<Reading> {
+    let quantile = if metric == Metric::ResponseTime { quantile } else { 0.0 };
+    let signal: &Signal = input.sample.signal(metric, quantile)?;
+    let value = signal.value.filter(|value| value.is_finite() && *value >= 0.0)?;
+    let ready = input.sample.counts.ready;
+    let per_backend = !matches!(metric, Metric::ResponseTime | Metric::ErrorRate);
+    let missing = if per_backend { signal.missing.min(ready) } else { 0 };
+    let reporting = ready - missing;
+    if signal.age > input.max_age || reporting == 0 {
+        return None;
+    }
+    let value = if additive(metric) {
+        input.history.sum(metric, input.now, WINDOW)? / f64::from(reporting)
+    } else {
+        value
+    };
+    Some(Reading { value, reporting, missing })
+}
+
+/// No data: the present capacity, and nothing may be removed.
+fn blind(name: &str, current: u32, what: &str) -> Proposed {
+    let (n, formula) = Term::count(current, "now").finish();
+    Proposed {
+        policy: name.to_owned(),
+        n,
+        formula,
+        wanted: n,
+        held: Some(Reason::MetricMissing),
+        valid: false,
+        note: Some(format!("no data for {what}")),
+    }
 }

@@ -1,0 +1,12 @@
+//! Before removing: with so few, would what the policies see at this moment still fit? Else fewer go.
+
+use super::{Change, Reason, View};
+
+pub fn apply(n: u32, view: &View<'_>) -> Option<Change> {
+    if n >= view.from {
+        return None;
+    }
+    let needed = view.needs.saturating_add(view.sample.counts.broken());
+    let to = n.max(needed.min(view.from)).min(view.params.max).max(n);
+    Some(Change { to, reason: Reason::Projection, until: None })
+}

@@ -1,0 +1,96 @@
+//! `target`: keeps a metric at a value, with the arithmetic of the Kubernetes HPA v2.
+//!
+//! Source: "Algorithm details" of the HPA's documentation. Backends that do not report count
+//! with the whole target when the wish is downwards and with nothing when it is upwards; if that
+//! turns the direction or brings the ratio within the tolerance, nothing changes.
+
+use crate::config::types::{Metric, TargetPolicy};
+use crate::scale::formula::Term;
+use crate::scale::history::additive;
+use crate::scale::record::{Proposed, Reason};
+
+use super::{Input, Policy, Reading, Wanted, blind, metric_name, read, wanted_for};
+
+#[derive(Debug)]
+pub struct Target {
+    name: String,
+    metric_name: String,
+    params: TargetPolicy,
+}
+
+impl Target {
+    pub fn new(name: &str, params: TargetPolicy) -> Self {
+        let metric_name = metric_name(params.metric, params.quantile);
+        Self { name: format!("target {name}"), metric_name, params }
+    }
+
+    /// The wish, its formula, and the ratio to the target with all backends counted in.
+    fn wish(&self, reading: &Reading) -> (Term, f64) {
+        let target = || Term::number(self.params.value, "");
+        let value = Term::number(reading.value, &self.metric_name.replace(char::is_numeric, ""));
+        let ratio = value.value() / self.params.value;
+        let reporting = Term::count(reading.reporting, "ready");
+        if reading.missing == 0 {
+            return (reporting.times(value).over(target()).ceil(), ratio);
+        }
+        let assumed = if ratio < 1.0 { target() } else { Term::number(0.0, "") };
+        let missing = Term::count(reading.missing, "silent");
+        let all = f64::from(reading.reporting + reading.missing);
+        let sum = reporting.times(value).plus(missing.times(assumed));
+        let ratio = sum.value() / all / self.params.value;
+        (sum.over(target()).ceil(), ratio)
+    }
+
+    fn held(&self, input: &Input<'_>, reading: &Reading, n: u32, ratio: f64) -> Option<Reason> {
+        let plain = reading.value / self.params.value;
+        let turned = (plain > 1.0 && (ratio < 1.0 || n < input.current))
+            || (plain < 1.0 && (ratio > 1.0 || n > input.current));
+        if (ratio - 1.0).abs() <= self.params.tolerance + 1e-9 {
+            Some(Reason::Tolerance)
+        } else if turned {
+            Some(Reason::DirectionTurned)
+        } else if self.params.metric == Metric::ErrorRate && ratio > 1.0 && !input.saturated {
+            Some(Reason::ErrorsWithoutSaturation)
+        } else {
+            None
+        }
+    }
+}
+
+impl Policy for Target {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn wanted(&self) -> Vec<Wanted> {
+        wanted_for(self.params.metric, self.params.quantile)
+    }
+
+    fn propose(&mut self, input: &Input<'_>) -> Proposed {
+        let Some(reading) = read(input, self.params.metric, self.params.quantile) else {
+            return blind(&self.name, input.current, &self.metric_name);
+        };
+        let (wish, ratio) = self.wish(&reading);
+        let (wanted, formula) = wish.finish();
+        let held = self.held(input, &reading, wanted, ratio);
+        Proposed {
+            policy: self.name.clone(),
+            n: if held.is_some() { input.current } else { wanted },
+            formula,
+            wanted,
+            held,
+            valid: true,
+            note: None,
+        }
+    }
+
+    fn needs(&self, input: &Input<'_>) -> Option<u32> {
+        if !additive(self.params.metric) {
+            return None;
+        }
+        let reading = read(input, self.params.metric, self.params.quantile)?;
+        let most = Term::number(self.params.value * (1.0 + self.params.tolerance), "");
+        let sum = Term::count(reading.reporting, "").times(Term::number(reading.value, ""));
+        Some(sum.over(most).ceil().finish().0)
+    }
+}
