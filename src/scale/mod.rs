@@ -6,6 +6,8 @@
 //! to orchestrators, drains and clocks are left to the control plane.
 
 pub mod explain;
+#[cfg(test)]
+mod fixture;
 pub mod formula;
 pub mod history;
 pub mod journal;

@@ -1,9 +1,10 @@
 //! Refusals worth a record: when one begins, or its reason changes; not every tick of it.
 
 use crate::clock::Micros;
+use crate::config::types::ScalingMode;
 
 use super::pipeline::{Verdict, View};
-use super::record::{Action, Reason, Record};
+use super::record::{Action, Reason};
 
 /// A refusal that pauses for less than this goes on, it does not begin again.
 const QUIET: Micros = 60_000_000;
@@ -25,7 +26,7 @@ struct Told {
 impl Refusals {
     /// The action to record, if this tick refuses something in a new way.
     pub fn news(&self, view: &View<'_>, verdict: &Verdict) -> Option<Action> {
-        let (wanted, reason) = refused(view.from, verdict)?;
+        let (wanted, reason) = refused(view, verdict)?;
         let up = wanted > view.from;
         if self.told.is_some_and(|told| told.reason == reason && told.up == up) {
             return None;
@@ -36,37 +37,37 @@ impl Refusals {
         })
     }
 
-    /// Keeps track, after the decision.
-    pub fn note(&mut self, now: Micros, verdict: &Verdict, from: u32, record: Option<&Record>) {
-        let current = refused(from, verdict);
-        if let Some((wanted, reason)) = current {
-            let told = Told { reason, up: wanted > from, last: now };
-            let same = self.told.is_some_and(|t| (t.reason, t.up) == (told.reason, told.up));
-            if same || record.is_some() {
-                self.told = Some(told);
-            }
-        } else if verdict.to != from || self.told.is_some_and(|told| told.last + QUIET <= now) {
-            self.told = None;
-        }
+    /// The refusals after this tick; `told`: it was recorded.
+    pub fn after(&self, view: &View<'_>, verdict: &Verdict, told: bool) -> Self {
+        let current = refused(view, verdict).map(|(wanted, reason)| Told {
+            reason,
+            up: wanted > view.from,
+            last: view.now,
+        });
+        let Some(current) = current else {
+            let told = self.told.filter(|told| told.last + QUIET > view.now);
+            return Self { told };
+        };
+        let same = self.told.is_some_and(|t| (t.reason, t.up) == (current.reason, current.up));
+        if same || told { Self { told: Some(current) } } else { self.clone() }
     }
 }
 
 /// What was wanted and not done, and why. Wanting fewer than `min` is no wish that anyone refused.
-fn refused(from: u32, verdict: &Verdict) -> Option<(u32, Reason)> {
-    if verdict.to != from {
+fn refused(view: &View<'_>, verdict: &Verdict) -> Option<(u32, Reason)> {
+    if verdict.to != view.from || view.params.mode == ScalingMode::Off {
         return None;
+    }
+    // Without data there is no wish; that nothing can be decided is the news.
+    if let Some(reason) = view.blind() {
+        return Some((view.from, reason));
     }
     let last = verdict.moves.last()?;
     match last.change.reason {
-        // Without data there is no wish; that nothing is decided is the news.
-        reason @ Reason::Stale => Some((from, reason)),
-        Reason::AtMin | Reason::Off | Reason::Tolerance | Reason::BrokenBackends => None,
-        reason @ Reason::DryRun => Some((last.from, reason)),
-        reason if verdict.wish != from => Some((verdict.wish, reason)),
-        _ => {
-            let first = verdict.moves.first()?;
-            (first.from != from && first.change.reason == Reason::MetricMissing)
-                .then_some((first.from, Reason::MetricMissing))
-        }
+        Reason::AtMin | Reason::Tolerance | Reason::BrokenBackends => None,
+        Reason::DryRun => Some((last.from, Reason::DryRun)),
+        Reason::MetricMissing | Reason::StaleUpOnly => Some((last.from, last.change.reason)),
+        reason if verdict.wish != view.from => Some((verdict.wish, reason)),
+        _ => None,
     }
 }

@@ -13,7 +13,7 @@ use crate::config::types::Metric;
 use super::Wall;
 
 /// One tick's observation.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sample {
     /// When it was taken; also what `now` is for the decision.
     pub at: Micros,

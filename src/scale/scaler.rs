@@ -120,6 +120,7 @@ impl Scaler {
         let action = self.action(&view, &verdict, adopted);
         let record = action
             .map(|action| report::record(&self.service, self.next_seq, &view, &verdict, action));
+        self.refusals = self.refusals.after(&view, &verdict, record.is_some());
         let outcome = self.remember(sample, from, &verdict, record.as_ref());
         self.show(sample.at, &verdict, &proposals);
         Tick { plan: self.plan(sample, verdict.to), record: self.number(record), outcome }
@@ -210,7 +211,6 @@ impl Scaler {
     ) -> Option<(u64, Outcome)> {
         let now = sample.at;
         self.memory.wish(now, verdict.wish);
-        self.refusals.note(now, verdict, from, record);
         if !sample.stale {
             self.last_size = sample.counts.size();
         }
@@ -268,3 +268,6 @@ fn input<'a>(params: &Scaling, history: &'a History, sample: &'a Sample, from: u
         saturated: policy::saturated(params, sample, history),
     }
 }
+
+#[cfg(test)]
+mod tests;

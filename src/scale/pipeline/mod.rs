@@ -45,6 +45,15 @@ impl View<'_> {
     pub fn capacity(&self) -> u32 {
         self.from.saturating_sub(self.sample.counts.broken())
     }
+
+    /// Why nothing can be decided at all, if so.
+    pub fn blind(&self) -> Option<Reason> {
+        if self.memory.stale > validity::MAX_STALE {
+            return Some(Reason::Stale);
+        }
+        let silent = !self.proposals.is_empty() && self.proposals.iter().all(|p| !p.valid);
+        silent.then_some(Reason::MetricMissing)
+    }
 }
 
 /// A stage's answer.

@@ -1,1 +1,180 @@
-//! Tests.
+//! The arithmetic of the HPA and of Knative's KPA, with their documented cases.
+
+use super::*;
+use crate::config::types::ThresholdPolicy;
+use crate::scale::fixture::{concurrency, sample, seconds, signal, target};
+use crate::scale::formula::tests::evaluate;
+
+/// Proposals of a policy, second after second.
+struct Bench {
+    policy: Box<dyn Policy>,
+    history: History,
+    second: u64,
+    starting: u32,
+    queued: f64,
+}
+
+impl Bench {
+    fn new(change: impl FnOnce(&mut Scaling)) -> Self {
+        let mut params = crate::scale::fixture::params();
+        change(&mut params);
+        let policy = build(&params).remove(0);
+        Self { policy, history: History::default(), second: 0, starting: 0, queued: 0.0 }
+    }
+
+    fn concurrency(target: f64, utilization: f64) -> Self {
+        Self::new(|params| params.concurrency = concurrency(target, utilization))
+    }
+
+    fn target(metric: Metric, value: f64) -> Self {
+        Self::new(|params| params.targets = vec![("t".into(), target(metric, value))])
+    }
+
+    fn tick(&mut self, ready: u32, in_flight: f64, signals: &[Signal]) -> Proposed {
+        self.second += 1;
+        let mut sample = sample(self.second, ready, in_flight);
+        sample.signals = signals.to_vec();
+        sample.counts.starting = self.starting;
+        sample.queued = self.queued;
+        self.history.push(&sample);
+        let input = Input {
+            now: sample.at,
+            sample: &sample,
+            history: &self.history,
+            current: ready + self.starting,
+            max_age: seconds(15),
+            saturated: self.queued > 0.0,
+        };
+        let proposed = self.policy.propose(&input);
+        let (value, n) = evaluate(&proposed.formula);
+        assert_eq!((value, n), (f64::from(proposed.wanted), proposed.wanted), "{proposed:?}");
+        proposed
+    }
+
+    /// One tick with a single metric; what is proposed and why it was held.
+    fn one(&mut self, ready: u32, metric: Metric, value: f64) -> (u32, Option<Reason>) {
+        let proposed = self.tick(ready, 0.0, &[signal(metric, Some(value))]);
+        (proposed.n, proposed.held)
+    }
+}
+
+#[test]
+fn hpa_twice_the_value_doubles_and_half_of_it_halves() {
+    assert_eq!(Bench::target(Metric::Rps, 100.0).one(4, Metric::Rps, 200.0), (8, None));
+    assert_eq!(Bench::target(Metric::Rps, 100.0).one(4, Metric::Rps, 50.0), (2, None));
+    assert_eq!(Bench::target(Metric::Cpu, 0.75).one(50, Metric::Cpu, 0.9), (60, None));
+}
+
+#[test]
+fn hpa_within_a_tenth_of_the_target_nothing_changes() {
+    let held = Some(Reason::Tolerance);
+    assert_eq!(Bench::target(Metric::Cpu, 0.5).one(10, Metric::Cpu, 0.55), (10, held));
+    assert_eq!(Bench::target(Metric::Cpu, 0.5).one(10, Metric::Cpu, 0.45), (10, held));
+    assert_eq!(Bench::target(Metric::Cpu, 0.5).one(10, Metric::Cpu, 0.56), (12, None));
+    assert_eq!(Bench::target(Metric::Cpu, 0.5).one(10, Metric::Cpu, 0.44), (9, None));
+}
+
+#[test]
+fn hpa_silent_backends_count_with_nothing_upwards_and_with_the_target_downwards() {
+    let silent = |value, missing| [Signal { missing, ..signal(Metric::Cpu, Some(value)) }];
+    // (3 × 1 + 1 × 0) ÷ 0.5
+    let up = Bench::target(Metric::Cpu, 0.5).tick(4, 0.0, &silent(1.0, 1));
+    assert_eq!((up.n, up.held), (6, None));
+    // (3 × 0.1 + 1 × 0.5) ÷ 0.5 = 1.6
+    let down = Bench::target(Metric::Cpu, 0.5).tick(4, 0.0, &silent(0.1, 1));
+    assert_eq!((down.n, down.held), (2, None));
+    // Up by what is known, but down with the silent ones at nothing: nothing changes.
+    let turned = Bench::target(Metric::Cpu, 0.5).tick(4, 0.0, &silent(0.6, 2));
+    assert_eq!((turned.n, turned.held), (4, Some(Reason::DirectionTurned)));
+}
+
+#[test]
+fn hpa_starting_backends_are_capacity_to_come() {
+    let mut bench = Bench::target(Metric::Cpu, 0.5);
+    bench.starting = 3;
+    // 2 × 1 ÷ 0.5 = 4 of the 5 that are there or coming: no reason to remove any while over target.
+    assert_eq!(bench.one(2, Metric::Cpu, 1.0), (5, Some(Reason::DirectionTurned)));
+}
+
+#[test]
+fn no_value_an_old_value_or_nobody_reporting_is_no_data() {
+    let mut bench = Bench::target(Metric::Cpu, 0.5);
+    let old = Signal { age: seconds(16), ..signal(Metric::Cpu, Some(0.1)) };
+    let nobody = Signal { missing: 4, ..signal(Metric::Cpu, Some(0.1)) };
+    for signals in [&[][..], &[signal(Metric::Cpu, None)], &[old], &[nobody]] {
+        let proposed = bench.tick(4, 0.0, signals);
+        assert_eq!((proposed.valid, proposed.n), (false, 4), "{signals:?}");
+    }
+}
+
+#[test]
+fn a_load_shared_by_more_backends_is_not_counted_twice() {
+    let mut bench = Bench::target(Metric::InFlight, 5.0);
+    for _ in 0..14 {
+        bench.one(4, Metric::InFlight, 10.0);
+    }
+    // The same 40 in flight, now on 8.
+    assert_eq!(bench.one(8, Metric::InFlight, 5.0), (8, Some(Reason::Tolerance)));
+}
+
+#[test]
+fn errors_count_only_with_signs_of_saturation() {
+    let mut bench = Bench::target(Metric::ErrorRate, 0.05);
+    let held = Some(Reason::ErrorsWithoutSaturation);
+    assert_eq!(bench.one(4, Metric::ErrorRate, 0.5), (4, held));
+    bench.queued = 3.0;
+    assert_eq!(bench.one(4, Metric::ErrorRate, 0.1), (8, None));
+}
+
+#[test]
+fn threshold_goes_one_up_or_one_down_and_waits_for_the_one_that_starts() {
+    let mut bench = Bench::new(|params| {
+        let policy = ThresholdPolicy {
+            metric: Metric::ResponseTime,
+            quantile: 0.95,
+            up_above: 1.0,
+            down_below: 0.2,
+        };
+        params.thresholds = vec![("slow".into(), policy)];
+    });
+    assert_eq!(bench.one(4, Metric::ResponseTime, 1.2).0, 5);
+    assert_eq!(bench.one(4, Metric::ResponseTime, 0.5).0, 4);
+    assert_eq!(bench.one(4, Metric::ResponseTime, 0.1).0, 3);
+    bench.starting = 1;
+    assert_eq!(bench.one(4, Metric::ResponseTime, 1.2).0, 5);
+}
+
+#[test]
+fn kpa_divides_the_stable_mean_by_the_target() {
+    let wish = |load| Bench::concurrency(10.0, 1.0).tick(5, load, &[]).n;
+    assert_eq!([wish(50.0), wish(100.0), wish(1.0), wish(0.0)], [5, 10, 1, 0]);
+    let proposed = Bench::concurrency(4.0, 0.7).tick(6, 17.3, &[]);
+    assert_eq!(proposed.formula, "ceil(17.3 in flight ÷ (0.7 × 4)) = 7");
+}
+
+#[test]
+fn kpa_panics_at_twice_the_ready_and_then_only_rises() {
+    let mut bench = Bench::concurrency(10.0, 1.0);
+    for _ in 0..60 {
+        assert_eq!(bench.tick(10, 100.0, &[]).n, 10);
+    }
+    // 6 s at 1000 in flight: the panic wish is 100, ten times what is ready.
+    let peak = (0..6).map(|_| bench.tick(10, 1000.0, &[]).n).last();
+    assert_eq!(peak, Some(100));
+    // The load is gone; panic was last justified within these seconds.
+    let calm: Vec<u32> = (0..70).map(|_| bench.tick(100, 1.0, &[]).n).collect();
+    assert!(calm[..60].iter().all(|n| *n == 100), "no less for a stable window: {calm:?}");
+    assert_eq!(calm[65], 1, "then what the stable window says");
+}
+
+#[test]
+fn kpa_takes_the_stable_wish_when_it_is_the_larger_one_in_panic() {
+    let mut bench = Bench::concurrency(1.0, 1.0);
+    bench.policy.resume(Panic { last: 1, peak: 5 });
+    for _ in 0..50 {
+        bench.tick(40, 60.0, &[]);
+    }
+    // 44 s at 60, 6 s at 30: 56.4 over the stable window, 30 in the panic window.
+    let last = (0..6).map(|_| bench.tick(40, 30.0, &[])).last().expect("six ticks");
+    assert!(last.n >= 57, "{last:?}");
+}

@@ -1,0 +1,317 @@
+//! Whole ticks: what is decided, recorded and explained over time, and what must hold for any input.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::types::{LimitAmount, Metric, ScalingMode};
+use crate::scale::Signal;
+use crate::scale::explain::{explain, one_line};
+use crate::scale::fixture::{
+    backends, concurrency, params, percent, quick, run, sample, scaler, seconds, signal, target,
+};
+use crate::scale::formula::tests::evaluate;
+
+/// Concurrency target 4 at 70 %, min 2, max 20, small windows.
+fn app() -> Scaling {
+    let mut params = quick();
+    params.concurrency = concurrency(4.0, 0.7);
+    (params.min, params.max) = (2, 20);
+    params.down.stabilization = seconds(30);
+    params
+}
+
+fn records(ticks: &[Tick]) -> Vec<&Record> {
+    ticks.iter().filter_map(|tick| tick.record.as_ref()).collect()
+}
+
+fn sizes(ticks: &[Tick]) -> Vec<(u32, u32)> {
+    let change = |record: &&Record| match record.action {
+        Action::Scale { from, to, .. } => Some((from, to)),
+        _ => None,
+    };
+    records(ticks).iter().filter_map(change).collect()
+}
+
+#[test]
+fn from_nothing_to_min_at_once() {
+    let tick = scaler(app()).tick(&sample(0, 0, 0.0));
+    let record = tick.record.expect("a change of size");
+    assert!(matches!(record.action, Action::Scale { to: 2, reason: Reason::AtMin, .. }));
+    assert_eq!(tick.plan.map(|plan| (plan.size, plan.start)), Some((2, 2)));
+}
+
+#[test]
+fn it_grows_with_the_load_and_shrinks_after_the_window() {
+    let (mut scaler, mut ready) = (scaler(app()), 2);
+    run(&mut scaler, 0..120, &mut ready, 2.0);
+    let up = run(&mut scaler, 120..240, &mut ready, 17.3);
+    assert_eq!(ready, 7);
+    assert!(sizes(&up).iter().all(|(from, to)| to > from), "{:?}", sizes(&up));
+    let down = run(&mut scaler, 240..480, &mut ready, 2.0);
+    assert_eq!(ready, 2);
+    let refused = records(&down)
+        .iter()
+        .filter(|r| matches!(r.action, Action::Refuse { reason: Reason::Stabilization, .. }))
+        .count();
+    assert_eq!(refused, 1, "a refusal is recorded once, not every tick");
+}
+
+#[test]
+fn a_record_says_what_each_stage_took_away() {
+    let mut params = app();
+    params.up.limits = vec![backends(2, 60)];
+    let tick = scaler(params).tick(&sample(1, 2, 40.0));
+    let record = tick.record.expect("a change of size");
+    assert_eq!(record.steps.len(), 1);
+    assert_eq!(record.without, [(Stage::Limits, 15)].into());
+    assert_eq!(record.winner.as_deref(), Some("concurrency"));
+    let text = explain(&record, &jiff::tz::TimeZone::UTC);
+    assert_eq!(
+        text,
+        "22:13:21  2 → 4 backends\n  \
+           because   concurrency wants 15: max(ceil(40 in flight ÷ (0.7 × 4)), \
+         ceil(40 in flight lately ÷ (0.7 × 4)), 0 so far) = 15; panic mode: only up, for 60 s\n  \
+           limits    15 → 4: as much as the limits allow in their period, until 22:14:21\n  \
+           otherwise without limits it would be 15\n  \
+           next      down no earlier than 22:13:51, if no more is wanted until then\n"
+    );
+    let line = one_line(&record, &jiff::tz::TimeZone::UTC);
+    assert!(line.starts_with("22:13:21  app  +2 → 4  concurrency: max("), "{line}");
+    assert!(line.ends_with("= 15    (explain: tidegate explain app)"), "{line}");
+}
+
+#[test]
+fn a_record_survives_json() {
+    let tick = scaler(app()).tick(&sample(1, 2, 17.3));
+    let record = tick.record.expect("a change of size");
+    let json = serde_json::to_string(&record).expect("json");
+    assert_eq!(serde_json::from_str::<Record>(&json).expect("its own output"), record);
+    let value: serde_json::Value = serde_json::from_str(&json).expect("json");
+    for key in "seq time service current signals proposals winner steps action without cost outcome"
+        .split(' ')
+    {
+        assert!(value.get(key).is_some(), "{key} is in {json}");
+    }
+}
+
+#[test]
+fn max_surge_starts_the_rest_later() {
+    let mut params = app();
+    params.max_surge = 3;
+    let mut scaler = scaler(params);
+    let first = scaler.tick(&sample(1, 2, 17.3));
+    assert_eq!(first.plan.map(|plan| (plan.size, plan.start)), Some((5, 3)));
+    let mut next = sample(2, 3, 17.3);
+    next.counts.starting = 2;
+    next.desired = Some(5);
+    let next = scaler.tick(&next);
+    assert_eq!(next.plan.map(|plan| (plan.size, plan.start)), Some((6, 1)));
+    assert_eq!(next.record, None, "it is the same decision");
+}
+
+#[test]
+fn a_lost_backend_is_replaced_and_recorded() {
+    let (mut scaler, mut ready) = (scaler(app()), 4);
+    run(&mut scaler, 0..5, &mut ready, 10.0);
+    let tick = scaler.tick(&sample(5, 3, 10.0));
+    let record = tick.record.expect("a record");
+    assert_eq!(record.action, Action::Replace { size: 4, lost: 1 });
+    assert_eq!(tick.plan.map(|plan| (plan.size, plan.start)), Some((4, 1)));
+}
+
+#[test]
+fn a_size_set_by_someone_else_is_adopted_and_left_alone_for_a_while() {
+    let (mut scaler, mut ready) = (scaler(app()), 2);
+    run(&mut scaler, 0..60, &mut ready, 2.0);
+    let tick = scaler.tick(&Sample { desired: Some(9), ..sample(60, 9, 2.0) });
+    assert_eq!(tick.record.map(|r| r.action), Some(Action::Adopt { from: 2, to: 9 }));
+    let mut later = (61..74)
+        .map(|second| scaler.tick(&Sample { desired: Some(9), ..sample(second, 9, 30.0) }).plan);
+    assert!(later.all(|plan| plan.is_some_and(|plan| plan.size == 9)), "a cooldown");
+}
+
+#[test]
+fn stale_telemetry_holds_and_says_so_once() {
+    let (mut scaler, mut ready) = (scaler(app()), 4);
+    run(&mut scaler, 0..60, &mut ready, 11.0);
+    let stale = |second| Sample { stale: true, ..sample(second, 4, 400.0) };
+    let ticks: Vec<Tick> = (60..90).map(|second| scaler.tick(&stale(second))).collect();
+    assert!(ticks.iter().all(|tick| tick.plan.as_ref().is_some_and(|plan| plan.size == 4)));
+    let said = records(&ticks);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert_eq!(said[0].action, Action::Refuse { at: 4, wanted: 4, reason: Reason::Stale });
+}
+
+#[test]
+fn a_pin_holds_until_it_expires() {
+    let (mut scaler, mut ready) = (scaler(app()), 2);
+    run(&mut scaler, 0..40, &mut ready, 2.0);
+    scaler.set_override(Some(Override::Pin { replicas: 9, until: Some(60_000_000) }));
+    let ticks = run(&mut scaler, 40..60, &mut ready, 2.0);
+    assert!(matches!(
+        records(&ticks)[0].action,
+        Action::Scale { from: 2, to: 9, reason: Reason::Pinned, .. }
+    ));
+    assert_eq!(ready, 9);
+    run(&mut scaler, 60..120, &mut ready, 2.0);
+    assert_eq!((ready, scaler.status().operator), (2, None));
+}
+
+#[test]
+fn a_dry_run_says_what_it_would_do_and_does_nothing() {
+    let mut params = app();
+    params.mode = ScalingMode::DryRun;
+    let mut scaler = scaler(params);
+    let ticks: Vec<Tick> = (1..20).map(|s| scaler.tick(&sample(s, 2, 17.3))).collect();
+    assert!(ticks.iter().all(|tick| tick.plan.is_none()));
+    let said = records(&ticks);
+    assert_eq!(said.len(), 1);
+    assert_eq!(said[0].action, Action::DryRun { from: 2, to: 7 });
+}
+
+#[test]
+fn a_reload_keeps_the_history() {
+    let (mut scaler, mut ready) = (scaler(app()), 2);
+    run(&mut scaler, 0..60, &mut ready, 11.0);
+    assert_eq!(ready, 4);
+    let mut params = app();
+    params.concurrency = concurrency(2.0, 0.7);
+    scaler.reconfigure(params);
+    let tick = scaler.tick(&sample(60, 4, 0.0));
+    let formula = &tick.record.expect("a change of size").proposals[0].formula;
+    assert!(formula.contains("10.82 in flight ÷ (0.7 × 2)"), "{formula}");
+}
+
+#[test]
+fn the_outcome_of_a_change_is_told_later() {
+    let mut scaler = scaler(app());
+    let slow = Sample { p99: Some(0.31), ..sample(1, 2, 17.3) };
+    let seq = scaler.tick(&slow).record.expect("a change of size").seq;
+    let ticks = (2..40).map(|s| scaler.tick(&Sample { p99: Some(0.084), ..sample(s, 7, 17.3) }));
+    let outcome = ticks.filter_map(|tick| tick.outcome).next();
+    let expected = Outcome {
+        time_to_ready_ms: Some(1000),
+        ready: 7,
+        p99_before_ms: Some(310.0),
+        p99_after_ms: Some(84.0),
+    };
+    assert_eq!(outcome, Some((seq, expected)));
+}
+
+/// One second of an arbitrary world.
+#[derive(Debug, Clone)]
+struct World {
+    load: f64,
+    cpu: Option<f64>,
+    silent: u32,
+    broken: u32,
+    stale: bool,
+}
+
+fn world() -> impl Strategy<Value = World> {
+    (0.0..60.0, proptest::option::weighted(0.9, 0.0..1.2), 0..3u32, 0..3u32, 0..20u32).prop_map(
+        |(load, cpu, silent, broken, stale)| World { load, cpu, silent, broken, stale: stale == 0 },
+    )
+}
+
+fn any_params() -> impl Strategy<Value = Scaling> {
+    (1..4u32, 0..16u32, 0..3u64, 1..200u32, 1..6u32, 0..20u64).prop_map(
+        |(min, above, cooldown, part, count, window)| {
+            let mut params = params();
+            (params.min, params.max) = (min, min + above);
+            params.concurrency = concurrency(4.0, 0.7);
+            params.targets = vec![("cpu".into(), target(Metric::Cpu, 0.6))];
+            params.up.limits = vec![percent(part, 5), backends(count, 3)];
+            params.down.limits = vec![percent(part.min(100), 4), backends(count, 7)];
+            params.up.cooldown = seconds(cooldown);
+            params.down.cooldown = seconds(2 * cooldown);
+            params.down.stabilization = seconds(window);
+            params
+        },
+    )
+}
+
+fn play(params: &Scaling, seconds: &[World]) -> Vec<(Sample, Tick)> {
+    let mut scaler = scaler(params.clone());
+    let mut size = params.min;
+    let mut played = Vec::new();
+    for (second, world) in seconds.iter().enumerate() {
+        let broken = world.broken.min(size);
+        let mut sample = sample(second as u64 + 1, size - broken, world.load);
+        sample.counts.unhealthy = broken;
+        sample.stale = world.stale;
+        let missing = world.silent.min(size - broken);
+        sample.signals = vec![Signal { missing, ..signal(Metric::Cpu, world.cpu) }];
+        let tick = scaler.tick(&sample);
+        size = tick.plan.as_ref().map_or(size, |plan| plan.size);
+        played.push((sample, tick));
+    }
+    played
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn whatever_happens(params in any_params(), seconds in prop::collection::vec(world(), 1..120)) {
+        let played = play(&params, &seconds);
+        prop_assert_eq!(&played, &play(&params, &seconds));
+        let mut changes: Vec<(u64, u32, u32)> = Vec::new();
+        for (sample, tick) in &played {
+            let size = tick.plan.as_ref().map_or(0, |plan| plan.size);
+            prop_assert!((params.min..=params.max).contains(&size), "{size} is outside");
+            for proposal in tick.record.iter().flat_map(|record| &record.proposals) {
+                let (value, n) = evaluate(&proposal.formula);
+                prop_assert_eq!((value, n), (f64::from(proposal.wanted), proposal.wanted));
+                prop_assert!(proposal.n == proposal.wanted || proposal.held.is_some());
+            }
+            if size < sample.counts.size() {
+                prop_assert!(!sample.stale, "removed without telemetry");
+                prop_assert!(sample.signals[0].value.is_some(), "removed on missing data");
+            }
+            if size != sample.counts.size() {
+                changes.push((sample.at, sample.counts.size(), size));
+                let recorded = tick.record.as_ref().map(|record| record.action.clone());
+                let is_scale = matches!(recorded, Some(Action::Scale { to, .. }) if to == size);
+                prop_assert!(is_scale, "every change has its record");
+            }
+        }
+        for (at, from, to) in &changes {
+            prop_assert!(allowed(&params, &changes, *at, *from, *to), "beyond the limits: {changes:?}");
+        }
+    }
+}
+
+/// Whether one of the limits (the largest counts) allows a change, told anew from the list of changes.
+fn allowed(params: &Scaling, changes: &[(u64, u32, u32)], at: u64, from: u32, to: u32) -> bool {
+    let limits = if to > from { &params.up.limits } else { &params.down.limits };
+    limits.iter().any(|limit| {
+        let period = limit.per.as_micros() as u64;
+        let first = changes.iter().find(|(then, _, _)| then + period > at && *then <= at);
+        let start = f64::from(first.map_or(from, |(_, start, _)| *start));
+        let part = match limit.amount {
+            LimitAmount::Backends(k) => f64::from(k),
+            LimitAmount::Percent(p) => start * f64::from(p) / 100.0,
+        };
+        // Upwards the allowed size is rounded up, downwards it is truncated.
+        if to > from {
+            f64::from(to) <= (start + part - 1e-9).ceil()
+        } else {
+            f64::from(to) >= (start - part + 1e-9).floor()
+        }
+    })
+}
+
+#[test]
+fn the_interval_of_a_tick_does_not_matter_to_windows() {
+    let mut scaler = scaler(app());
+    for step in 0..600u64 {
+        let mut sample = sample(0, 4, 11.0);
+        sample.at = step * 100_000;
+        sample.span = Duration::from_millis(100);
+        scaler.tick(&sample);
+    }
+    assert_eq!(scaler.status().desired, 4);
+}
