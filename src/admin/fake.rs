@@ -97,7 +97,11 @@ impl Source for Fake {
 
     fn decisions(&self, name: &str, limit: usize) -> Option<Vec<serde_json::Value>> {
         self.service(name)?;
-        Some((0..limit).map(|seq| serde_json::json!({ "seq": seq })).collect())
+        let record = |ago: usize| {
+            let time = Time(at(0).0 - Duration::from_secs(ago as u64));
+            serde_json::json!({ "seq": 999 - ago, "time": time })
+        };
+        Some((0..limit).map(record).collect())
     }
 
     fn config_json(&self) -> serde_json::Value {

@@ -22,6 +22,6 @@ pub use socket::BindError;
 pub use source::{Refusal, ScalingOrder, Source};
 
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 #[cfg(test)]
 mod tests;

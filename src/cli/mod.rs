@@ -11,8 +11,17 @@ use clap::{Parser, Subcommand};
 use crate::orchestrator::kinds::Kinds;
 
 pub mod check;
+pub mod client;
+pub mod drain;
+pub mod explain;
 pub mod load;
 pub mod origin;
+pub mod reload;
+pub mod scale;
+pub mod status;
+mod table;
+#[cfg(test)]
+mod tests;
 
 /// Bad usage or configuration.
 pub const USAGE: u8 = 2;
@@ -35,7 +44,20 @@ pub struct Cli {
 /// Every subcommand; its arguments are in its own file.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Validate a configuration and print every problem in it
     Check(check::Args),
+    /// Show services, backends, traffic and scaling
+    Status(status::Args),
+    /// Tell why a scaling decision was taken
+    Explain(explain::Args),
+    /// Pin the size of a service, pause its scaling, or end either
+    Scale(scale::Args),
+    /// Send a backend no new requests
+    Drain(drain::Args),
+    /// End a drain
+    Undrain(drain::Args),
+    /// Have the configuration read again
+    Reload(reload::Args),
     Load(load::Args),
     Origin(origin::Args),
 }
@@ -73,6 +95,12 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         match self.command {
             Command::Check(args) => check::run(&args, &Kinds::default()),
+            Command::Status(args) => status::run(&args),
+            Command::Explain(args) => explain::run(&args),
+            Command::Scale(args) => scale::run(&args),
+            Command::Drain(args) => drain::run(&args),
+            Command::Undrain(args) => drain::run_undrain(&args),
+            Command::Reload(args) => reload::run(&args),
             Command::Load(args) => load::run(args),
             Command::Origin(args) => origin::run(args),
         }
