@@ -74,7 +74,10 @@ impl Policy for Concurrency {
         let (wish, note) = match &mut self.panic {
             None => (stable, None),
             Some(panic) => {
-                let wish = stable.max(lately).max(Term::count(panic.peak, "so far"));
+                let mut wish = stable.max(lately);
+                if f64::from(panic.peak) > wish.value() {
+                    wish = wish.max(Term::count(panic.peak, "so far"));
+                }
                 panic.peak = wish.value() as u32;
                 (wish, Some("panic mode: only up, for 60 s".to_owned()))
             }

@@ -146,9 +146,12 @@ struct Reading {
 fn read(input: &Input<'_>, metric: Metric, quantile: f64) -> Option<Reading> {
     let quantile = if metric == Metric::ResponseTime { quantile } else { 0.0 };
     let signal: &Signal = input.sample.signal(metric, quantile)?;
-    let value = signal.value.filter(|value| value.is_finite() && *value >= 0.0)?;
-    let ready = input.sample.counts.ready;
     let per_backend = !matches!(metric, Metric::ResponseTime | Metric::ErrorRate);
+    // Without a single request there is no response time; that is calm, not missing data.
+    let idle = !per_backend && input.history.load(input.now, WINDOW) == Some(0.0);
+    let value = signal.value.or(idle.then_some(0.0));
+    let value = value.filter(|value| value.is_finite() && *value >= 0.0)?;
+    let ready = input.sample.counts.ready;
     let missing = if per_backend { signal.missing.min(ready) } else { 0 };
     let reporting = ready - missing;
     if signal.age > input.max_age || reporting == 0 {

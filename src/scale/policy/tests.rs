@@ -108,6 +108,15 @@ fn no_value_an_old_value_or_nobody_reporting_is_no_data() {
 }
 
 #[test]
+fn no_requests_are_calm_and_not_missing_data() {
+    let nothing = [signal(Metric::ResponseTime, None)];
+    let idle = Bench::target(Metric::ResponseTime, 0.2).tick(4, 0.0, &nothing);
+    assert_eq!((idle.valid, idle.n), (true, 0));
+    let busy = Bench::target(Metric::ResponseTime, 0.2).tick(4, 3.0, &nothing);
+    assert_eq!((busy.valid, busy.n), (false, 4));
+}
+
+#[test]
 fn a_load_shared_by_more_backends_is_not_counted_twice() {
     let mut bench = Bench::target(Metric::InFlight, 5.0);
     for _ in 0..14 {

@@ -72,7 +72,7 @@ fn a_record_says_what_each_stage_took_away() {
         text,
         "22:13:21  2 → 4 backends\n  \
            because   concurrency wants 15: max(ceil(40 in flight ÷ (0.7 × 4)), \
-         ceil(40 in flight lately ÷ (0.7 × 4)), 0 so far) = 15; panic mode: only up, for 60 s\n  \
+         ceil(40 in flight lately ÷ (0.7 × 4))) = 15; panic mode: only up, for 60 s\n  \
            limits    15 → 4: as much as the limits allow in their period, until 22:14:21\n  \
            otherwise without limits it would be 15\n  \
            next      down no earlier than 22:13:51, if no more is wanted until then\n"
