@@ -1,13 +1,21 @@
 //! Who a request is really from, and what the backend is told about it.
 //!
-//! Headers: interfaces.md "Headers".
+//! What is believed of whom is written in interfaces.md "Headers"; [`super::headers::receive`]
+//! has removed what a stranger may not say before anything here is called.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddrV4};
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
+use smallvec::SmallVec;
 
 use crate::config::types as config;
+
+use super::request_id::is_token_byte;
+
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// The other end of one client connection. Made once per connection (after a PROXY header).
 #[derive(Debug, Clone)]
@@ -24,23 +32,198 @@ pub struct Peer {
 impl Peer {
     pub fn new(ip: IpAddr, tls: bool, trusted_proxies: &[IpNet]) -> Self {
         let ip = ip.to_canonical();
-        Self {
-            ip,
-            trusted: trusted_proxies.iter().any(|net| net.contains(&ip)),
-            tls,
-            text: HeaderValue::from_static(""),
+        Self { ip, trusted: is_trusted(ip, trusted_proxies), tls, text: ip_value(ip) }
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.tls { "https" } else { "http" }
+    }
+}
+
+fn ip_value(ip: IpAddr) -> HeaderValue {
+    HeaderValue::try_from(ip.to_string()).expect("an address is printable ASCII")
+}
+
+fn is_trusted(ip: IpAddr, trusted_proxies: &[IpNet]) -> bool {
+    trusted_proxies.iter().any(|net| net.contains(&ip))
+}
+
+/// The first untrusted address from the right, starting with the peer itself. What cannot be
+/// read ends the search: the address found last is the answer. X-Forwarded-For goes before
+/// Forwarded, as a proxy that writes the one may pass on the other as a stranger sent it.
+pub(super) fn client(headers: &HeaderMap, peer: &Peer, trusted_proxies: &[IpNet]) -> IpAddr {
+    if !peer.trusted {
+        return peer.ip;
+    }
+    let mut nearest = peer.ip;
+    let mut step = |node: Option<IpAddr>| {
+        let Some(ip) = node else { return false };
+        nearest = ip;
+        is_trusted(ip, trusted_proxies)
+    };
+    let mut lists = headers.get_all(&X_FORWARDED_FOR).iter().rev().peekable();
+    if lists.peek().is_some() {
+        let nodes = lists.flat_map(|list| list.as_bytes().rsplit(|&byte| byte == b','));
+        for node in nodes {
+            if !node.trim_ascii().is_empty() && !step(parse_node(node)) {
+                break;
+            }
+        }
+    } else {
+        for list in headers.get_all(header::FORWARDED).iter().rev() {
+            if !forwarded_for(list.as_bytes()).into_iter().rev().all(&mut step) {
+                break;
+            }
         }
     }
+    nearest
+}
+
+/// `for=` of every element of a Forwarded value, in order; `None` where there is none that is
+/// an address. Commas and semicolons within quotes belong to the text.
+fn forwarded_for(list: &[u8]) -> SmallVec<[Option<IpAddr>; 4]> {
+    let mut nodes = SmallVec::new();
+    let mut node = None;
+    let mut quoted = false;
+    let mut escaped = false;
+    let mut start = 0;
+    for end in 0..=list.len() {
+        let byte = list.get(end).copied().unwrap_or(b',');
+        let is_end = end == list.len();
+        if quoted && !is_end {
+            quoted = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+            continue;
+        }
+        match byte {
+            b'"' => quoted = true,
+            b';' | b',' => {
+                let pair = list[start..end].trim_ascii();
+                if let Some((name, value)) = pair.split_at_checked(4)
+                    && name.eq_ignore_ascii_case(b"for=")
+                {
+                    node = parse_node(value);
+                }
+                start = end + 1;
+                if byte == b',' {
+                    nodes.push(node.take());
+                }
+            }
+            _ => {}
+        }
+    }
+    nodes
+}
+
+/// `1.2.3.4`, `1.2.3.4:5`, `::1`, `[::1]`, `[::1]:5`, each also in quotes.
+fn parse_node(node: &[u8]) -> Option<IpAddr> {
+    let text = str::from_utf8(node).ok()?.trim().trim_matches('"');
+    let ip = if let Some(rest) = text.strip_prefix('[') {
+        IpAddr::V6(rest.split_once(']')?.0.parse::<Ipv6Addr>().ok()?)
+    } else if let Ok(ip) = text.parse() {
+        ip
+    } else {
+        IpAddr::V4(*text.parse::<SocketAddrV4>().ok()?.ip())
+    };
+    Some(ip.to_canonical())
 }
 
 /// Tells the backend who asked: X-Forwarded-For/-Proto/-Host or Forwarded (RFC 7239).
 /// After [`super::headers::receive`], once per request (not per try).
 /// `host` is the host as the client wrote it.
 pub fn announce(
-    _headers: &mut HeaderMap,
-    _how: config::Forwarded,
-    _peer: &Peer,
-    _client: IpAddr,
-    _host: Option<&HeaderValue>,
+    headers: &mut HeaderMap,
+    how: config::Forwarded,
+    peer: &Peer,
+    client: IpAddr,
+    host: Option<&HeaderValue>,
 ) {
+    use config::Forwarded::{Both, Rfc7239, XForwarded};
+    // Before anything is set, as the one may be filled in from the other.
+    let element = matches!(how, Rfc7239 | Both).then(|| forwarded(headers, peer, client, host));
+    if matches!(how, XForwarded | Both) {
+        let chain =
+            if peer.trusted { x_forwarded_for(headers, peer, client) } else { peer.text.clone() };
+        headers.insert(X_FORWARDED_FOR.clone(), chain);
+        // A trusted proxy knows better how the client came, if it says so.
+        if !(peer.trusted && headers.contains_key(&X_FORWARDED_PROTO)) {
+            headers.insert(X_FORWARDED_PROTO.clone(), HeaderValue::from_static(peer.scheme()));
+        }
+        if let Some(host) = host
+            && !(peer.trusted && headers.contains_key(&X_FORWARDED_HOST))
+        {
+            headers.insert(X_FORWARDED_HOST.clone(), host.clone());
+        }
+    }
+    if let Some(element) = element {
+        headers.insert(header::FORWARDED, element);
+    }
+}
+
+/// What the trusted peer sent and the peer itself.
+fn x_forwarded_for(headers: &HeaderMap, peer: &Peer, client: IpAddr) -> HeaderValue {
+    let mut chain: Vec<u8> = Vec::with_capacity(64);
+    for list in headers.get_all(&X_FORWARDED_FOR) {
+        chain.extend_from_slice(list.as_bytes());
+        chain.extend_from_slice(b", ");
+    }
+    if chain.is_empty() && client != peer.ip {
+        chain.extend_from_slice(client.to_string().as_bytes());
+        chain.extend_from_slice(b", ");
+    }
+    chain.extend_from_slice(peer.text.as_bytes());
+    // Values that came in go out again: only bytes that may stand in one.
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(chain)).unwrap_or_else(|_| peer.text.clone())
+}
+
+/// What the trusted peer sent and an element for the peer: `for=1.2.3.4;host=a.test;proto=https`.
+fn forwarded(
+    headers: &HeaderMap,
+    peer: &Peer,
+    client: IpAddr,
+    host: Option<&HeaderValue>,
+) -> HeaderValue {
+    let mut out: Vec<u8> = Vec::with_capacity(96);
+    if peer.trusted {
+        for list in headers.get_all(header::FORWARDED) {
+            out.extend_from_slice(list.as_bytes());
+            out.extend_from_slice(b", ");
+        }
+        if out.is_empty() && client != peer.ip {
+            push_for(&mut out, client, &ip_value(client));
+            out.extend_from_slice(b", ");
+        }
+    }
+    push_for(&mut out, peer.ip, &peer.text);
+    if let Some(host) = host {
+        out.extend_from_slice(b";host=");
+        push_quoted(&mut out, host.as_bytes());
+    }
+    out.extend_from_slice(b";proto=");
+    out.extend_from_slice(peer.scheme().as_bytes());
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(out)).unwrap_or_else(|_| peer.text.clone())
+}
+
+/// IPv6 goes in brackets and quotes (RFC 7239 §6).
+fn push_for(out: &mut Vec<u8>, ip: IpAddr, text: &HeaderValue) {
+    let (open, close): (&[u8], &[u8]) = if ip.is_ipv6() { (b"\"[", b"]\"") } else { (b"", b"") };
+    for part in [b"for=".as_slice(), open, text.as_bytes(), close] {
+        out.extend_from_slice(part);
+    }
+}
+
+/// A token as it is, anything else as a quoted string.
+fn push_quoted(out: &mut Vec<u8>, text: &[u8]) {
+    if !text.is_empty() && text.iter().all(|&byte| is_token_byte(byte)) {
+        out.extend_from_slice(text);
+        return;
+    }
+    out.push(b'"');
+    for &byte in text {
+        if matches!(byte, b'"' | b'\\') {
+            out.push(b'\\');
+        }
+        out.push(byte);
+    }
+    out.push(b'"');
 }

@@ -1,8 +1,12 @@
 //! Which host a request is for.
+//!
+//! Strict, because what passes here is matched against routes, written into redirects and told
+//! to backends: letters, digits, `-`, `.`, `_`, `~`, or an IPv6 address in brackets.
 
 use std::borrow::Cow;
+use std::net::Ipv6Addr;
 
-use http::{HeaderMap, Uri, Version};
+use http::{HeaderMap, Uri, Version, header};
 
 /// The host of a request, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,22 +27,197 @@ pub enum HostError {
     Duplicate,
     #[error("the Host is not valid")]
     Invalid,
-    /// HTTP/2: `:authority` and Host name different hosts.
+    /// HTTP/2: `:authority` and Host name different hosts (RFC 9113 §8.3.1).
     #[error("the Host differs from the authority")]
     Mismatch,
+}
+
+impl HostError {
+    /// The same as its `Display`, without an allocation.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Missing => "the request has no Host",
+            Self::Duplicate => "the request has more than one Host",
+            Self::Invalid => "the Host is not valid",
+            Self::Mismatch => "the Host differs from the authority",
+        }
+    }
 }
 
 /// The host of a request: its target's authority if it has one (RFC 9112 §3.2.2), else Host.
 /// `None` only for HTTP/1.0 without one.
 pub fn of_request<'a>(
-    _version: Version,
-    _uri: &'a Uri,
-    _headers: &'a HeaderMap,
+    version: Version,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
 ) -> Result<Option<Host<'a>>, HostError> {
-    Ok(None)
+    let mut sent = headers.get_all(header::HOST).iter();
+    let sent = match (sent.next(), sent.next()) {
+        (_, Some(_)) => return Err(HostError::Duplicate),
+        (None, None) => None,
+        (Some(value), None) => Some(parse(value.to_str().map_err(|_| HostError::Invalid)?)?),
+    };
+    let Some(authority) = uri.authority() else {
+        return match sent {
+            None if version > Version::HTTP_10 => Err(HostError::Missing),
+            sent => Ok(sent),
+        };
+    };
+    let target = parse(authority.as_str())?;
+    match sent {
+        None if version == Version::HTTP_11 => Err(HostError::Missing),
+        Some(sent)
+            if version >= Version::HTTP_2
+                && (&sent.name, sent.port) != (&target.name, target.port) =>
+        {
+            Err(HostError::Mismatch)
+        }
+        _ => Ok(Some(target)),
+    }
 }
 
-/// Takes `host[:port]` apart; no user-info.
+/// Takes `host[:port]` apart; no user-info. An empty port (`host:`) is none (RFC 3986 §3.2.3).
 pub fn parse(written: &str) -> Result<Host<'_>, HostError> {
-    Ok(Host { name: Cow::Borrowed(written), port: None, written })
+    let (name, port) = match written.strip_prefix('[') {
+        Some(rest) => {
+            let (address, _) = rest.split_once(']').ok_or(HostError::Invalid)?;
+            address.parse::<Ipv6Addr>().map_err(|_| HostError::Invalid)?;
+            let (name, after) = written.split_at(address.len() + 2);
+            match after.strip_prefix(':') {
+                None if after.is_empty() => (name, ""),
+                None => return Err(HostError::Invalid),
+                Some(port) => (name, port),
+            }
+        }
+        None => {
+            let (name, port) = written.split_once(':').unwrap_or((written, ""));
+            (check_name(name)?, port)
+        }
+    };
+    let port = match port {
+        "" => None,
+        digits if digits.bytes().all(|b| b.is_ascii_digit()) => {
+            Some(digits.parse().map_err(|_| HostError::Invalid)?)
+        }
+        _ => return Err(HostError::Invalid),
+    };
+    let name = if name.bytes().any(|b| b.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
+    };
+    Ok(Host { name, port, written })
+}
+
+/// The name without its final dot, if it is one.
+fn check_name(name: &str) -> Result<&str, HostError> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let mut previous = b'.';
+    for byte in name.bytes() {
+        let fits = match byte {
+            b'.' => previous != b'.',
+            byte => byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~'),
+        };
+        if !fits {
+            return Err(HostError::Invalid);
+        }
+        previous = byte;
+    }
+    if previous == b'.' || name.len() > 253 { Err(HostError::Invalid) } else { Ok(name) }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn parts() {
+        for (written, name, port) in [
+            ("example.com", "example.com", None),
+            ("Example.COM", "example.com", None),
+            ("example.com.", "example.com", None),
+            ("example.com:80", "example.com", Some(80)),
+            ("example.com.:8080", "example.com", Some(8080)),
+            ("example.com:", "example.com", None),
+            ("localhost", "localhost", None),
+            ("my_host-1", "my_host-1", None),
+            ("127.0.0.1:9", "127.0.0.1", Some(9)),
+            ("[::1]", "[::1]", None),
+            ("[2001:DB8::1]:443", "[2001:db8::1]", Some(443)),
+            ("h:65535", "h", Some(65535)),
+        ] {
+            let host = parse(written).expect(written);
+            assert_eq!((&*host.name, host.port, host.written), (name, port, written));
+        }
+        assert!(matches!(parse("a.test:1"), Ok(Host { name: Cow::Borrowed(_), .. })));
+    }
+
+    #[test]
+    fn what_is_no_host() {
+        for written in [
+            "",
+            ".",
+            ":80",
+            "a..b",
+            ".a",
+            "a b",
+            "a/b",
+            "user@host",
+            "a@b:80",
+            "a:b",
+            "a:65536",
+            "a:+1",
+            "a:1:2",
+            "::1",
+            "[::1",
+            "[::1]x",
+            "[]",
+            "[1.2.3.4]",
+            "[fe80::1%25en0]",
+            "a,b",
+            "a\"b",
+            "a%41",
+            "h\u{e9}",
+            "*.a",
+            "a\\b",
+            "a;b",
+        ] {
+            assert_eq!(parse(written), Err(HostError::Invalid), "{written}");
+        }
+        assert_eq!(parse(&"a".repeat(254)), Err(HostError::Invalid));
+    }
+
+    #[test]
+    fn target_or_header() {
+        use HostError::*;
+        for (version, uri, hosts, expected) in [
+            (Version::HTTP_11, "/", &["a.test"][..], Ok(Some("a.test"))),
+            (Version::HTTP_11, "/", &[], Err(Missing)),
+            (Version::HTTP_11, "/", &["a", "a"], Err(Duplicate)),
+            (Version::HTTP_11, "/", &["a b"], Err(Invalid)),
+            (Version::HTTP_11, "/", &[""], Err(Invalid)),
+            (Version::HTTP_11, "http://b.test/x", &["a.test"], Ok(Some("b.test"))),
+            (Version::HTTP_11, "http://b.test/x", &[], Err(Missing)),
+            (Version::HTTP_11, "http://u@b.test/x", &["b.test"], Err(Invalid)),
+            (Version::HTTP_10, "/", &[], Ok(None)),
+            (Version::HTTP_10, "/", &["a.test"], Ok(Some("a.test"))),
+            (Version::HTTP_2, "https://b.test/", &[], Ok(Some("b.test"))),
+            (Version::HTTP_2, "https://b.test/", &["B.test"], Ok(Some("b.test"))),
+            (Version::HTTP_2, "https://b.test/", &["a.test"], Err(Mismatch)),
+            (Version::HTTP_2, "https://b.test:1/", &["b.test:2"], Err(Mismatch)),
+            (Version::HTTP_2, "/", &["a.test"], Ok(Some("a.test"))),
+            (Version::HTTP_2, "/", &[], Err(Missing)),
+        ] {
+            let uri: Uri = uri.parse().expect("uri");
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(header::HOST, HeaderValue::from_str(host).expect("value"));
+            }
+            let got = of_request(version, &uri, &headers);
+            let got = got.map(|host| host.map(|host| host.name.into_owned()));
+            assert_eq!(got, expected.map(|h| h.map(str::to_owned)), "{version:?} {uri} {hosts:?}");
+        }
+    }
 }

@@ -7,4 +7,6 @@ pub mod host;
 pub mod request_id;
 pub mod respond;
 pub mod serve;
+#[cfg(test)]
+mod tests;
 pub mod tunnel;

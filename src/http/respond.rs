@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 /// Why a request is not answered by a backend. The texts name what is known to whoever runs
 /// tidegate and give no addresses away: they go to the client.
@@ -60,12 +60,125 @@ pub enum ConnectKind {
 
 impl Fault {
     pub fn status(&self) -> StatusCode {
-        StatusCode::BAD_GATEWAY
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NoBackend { .. } | Self::Overloaded { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Connect { kind: ConnectKind::TimedOut, .. }
+            | Self::ResponseTimeout { .. }
+            | Self::RouteTimeout { .. }
+            | Self::WriteTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::Connect { kind: ConnectKind::Local, .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Connect { .. } | Self::Reset { .. } | Self::BadAnswer { .. } => {
+                StatusCode::BAD_GATEWAY
+            }
+        }
     }
 
-    /// The connection to the client must not be used for another request.
+    /// The connection to the client must not be used for another request: where the next one
+    /// begins is not known, or a body is left unread.
     pub fn closes(&self) -> bool {
-        false
+        matches!(
+            self,
+            Self::BadRequest(_)
+                | Self::RequestTimeout
+                | Self::BodyTooLarge
+                | Self::UriTooLong
+                | Self::HeadTooLarge
+                | Self::MethodNotAllowed
+                | Self::Internal
+        )
+    }
+
+    /// Worth a Retry-After: the same request may pass in a moment.
+    fn passes_later(&self) -> bool {
+        self.status() == StatusCode::SERVICE_UNAVAILABLE
+    }
+
+    /// Error type of RFC 9209 §2.3.
+    pub fn proxy_error(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_)
+            | Self::MethodNotAllowed
+            | Self::RequestTimeout
+            | Self::BodyTooLarge
+            | Self::UriTooLong
+            | Self::HeadTooLarge
+            | Self::Misdirected => "http_request_error",
+            Self::NoRoute => "destination_not_found",
+            Self::Internal => "proxy_internal_error",
+            Self::NoBackend { .. } => "destination_unavailable",
+            Self::Overloaded { .. } => "connection_limit_reached",
+            Self::Connect { kind, .. } => match kind {
+                ConnectKind::Refused => "connection_refused",
+                ConnectKind::TimedOut => "connection_timeout",
+                ConnectKind::Unreachable => "destination_ip_unroutable",
+                ConnectKind::Reset => "connection_terminated",
+                ConnectKind::Local => "connection_limit_reached",
+                ConnectKind::Other => "destination_unavailable",
+            },
+            Self::Reset { .. } => "connection_terminated",
+            Self::BadAnswer { .. } => "http_protocol_error",
+            Self::ResponseTimeout { .. } | Self::RouteTimeout { .. } => "http_response_timeout",
+            Self::WriteTimeout { .. } => "connection_write_timeout",
+        }
+    }
+
+    /// What Proxy-Status says besides the error type: `app: 0 of 3 healthy, last: connection refused`.
+    pub fn details(&self) -> Option<String> {
+        Some(match self {
+            Self::BadRequest(what) => (*what).to_owned(),
+            Self::NoBackend { service, healthy, total, last } => {
+                let last = last.as_ref().map(|last| format!(", last: {last}")).unwrap_or_default();
+                format!("{service}: {healthy} of {total} healthy{last}")
+            }
+            Self::Overloaded { service, why } | Self::BadAnswer { service, why } => {
+                format!("{service}: {why}")
+            }
+            Self::Connect { service, kind: ConnectKind::Local } => {
+                format!("{service}: no descriptor, port or memory left for a connection")
+            }
+            Self::Connect { service, .. }
+            | Self::Reset { service }
+            | Self::ResponseTimeout { service }
+            | Self::WriteTimeout { service } => service.as_ref().to_owned(),
+            Self::RouteTimeout { service } => match service {
+                Some(service) => format!("{service}: the route's timeout is over"),
+                None => "the route's timeout is over".to_owned(),
+            },
+            _ => return None,
+        })
+    }
+
+    /// One sentence for a person; names no service and no address.
+    pub fn sentence(&self) -> String {
+        let text = match self {
+            Self::BadRequest(what) => return format!("This request cannot be served: {what}."),
+            Self::NoRoute => "There is nothing at this address.",
+            Self::MethodNotAllowed => "This method is not supported here.",
+            Self::RequestTimeout => "The request did not arrive in time.",
+            Self::BodyTooLarge => "The request body is too large.",
+            Self::UriTooLong => "The address is too long.",
+            Self::HeadTooLarge => "The request headers are too large.",
+            Self::Misdirected => "This host is not served on this connection.",
+            Self::Internal => "Something went wrong on our side.",
+            Self::NoBackend { .. } => "The service is not available at the moment.",
+            Self::Overloaded { .. } => "The service is busy at the moment.",
+            Self::Connect { kind: ConnectKind::TimedOut, .. }
+            | Self::ResponseTimeout { .. }
+            | Self::RouteTimeout { .. }
+            | Self::WriteTimeout { .. } => "The service did not answer in time.",
+            Self::Connect { .. } => "The service cannot be reached at the moment.",
+            Self::Reset { .. } | Self::BadAnswer { .. } => "The service did not answer properly.",
+        };
+        text.to_owned()
     }
 }
 
@@ -81,10 +194,27 @@ pub struct Asked<'a> {
     pub retry_after: Option<Duration>,
 }
 
-/// The answer for a fault.
-pub fn fault(fault: &Fault, _asked: Asked<'_>) -> Response<Bytes> {
-    let mut answer = Response::new(Bytes::new());
+/// The answer for a fault. `Connection: close` is among its headers if [`Fault::closes`]; on
+/// HTTP/2 the caller takes it out.
+pub fn fault(fault: &Fault, asked: Asked<'_>) -> Response<Bytes> {
+    let (content_type, body) = body(fault, asked);
+    let mut answer = Response::new(if *asked.method == Method::HEAD { Bytes::new() } else { body });
     *answer.status_mut() = fault.status();
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(PROXY_STATUS.clone(), proxy_status(fault));
+    if fault.passes_later() {
+        let wait = asked.retry_after.map_or(1, |wait| wait.as_secs_f64().ceil().max(1.0) as u64);
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(wait));
+    }
+    if matches!(fault, Fault::MethodNotAllowed) {
+        const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+        headers.insert(header::ALLOW, HeaderValue::from_static(METHODS));
+    }
+    if fault.closes() {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     answer
 }
 
@@ -92,7 +222,7 @@ pub fn fault(fault: &Fault, _asked: Asked<'_>) -> Response<Bytes> {
 pub fn redirect(status: StatusCode, location: HeaderValue) -> Response<Bytes> {
     let mut answer = Response::new(Bytes::new());
     *answer.status_mut() = status;
-    answer.headers_mut().insert(http::header::LOCATION, location);
+    answer.headers_mut().insert(header::LOCATION, location);
     answer
 }
 
@@ -103,9 +233,198 @@ pub fn fixed(
     headers: &[(HeaderName, HeaderValue)],
     method: &Method,
 ) -> Response<Bytes> {
-    let _ = (headers, method);
-    let mut answer = Response::new(body.clone());
+    let bare = *method == Method::HEAD
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let mut answer = Response::new(if bare { Bytes::new() } else { body.clone() });
     *answer.status_mut() = status;
-    let _: &HeaderMap = answer.headers();
+    for (name, value) in headers {
+        answer.headers_mut().insert(name.clone(), value.clone());
+    }
     answer
+}
+
+static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// RFC 9209 §2: `tidegate; error=destination_unavailable; details="app: 0 of 3 healthy"`.
+fn proxy_status(fault: &Fault) -> HeaderValue {
+    let mut text = format!("tidegate; error={}", fault.proxy_error());
+    if let Some(details) = fault.details() {
+        text.push_str("; details=\"");
+        // RFC 8941 §3.3.3: printable ASCII; quotes and backslashes escaped.
+        for char in details.chars() {
+            match char {
+                '"' | '\\' => text.extend(['\\', char]),
+                ' '..='~' => text.push(char),
+                _ => text.push('?'),
+            }
+        }
+        text.push('"');
+    }
+    HeaderValue::try_from(text).expect("printable ASCII only")
+}
+
+/// A problem document (RFC 9457) for programs that accept JSON, a small page for browsers, a
+/// line of text for everybody else.
+fn body(fault: &Fault, asked: Asked<'_>) -> (&'static str, Bytes) {
+    let accepts = |kind: &[u8]| {
+        asked.accept.is_some_and(|accept| memchr::memmem::find(accept.as_bytes(), kind).is_some())
+    };
+    let status = fault.status();
+    let title = status.canonical_reason().unwrap_or("Error");
+    let sentence = fault.sentence();
+    let id = asked.request_id;
+    if accepts(b"text/html") {
+        let id = if id.is_empty() {
+            String::new()
+        } else {
+            format!("<p><small>{}</small></p>", Html(id))
+        };
+        let page = format!(
+            "<!doctype html><meta charset=utf-8><title>{title}</title><h1>{title}</h1><p>{}</p>{id}\n",
+            Html(&sentence)
+        );
+        ("text/html; charset=utf-8", page.into())
+    } else if accepts(b"json") {
+        let mut problem = serde_json::json!({
+            "title": title,
+            "status": status.as_u16(),
+            "detail": sentence,
+            "error": fault.proxy_error(),
+        });
+        if !id.is_empty() {
+            problem["request_id"] = id.into();
+        }
+        ("application/problem+json", problem.to_string().into())
+    } else if id.is_empty() {
+        ("text/plain; charset=utf-8", format!("{sentence}\n").into())
+    } else {
+        ("text/plain; charset=utf-8", format!("{sentence} (request {id})\n").into())
+    }
+}
+
+/// Text within a page.
+struct Html<'a>(&'a str);
+
+impl std::fmt::Display for Html<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        use std::fmt::Write as _;
+        self.0.chars().try_for_each(|char| match char {
+            '<' => out.write_str("&lt;"),
+            '>' => out.write_str("&gt;"),
+            '&' => out.write_str("&amp;"),
+            '"' => out.write_str("&quot;"),
+            char => out.write_char(char),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(accept: Option<&HeaderValue>) -> Asked<'_> {
+        Asked { method: &Method::GET, accept, request_id: "abc", retry_after: None }
+    }
+
+    fn service() -> Arc<str> {
+        "app".into()
+    }
+
+    #[test]
+    fn status_error_and_details() {
+        let none = Fault::NoBackend {
+            service: service(),
+            healthy: 0,
+            total: 3,
+            last: Some("connection refused".into()),
+        };
+        let connect = |kind| Fault::Connect { service: service(), kind };
+        for (fault, status, text) in [
+            (
+                none,
+                503,
+                "destination_unavailable; details=\"app: 0 of 3 healthy, last: connection refused\"",
+            ),
+            (Fault::NoRoute, 404, "destination_not_found"),
+            (
+                Fault::BadRequest("the request has no Host"),
+                400,
+                "http_request_error; details=\"the request has no Host\"",
+            ),
+            (Fault::BodyTooLarge, 413, "http_request_error"),
+            (Fault::UriTooLong, 414, "http_request_error"),
+            (Fault::HeadTooLarge, 431, "http_request_error"),
+            (Fault::RequestTimeout, 408, "http_request_error"),
+            (connect(ConnectKind::Refused), 502, "connection_refused; details=\"app\""),
+            (connect(ConnectKind::TimedOut), 504, "connection_timeout; details=\"app\""),
+            (connect(ConnectKind::Unreachable), 502, "destination_ip_unroutable; details=\"app\""),
+            (Fault::Reset { service: service() }, 502, "connection_terminated; details=\"app\""),
+            (
+                Fault::ResponseTimeout { service: service() },
+                504,
+                "http_response_timeout; details=\"app\"",
+            ),
+            (
+                Fault::BadAnswer { service: "a\"\u{e9}".into(), why: "x" },
+                502,
+                "http_protocol_error; details=\"a\\\"?: x\"",
+            ),
+        ] {
+            let answer = super::fault(&fault, asked(None));
+            assert_eq!(answer.status(), status, "{fault:?}");
+            assert_eq!(answer.headers()["proxy-status"], format!("tidegate; error={text}"));
+            assert_eq!(answer.headers().contains_key("retry-after"), status == 503, "{fault:?}");
+            assert_eq!(answer.headers().contains_key("connection"), fault.closes(), "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn the_body_is_for_who_asks() {
+        for (accept, kind, text) in [
+            (
+                None,
+                "text/plain; charset=utf-8",
+                "There is nothing at this address. (request abc)\n",
+            ),
+            (
+                Some("*/*"),
+                "text/plain; charset=utf-8",
+                "There is nothing at this address. (request abc)\n",
+            ),
+            (
+                Some("application/json"),
+                "application/problem+json",
+                "{\"detail\":\"There is nothing at this address.\",\"error\":\"destination_not_found\",\
+                 \"request_id\":\"abc\",\"status\":404,\"title\":\"Not Found\"}",
+            ),
+            (
+                Some("text/html,application/xhtml+xml"),
+                "text/html; charset=utf-8",
+                "<!doctype html><meta charset=utf-8><title>Not Found</title><h1>Not Found</h1>\
+                 <p>There is nothing at this address.</p><p><small>abc</small></p>\n",
+            ),
+        ] {
+            let accept = accept.map(HeaderValue::from_static);
+            let answer = fault(&Fault::NoRoute, asked(accept.as_ref()));
+            assert_eq!(answer.headers()["content-type"], kind);
+            assert_eq!(answer.body(), text, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn head_has_no_body_and_retry_after_is_whole_seconds() {
+        let shed = Fault::Overloaded { service: service(), why: "queue full" };
+        let retry_after = Some(Duration::from_millis(2100));
+        let answer = fault(&shed, Asked { method: &Method::HEAD, retry_after, ..asked(None) });
+        assert!(answer.body().is_empty());
+        assert_eq!(answer.headers()["retry-after"], "3");
+        let body = Bytes::from_static(b"ok");
+        for (status, method, expected) in [
+            (StatusCode::OK, Method::GET, &b"ok"[..]),
+            (StatusCode::OK, Method::HEAD, b""),
+            (StatusCode::NO_CONTENT, Method::GET, b""),
+        ] {
+            assert_eq!(fixed(status, &body, &[], &method).body(), expected);
+        }
+    }
 }
