@@ -100,3 +100,80 @@ fn pack(us: f32, at: u32) -> u64 {
 fn unpack(word: u64) -> Option<(f32, u32)> {
     (word != 0).then(|| (f32::from_bits((word >> 32) as u32), word as u32))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Micros = 1_000_000;
+
+    /// Within a thousandth: the word keeps an f32.
+    fn near(got: f32, expected: f32) {
+        assert!((got / expected - 1.0).abs() < 1e-3, "{got} for {expected}");
+    }
+
+    #[test]
+    fn rises_at_once_and_falls_slowly() {
+        let ewma = PeakEwma::default();
+        near(ewma.read(SECOND), UNKNOWN_US);
+        ewma.record(10_000.0, SECOND);
+        near(ewma.read(SECOND), 10_000.0);
+        ewma.record(50_000.0, 2 * SECOND);
+        near(ewma.read(2 * SECOND), 50_000.0);
+        // 10 s later, below: 50 e^-1 + 10 (1 - e^-1) ms.
+        ewma.record(10_000.0, 12 * SECOND);
+        near(ewma.read(12 * SECOND), 24_715.18);
+    }
+
+    #[test]
+    fn reading_projects_and_does_not_write() {
+        let ewma = PeakEwma::default();
+        ewma.record(50_000.0, 0);
+        near(ewma.read(20 * SECOND), 6_766.76);
+        near(ewma.read(0), 50_000.0);
+        near(ewma.read(3600 * SECOND), 1.0);
+    }
+
+    #[test]
+    fn a_failure_is_slow_however_fast_it_came() {
+        let ewma = PeakEwma::default();
+        ewma.record(1_000.0, SECOND);
+        ewma.fail(SECOND, None);
+        near(ewma.read(SECOND), FAILURE_US);
+        ewma.fail(SECOND, Some(Duration::from_secs(20)));
+        near(ewma.read(SECOND), 20_000_000.0);
+        ewma.fail(SECOND, None);
+        near(ewma.read(SECOND), 20_000_000.0);
+        ewma.fail(SECOND, Some(Duration::from_secs(86_400)));
+        near(ewma.read(SECOND), 300_000_000.0);
+    }
+
+    #[test]
+    fn only_the_first_value_is_seeded() {
+        let ewma = PeakEwma::default();
+        assert!(!ewma.is_known());
+        ewma.seed(80_000.0, 0);
+        ewma.seed(1.0, 0);
+        assert!(ewma.is_known());
+        near(ewma.read(0), 80_000.0);
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_the_writers_counts_as_the_same_moment() {
+        let ewma = PeakEwma::default();
+        ewma.record(50_000.0, 10 * SECOND);
+        near(ewma.read(9 * SECOND), 50_000.0);
+        // The 32 bits of milliseconds run over.
+        let end = (u64::from(u32::MAX) + 1) * 1000;
+        ewma.record(70_000.0, end - SECOND);
+        near(ewma.read(end + 9 * SECOND), 25_751.56);
+    }
+
+    #[test]
+    fn the_median_is_the_middle_one() {
+        assert_eq!(median(&mut []), None);
+        assert_eq!(median(&mut [3.0]), Some(3.0));
+        assert_eq!(median(&mut [9.0, 1.0, 5.0]), Some(5.0));
+        assert_eq!(median(&mut [9.0, 1.0, 5.0, 7.0]), Some(5.0));
+    }
+}

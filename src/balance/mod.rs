@@ -11,12 +11,16 @@ mod p2c_ewma;
 mod round_robin;
 mod tier;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::clock::Micros;
 use crate::config::types::Balance;
-use crate::snapshot::ServiceView;
+use crate::snapshot::{Member, ServiceView};
 
 use candidates::Candidates;
 use ip_hash::IpHash;
@@ -66,7 +70,10 @@ impl Balancer {
     /// Takes up a new view; state of backends that stay is kept, by `uid`. To be called before the first
     /// pick from a view. Another algorithm needs another balancer.
     pub fn sync(&mut self, view: &ServiceView) {
-        let members = &view.backends;
+        self.sync_members(&view.backends);
+    }
+
+    fn sync_members(&mut self, members: &[Member]) {
         let before: HashMap<u64, usize, foldhash::fast::FixedState> =
             self.uids.iter().enumerate().map(|(i, uid)| (*uid, i)).collect();
         let kept = |i: usize| before.get(&members[i].backend.uid).copied();
@@ -93,22 +100,36 @@ impl Balancer {
         pick: &Pick<'_>,
         rng: &mut fastrand::Rng,
     ) -> Option<usize> {
-        debug_assert_eq!(self.uids.len(), view.backends.len(), "sync comes before pick");
-        self.primary.refresh(view, pick.now);
-        self.backup.refresh(view, pick.now);
+        let pool = Pool {
+            members: &view.backends,
+            slow_start: view.config.slow_start,
+            panic_threshold: view.config.panic_threshold,
+        };
+        self.pick_from(&pool, pick, rng)
+    }
+
+    fn pick_from(
+        &mut self,
+        pool: &Pool<'_>,
+        pick: &Pick<'_>,
+        rng: &mut fastrand::Rng,
+    ) -> Option<usize> {
+        debug_assert_eq!(self.uids.len(), pool.members.len(), "sync comes before pick");
+        self.primary.refresh(pool, pick.now);
+        self.backup.refresh(pool, pick.now);
         let panic = self.primary.panic && !self.primary.is_down;
-        let choice = self.take(Which::Primary, panic, view, pick, rng);
-        let choice = choice.or_else(|| self.take(Which::Backup, false, view, pick, rng));
-        if choice.is_some() || view.config.panic_threshold <= 0.0 {
+        let choice = self.take(Which::Primary, panic, pool, pick, rng);
+        let choice = choice.or_else(|| self.take(Which::Backup, false, pool, pick, rng));
+        if choice.is_some() || pool.panic_threshold <= 0.0 {
             return choice;
         }
         // Nobody healthy is left: what was counted a moment ago may no longer be so.
-        self.primary.count(view, pick.now);
-        self.backup.count(view, pick.now);
+        self.primary.count(pool, pick.now);
+        self.backup.count(pool, pick.now);
         let primary = self.primary.panic;
         let backup = self.backup.panic;
-        let choice = primary.then(|| self.take(Which::Primary, true, view, pick, rng)).flatten();
-        choice.or_else(|| backup.then(|| self.take(Which::Backup, true, view, pick, rng)).flatten())
+        let choice = primary.then(|| self.take(Which::Primary, true, pool, pick, rng)).flatten();
+        choice.or_else(|| backup.then(|| self.take(Which::Backup, true, pool, pick, rng)).flatten())
     }
 
     /// Chooses from one tier until a gate lets the request in.
@@ -116,7 +137,7 @@ impl Balancer {
         &mut self,
         which: Which,
         ignore_health: bool,
-        view: &ServiceView,
+        pool: &Pool<'_>,
         pick: &Pick<'_>,
         rng: &mut fastrand::Rng,
     ) -> Option<usize> {
@@ -125,12 +146,12 @@ impl Balancer {
             Which::Backup => &self.backup,
         };
         let candidates = Candidates {
-            members: &view.backends,
+            members: pool.members,
             tier: &tier.members,
             tried: pick.tried,
             ignore_health,
             now: pick.now,
-            slow_start: tier.slow_start.then_some(view.config.slow_start),
+            slow_start: tier.slow_start.then_some(pool.slow_start),
             uniform: tier.uniform,
         };
         // A gate that refuses is no longer ready and drops out, so each turn has one candidate less.
@@ -141,12 +162,20 @@ impl Balancer {
                 Algorithm::P2cEwma => p2c_ewma::choose(&candidates, rng),
                 Algorithm::IpHash(state) => state.choose(&candidates, pick.client),
             }?;
-            if view.backends[choice].backend.gate.enter() {
+            if pool.members[choice].backend.gate.enter() {
                 return Some(choice);
             }
         }
         None
     }
+}
+
+/// What of a service picking needs.
+#[derive(Debug, Clone, Copy)]
+struct Pool<'a> {
+    members: &'a [Member],
+    slow_start: Duration,
+    panic_threshold: f64,
 }
 
 #[derive(Debug, Clone, Copy)]

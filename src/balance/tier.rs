@@ -4,7 +4,9 @@
 //! every 100 ms, and at once when nobody can be found.
 
 use crate::clock::Micros;
-use crate::snapshot::{Member, ServiceView};
+use crate::snapshot::Member;
+
+use super::Pool;
 
 /// How long a count is used, in µs.
 const COUNT_EVERY: Micros = 100_000;
@@ -12,7 +14,7 @@ const COUNT_EVERY: Micros = 100_000;
 /// The backends, or the backups.
 #[derive(Debug, Default)]
 pub(super) struct Tier {
-    /// Indexes into the view's backends.
+    /// Indexes into the pool's members.
     pub(super) members: Vec<usize>,
     /// The share of healthy among ready ones is under the threshold.
     pub(super) panic: bool,
@@ -37,24 +39,24 @@ impl Tier {
 
     /// Counts again if the last count is old.
     #[inline]
-    pub(super) fn refresh(&mut self, view: &ServiceView, now: Micros) {
+    pub(super) fn refresh(&mut self, pool: &Pool<'_>, now: Micros) {
         let fresh = |at| (at..at + COUNT_EVERY).contains(&now);
         if !self.counted.is_some_and(fresh) {
-            self.count(view, now);
+            self.count(pool, now);
         }
     }
 
-    pub(super) fn count(&mut self, view: &ServiceView, now: Micros) {
+    pub(super) fn count(&mut self, pool: &Pool<'_>, now: Micros) {
         let (mut ready, mut available, mut ramping) = (0_u32, 0_u32, 0_u32);
         for &i in &self.members {
-            let backend = &view.backends[i].backend;
+            let backend = &pool.members[i].backend;
             ready += u32::from(backend.gate.is_ready());
             if backend.gate.is_available() {
                 available += 1;
-                ramping += u32::from(backend.ramp_factor(now, view.config.slow_start) < 1.0);
+                ramping += u32::from(backend.ramp_factor(now, pool.slow_start) < 1.0);
             }
         }
-        self.panic = f64::from(available) < view.config.panic_threshold * f64::from(ready);
+        self.panic = f64::from(available) < pool.panic_threshold * f64::from(ready);
         self.is_down = available == 0;
         self.slow_start = ramping > 0 && ramping * 2 <= available;
         self.uniform = self.same_weight && !self.slow_start;

@@ -205,3 +205,61 @@ fn lower_bound(index: usize) -> u64 {
     let octave = index / 8 + 2;
     (8 + (index as u64 & 7)) << (octave - 3)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merged(values: impl IntoIterator<Item = u64>) -> Merged {
+        let histogram = Histogram::default();
+        values.into_iter().for_each(|us| histogram.record(us));
+        let mut merged = Merged::default();
+        merged.add(&Reading::of([&histogram]).since(&Reading::default()));
+        merged
+    }
+
+    #[test]
+    fn every_duration_falls_between_the_bounds_of_its_bucket() {
+        for us in (0..5000).chain((1..4000).map(|i| i * 15_000)) {
+            let i = index(us);
+            assert!(lower_bound(i) <= us && us < lower_bound(i + 1), "{us} in bucket {i}");
+            let width = lower_bound(i + 1) - lower_bound(i);
+            assert!(width == 1 || width * 8 <= lower_bound(i), "{us}: {width} wide");
+        }
+        assert!(index(u64::MAX) < BUCKETS);
+    }
+
+    #[test]
+    fn an_unused_histogram_holds_nothing_and_a_used_one_stays_small() {
+        assert!(size_of::<Histogram>() <= 16);
+        assert!(size_of::<Cells>() < 1024);
+        assert!(!Histogram::default().is_used());
+        assert_eq!(merged([]).quantile(0.5), None);
+    }
+
+    #[test]
+    fn quantiles_are_within_a_bucket_of_the_exact_ones() {
+        let merged = merged((1..=100_000).map(|i| i * 10));
+        for q in [0.01, 0.5, 0.9, 0.99, 0.999, 1.0] {
+            let (got, exact) = (merged.quantile(q).expect("values"), q * 1_000_000.0);
+            assert!((got / exact - 1.0).abs() < 0.07, "q {q}: {got} for {exact}");
+        }
+        assert_eq!(merged.mean(), Some(500_005.0));
+        let below = merged.count_at_most(250_000) as f64;
+        assert!((below / 25_000.0 - 1.0).abs() < 0.01, "{below}");
+        assert_eq!(merged.count_at_most(u64::MAX), 100_000);
+    }
+
+    #[test]
+    fn differences_survive_a_counter_that_wraps() {
+        let mut before = Reading::default();
+        before.buckets[index(100)] = u32::MAX;
+        before.sum = u64::MAX;
+        let mut after = before.clone();
+        after.buckets[index(100)] = 1;
+        after.sum = 199;
+        let mut merged = Merged::default();
+        merged.add(&after.since(&before));
+        assert_eq!((merged.count(), merged.sum()), (2, 200));
+    }
+}

@@ -3,17 +3,22 @@
 //! Each worker writes its own [`PerWorker`] cell with plain relaxed stores; [`window`] reads the cells
 //! once a second and keeps the differences; [`prometheus`] writes them out. Nothing here decides anything.
 
+pub mod access_log;
 pub mod backend;
 pub mod counter;
 pub mod histogram;
 pub mod listener;
+pub mod prometheus;
 pub mod route;
 pub mod service;
+pub mod window;
 
 pub use backend::{BackendStats, Failure};
 pub use listener::{Connection, ListenerStats, Refusal, WorkerStats};
 pub use route::{Method, RouteStats};
-pub use service::{Cause, ConnectError, InFlight, RetryReason, ServiceStats, ShedReason};
+pub use service::{
+    Cause, ConnectError, FlowReading, InFlight, RetryReason, ServiceStats, ShedReason,
+};
 
 /// One value per worker; each worker writes its own with plain relaxed stores.
 #[derive(Debug, Default)]
@@ -32,7 +37,7 @@ impl<T> PerWorker<T> {
         &self.0[worker]
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
+    pub fn iter(&self) -> std::slice::Iter<'_, T> {
         self.0.iter()
     }
 

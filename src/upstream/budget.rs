@@ -88,3 +88,65 @@ impl Slot {
         second & 0xff_ffff
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: Micros = 1_000_000;
+
+    fn taken(budget: &RetryBudget, now: Micros, ratio: f64, min: u32) -> u32 {
+        (0..100_000).take_while(|_| budget.withdraw(now, ratio, min)).count() as u32
+    }
+
+    #[test]
+    fn gives_the_share_and_the_minimum_and_forgets_after_ten_seconds() {
+        let budget = RetryBudget::default();
+        assert_eq!(taken(&budget, 0, 0.2, 0), 0);
+        (0..100).for_each(|_| budget.request(0));
+        assert_eq!(taken(&budget, 9 * SECOND, 0.2, 3), 20 + 30);
+        // The requests have left the window, the retries have not.
+        assert_eq!(taken(&budget, 10 * SECOND, 0.2, 3), 0);
+        assert_eq!(taken(&budget, 19 * SECOND, 0.2, 3), 30);
+        assert_eq!(taken(&budget, 1_000 * SECOND, 0.2, 0), 0);
+    }
+
+    #[test]
+    fn one_budget_for_all_threads() {
+        let budget = RetryBudget::default();
+        (0..1000).for_each(|_| budget.request(0));
+        let total: u32 = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..4).map(|_| scope.spawn(|| taken(&budget, 0, 0.2, 0))).collect();
+            threads.into_iter().map(|t| t.join().expect("no panic")).sum()
+        });
+        assert_eq!(total, 200);
+    }
+
+    proptest! {
+        /// In every window of ten seconds, retries never exceed what its requests and the minimum allow.
+        #[test]
+        fn never_over_budget(
+            seconds in prop::collection::vec((0_u32..50, 0_u32..50), 1..60),
+            ratio in 0.0..1.0,
+            min in 0_u32..5,
+        ) {
+            let budget = RetryBudget::default();
+            let mut retries = Vec::new();
+            for (i, (requests, wanted)) in seconds.iter().enumerate() {
+                let now = i as u64 * SECOND + 7;
+                (0..*requests).for_each(|_| budget.request(now));
+                let got = (0..*wanted).filter(|_| budget.withdraw(now, ratio, min)).count();
+                retries.push(got as f64);
+                let from = (i + 1).saturating_sub(WINDOW as usize);
+                let requests: u32 = seconds[from..=i].iter().map(|s| s.0).sum();
+                let allowed = f64::from(requests) * ratio + f64::from(min) * 10.0;
+                let sum: f64 = retries[from..].iter().sum();
+                // What was granted in time stays granted when its requests leave the window.
+                prop_assert!(got == 0 || sum <= allowed, "{sum} > {allowed}");
+                prop_assert!(got as u32 == *wanted || sum + 1.0 > allowed, "{sum} < {allowed}");
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The metrics, as Prometheus reads them.
+//!
+//! [`Metrics`] is filled in by the control plane with references to what lives, and encoded at a
+//! scrape: what is gone takes its series with it. Names and labels are a contract.
+
+mod families;
+mod process;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use process::Process;
+pub use text::{OPENMETRICS, TEXT};
+
+use super::histogram::Merged;
+use super::{ListenerStats, PerWorker, RouteStats, ServiceStats};
+use text::Encoder;
+
+/// All that is exported.
+#[derive(Debug, Default)]
+pub struct Metrics<'a> {
+    pub version: &'a str,
+    pub listeners: Vec<Listener<'a>>,
+    pub routes: Vec<Route<'a>>,
+    pub services: Vec<Service<'a>>,
+    pub backends: Vec<Backend<'a>>,
+    /// Name and seconds until it is no longer valid.
+    pub certificates: Vec<(&'a str, f64)>,
+    pub reloads_ok: u64,
+    pub reloads_failed: u64,
+    /// Lines of the access log that were not written.
+    pub log_dropped: u64,
+    pub panics: u64,
+    pub worker_stall: Option<&'a Merged>,
+    pub process: Process,
+}
+
+#[derive(Debug)]
+pub struct Listener<'a> {
+    pub name: &'a str,
+    pub stats: &'a ListenerStats,
+}
+
+#[derive(Debug)]
+pub struct Route<'a> {
+    pub name: &'a str,
+    /// Empty for redirects and fixed answers.
+    pub service: &'a str,
+    pub stats: &'a PerWorker<RouteStats>,
+    pub duration: Option<&'a Merged>,
+}
+
+/// A service; everything that scaling knows may be left out.
+#[derive(Debug)]
+pub struct Service<'a> {
+    pub name: &'a str,
+    pub stats: &'a PerWorker<ServiceStats>,
+    pub in_flight: u64,
+    pub desired: Option<u32>,
+    /// Policy and the size it proposes.
+    pub proposals: Vec<(&'a str, f64)>,
+    /// Direction (`up`, `down`), reason and how often.
+    pub events: Vec<(&'a str, &'a str, u64)>,
+    /// Stage of the decision and whether it limits it now.
+    pub limited: Vec<(&'a str, bool)>,
+    /// From the order to the first passing check.
+    pub start: Option<&'a Merged>,
+    /// Reason and how often.
+    pub ejections: Vec<(&'a str, u64)>,
+}
+
+#[derive(Debug)]
+pub struct Backend<'a> {
+    pub service: &'a str,
+    pub id: &'a str,
+    /// One of [`STATES`].
+    pub state: &'a str,
+    /// It is picked: ready, healthy and not ejected.
+    pub up: bool,
+    pub in_flight: u64,
+    pub duration: Option<&'a Merged>,
+    /// Cores in use.
+    pub cpu: Option<f64>,
+    pub memory_bytes: Option<u64>,
+}
+
+/// Label values of a backend's state.
+pub const STATES: [&str; 5] = ["pending", "starting", "ready", "draining", "gone"];
+
+impl Metrics<'_> {
+    /// The whole page; `openmetrics`: in that format, else Prometheus text.
+    pub fn encode(&self, openmetrics: bool) -> String {
+        let mut encoder = Encoder::new(openmetrics);
+        self.requests(&mut encoder);
+        self.listeners(&mut encoder);
+        self.services(&mut encoder);
+        self.scaling(&mut encoder);
+        self.backends(&mut encoder);
+        self.program(&mut encoder);
+        encoder.finish()
+    }
+}

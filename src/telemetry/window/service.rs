@@ -1,0 +1,166 @@
+//! The windows of one service: arrivals, exact mean of in-flight, durations, errors.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Micros;
+use crate::telemetry::histogram::{Merged, Sparse};
+use crate::telemetry::{FlowReading, PerWorker, ServiceStats};
+
+use super::{SERVICE_SPAN, Total};
+
+/// What happened in some span of time.
+#[derive(Debug, Clone)]
+pub struct ServiceReading {
+    /// Time that is covered: at most what was asked for, less while the service is young.
+    pub span: Duration,
+    /// Arrivals per second.
+    pub rps: f64,
+    /// Mean of the in-flight requests, exact over the span.
+    pub in_flight: f64,
+    /// In-flight requests at the last tick.
+    pub in_flight_now: u64,
+    /// Requests that were answered.
+    pub finished: u64,
+    /// Those answered with a 5xx, ours or a backend's.
+    pub failed: u64,
+    /// Of whole requests.
+    pub duration: Merged,
+    /// To the head of the answer.
+    pub ttfb: Merged,
+}
+
+impl ServiceReading {
+    /// Failed among finished, 0..=1; `None` when nothing finished.
+    pub fn error_ratio(&self) -> Option<f64> {
+        (self.finished > 0).then(|| self.failed as f64 / self.finished as f64)
+    }
+}
+
+/// Ticks of one service.
+#[derive(Debug)]
+pub(super) struct ServiceWindow {
+    stats: Arc<PerWorker<ServiceStats>>,
+    last: Counts,
+    duration: Total,
+    ttfb: Total,
+    buckets: VecDeque<Bucket>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Counts {
+    at: Micros,
+    flow: FlowReading,
+    finished: u64,
+    failed: u64,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    from: Micros,
+    to: Micros,
+    arrivals: u64,
+    area: u64,
+    finished: u64,
+    failed: u64,
+    duration: Sparse,
+    ttfb: Sparse,
+}
+
+impl ServiceWindow {
+    pub(super) fn new(stats: Arc<PerWorker<ServiceStats>>, now: Micros) -> Self {
+        let last = Counts::read(&stats, now);
+        let mut window = Self {
+            stats,
+            last,
+            duration: Total::default(),
+            ttfb: Total::default(),
+            buckets: VecDeque::new(),
+        };
+        window.durations();
+        window
+    }
+
+    pub(super) fn is_of(&self, stats: &Arc<PerWorker<ServiceStats>>) -> bool {
+        Arc::ptr_eq(&self.stats, stats)
+    }
+
+    pub(super) fn tick(&mut self, now: Micros) {
+        let last = self.last;
+        if now <= last.at {
+            return;
+        }
+        let counts = Counts::read(&self.stats, now);
+        let (duration, ttfb) = self.durations();
+        self.buckets.push_back(Bucket {
+            from: last.at,
+            to: now,
+            arrivals: counts.flow.arrivals.wrapping_sub(last.flow.arrivals),
+            area: counts.flow.area.wrapping_sub(last.flow.area),
+            finished: counts.finished.wrapping_sub(last.finished),
+            failed: counts.failed.wrapping_sub(last.failed),
+            duration,
+            ttfb,
+        });
+        self.last = counts;
+        let oldest = now.saturating_sub(SERVICE_SPAN.as_micros() as u64);
+        while self.buckets.front().is_some_and(|b| b.to <= oldest) {
+            self.buckets.pop_front();
+        }
+    }
+
+    fn durations(&mut self) -> (Sparse, Sparse) {
+        let duration = self.duration.tick(self.stats.iter().map(|s| &s.duration));
+        (duration, self.ttfb.tick(self.stats.iter().map(|s| &s.ttfb)))
+    }
+
+    pub(super) fn reading(&self, span: Duration) -> Option<ServiceReading> {
+        let oldest = self.last.at.saturating_sub(span.as_micros() as u64);
+        // A tick that began before the span counts if most of it lies inside.
+        let inside = |b: &&Bucket| b.from.midpoint(b.to) >= oldest;
+        let mut covered = 0;
+        let (mut arrivals, mut area) = (0, 0);
+        let mut reading = ServiceReading {
+            span: Duration::ZERO,
+            rps: 0.0,
+            in_flight: 0.0,
+            in_flight_now: self.last.flow.in_flight,
+            finished: 0,
+            failed: 0,
+            duration: Merged::default(),
+            ttfb: Merged::default(),
+        };
+        for bucket in self.buckets.iter().rev().take_while(inside) {
+            covered += bucket.to - bucket.from;
+            arrivals += bucket.arrivals;
+            area += bucket.area;
+            reading.finished += bucket.finished;
+            reading.failed += bucket.failed;
+            reading.duration.add(&bucket.duration);
+            reading.ttfb.add(&bucket.ttfb);
+        }
+        if covered == 0 {
+            return None;
+        }
+        reading.span = Duration::from_micros(covered);
+        reading.rps = arrivals as f64 / reading.span.as_secs_f64();
+        reading.in_flight = area as f64 / covered as f64;
+        Some(reading)
+    }
+}
+
+impl Counts {
+    fn read(stats: &PerWorker<ServiceStats>, now: Micros) -> Self {
+        let mut counts = Self { at: now, flow: FlowReading::default(), finished: 0, failed: 0 };
+        for worker in stats.iter() {
+            let flow = worker.flow(now);
+            counts.flow.arrivals = counts.flow.arrivals.wrapping_add(flow.arrivals);
+            counts.flow.in_flight += flow.in_flight;
+            counts.flow.area = counts.flow.area.wrapping_add(flow.area);
+            counts.finished += (1..=5).map(|class| worker.class(class)).sum::<u64>();
+            counts.failed += worker.class(5);
+        }
+        counts
+    }
+}
