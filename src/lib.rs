@@ -3,6 +3,8 @@
 #![allow(missing_docs, dead_code)] // until the skeleton is filled
 
 pub mod admin;
+#[cfg(test)]
+mod architecture;
 pub mod balance;
 pub mod cli;
 pub mod clock;
