@@ -2,7 +2,7 @@
 //!
 //! It behaves like an application that can work on a fixed number of requests at a time: a
 //! request waits for a slot in order of arrival, holds it for the delay, and is answered with
-//! what was received. Tests ask for odd answers in the query ([`answer`]). It is one thread
+//! what was received. Tests ask for odd answers in the query, see `answer.rs`. It is one thread
 //! with timers, so that many of them and the proxy fit on a small machine; the proxy itself
 //! uses nothing of this module.
 
