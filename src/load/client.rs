@@ -112,7 +112,7 @@ impl Client {
 
     /// Opens a connection and keeps it for later.
     pub(super) async fn warm(&self) -> Result<(), Cause> {
-        let connection = self.open().await?;
+        let connection = self.connect().await?;
         self.keep(connection).await;
         Ok(())
     }
