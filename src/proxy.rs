@@ -44,6 +44,10 @@ pub async fn handle(
     let accept = head.headers.get(header::ACCEPT).cloned();
     let local = client.worker.local();
     let outcome = match route(&client, &local, &head, &body) {
+        _ if client.listener.config.redirect_to_https => match to_https(&head) {
+            Ok(response) => Outcome::Own(response, exchange),
+            Err(fault) => Outcome::Fault(fault, exchange),
+        },
         Err(fault) => Outcome::Fault(fault, exchange),
         Ok(Found { route, rewritten }) => {
             exchange.routed(&route);
@@ -111,13 +115,22 @@ fn route(
     Ok(Found { route: route.clone(), rewritten })
 }
 
+/// The answer of a listener that only sends clients to HTTPS.
+fn to_https(head: &Parts) -> Result<Response<bytes::Bytes>, Fault> {
+    let host = host::of_request(head.version, &head.uri, &head.headers)?;
+    let name = host.as_ref().map_or("", |host| &*host.name);
+    redirect::location("https://{host}{path}", name, head.uri.path(), head.uri.query())
+        .map(|location| respond::redirect(StatusCode::PERMANENT_REDIRECT, location))
+        .ok_or(Fault::BadRequest("a redirect to HTTPS needs a Host"))
+}
+
 /// The answer of a route that needs no backend.
 fn answer(action: &RouteAction, head: &Parts) -> Result<Response<bytes::Bytes>, Fault> {
     Ok(match action {
         RouteAction::Redirect { to, status } => {
             let host = host::of_request(head.version, &head.uri, &head.headers);
             let host = host.ok().flatten();
-            let host = host.as_ref().map_or("", |host| host.written);
+            let host = host.as_ref().map_or("", |host| &*host.name);
             match redirect::location(to, host, head.uri.path(), head.uri.query()) {
                 Some(location) => respond::redirect(*status, location),
                 None => return Err(Fault::BadRequest("the redirect needs a Host")),
@@ -157,7 +170,10 @@ fn finish(
             own(&mut exchange, response)
         }
     };
-    if closes && client.speaks_http1() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    if !client.speaks_http1() {
+        // RFC 9113 §8.2.2
+        response.headers_mut().remove(header::CONNECTION);
+    } else if closes && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let close = http::HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }

@@ -174,7 +174,7 @@ pub async fn http2(client: Rc<Client>, mut stream: ClientStream) {
     let limit = &client.listener.config.limit;
     stream.closes_itself = true;
     client.multiplexed.set(true);
-    let mut builder = http2::Builder::new(Local);
+    let mut builder = http2::Builder::new(Local(client.worker.clone()));
     builder
         .max_concurrent_streams(limit.h2_streams)
         .max_header_list_size(limit.header_bytes as u32);
@@ -209,13 +209,13 @@ pub async fn http2(client: Rc<Client>, mut stream: ClientStream) {
     .await;
 }
 
-/// Runs HTTP/2 streams on this thread.
-#[derive(Clone, Copy)]
-struct Local;
+/// Runs HTTP/2 streams on this worker.
+#[derive(Clone)]
+struct Local(Rc<Worker>);
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
+        self.0.spawn(async move {
             future.await;
         });
     }

@@ -133,7 +133,7 @@ fn poll_batch(
         match socket.poll_accept(cx) {
             Poll::Ready(Ok((stream, peer))) => {
                 if let Some(admitted) = conn::admit(worker, view, peer) {
-                    tokio::task::spawn_local(conn::serve(admitted, stream));
+                    worker.spawn(conn::serve(admitted, stream));
                 }
             }
             Poll::Ready(Err(error)) if is_about_one_connection(&error) => {}

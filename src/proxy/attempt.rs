@@ -10,7 +10,7 @@ use http::Request;
 use crate::http::respond::{ConnectKind, Fault};
 use crate::telemetry::Failure;
 use crate::upstream::body::{BodyFault, RequestBody};
-use crate::upstream::conn::{Conn, SendError};
+use crate::upstream::conn::{Conn, Counted, SendError};
 
 use super::exchange::{Exchange, Held};
 use super::failure;
@@ -120,7 +120,8 @@ async fn connect(exchange: &Exchange, held: &Held) -> Result<Conn, ConnectKind> 
         address,
         transport.write_timeout,
         &worker.timers,
-        move || clock.now()
+        move || clock.now(),
+        Counted::new(held.service().view.stats.clone(), worker.id),
     ));
     exchange.arm(worker.now(), transport.connect_timeout);
     let result = poll_fn(|cx| match connecting.as_mut().poll(cx) {

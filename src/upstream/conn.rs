@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::clock::Micros;
+use crate::telemetry::{PerWorker, ServiceStats};
 use crate::worker::timers::{Timer, Timers};
 
 use super::body::RequestBody;
@@ -28,6 +30,7 @@ pub type AnswerBody = Incoming;
 
 /// A connection that one request at a time may use.
 pub struct Conn {
+    counted: Counted,
     sender: http1::SendRequest<RequestBody>,
     shared: Rc<Shared>,
     /// When it was put into the pool.
@@ -46,6 +49,13 @@ struct Shared {
     waiter: RefCell<Option<Waker>>,
 }
 
+/// Keeps the gauges of open connections right.
+pub struct Counted {
+    stats: Arc<PerWorker<ServiceStats>>,
+    worker: usize,
+    idle: bool,
+}
+
 /// Why a request has no answer.
 #[derive(Debug)]
 pub enum SendError {
@@ -62,6 +72,7 @@ impl Conn {
         write_timeout: Duration,
         timers: &Rc<Timers>,
         now: impl Fn() -> Micros + 'static,
+        counted: Counted,
     ) -> std::io::Result<Self> {
         let tcp = TcpStream::connect(address).await?;
         tcp.set_nodelay(true)?;
@@ -84,7 +95,12 @@ impl Conn {
             write_timeout,
             now,
         ));
-        Ok(Self { sender, shared, idle_since: 0 })
+        Ok(Self { counted, sender, shared, idle_since: 0 })
+    }
+
+    /// It goes into the pool, or comes out of it.
+    pub fn set_idle(&mut self, idle: bool) {
+        self.counted.set_idle(idle);
     }
 
     /// False: the backend closed it.
@@ -141,6 +157,37 @@ impl Conn {
         })
         .await;
         self.shared.upgraded.take()
+    }
+}
+
+impl Counted {
+    /// One more connection that carries a request.
+    pub fn new(stats: Arc<PerWorker<ServiceStats>>, worker: usize) -> Self {
+        stats.of(worker).connections_active.inc();
+        Self { stats, worker, idle: false }
+    }
+
+    fn set_idle(&mut self, idle: bool) {
+        let stats = self.stats.of(self.worker);
+        match (self.idle, idle) {
+            (false, true) => {
+                stats.connections_active.dec();
+                stats.connections_idle.inc();
+            }
+            (true, false) => {
+                stats.connections_idle.dec();
+                stats.connections_active.inc();
+            }
+            _ => {}
+        }
+        self.idle = idle;
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let stats = self.stats.of(self.worker);
+        if self.idle { stats.connections_idle.dec() } else { stats.connections_active.dec() }
     }
 }
 

@@ -5,7 +5,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use super::body::RequestBody;
 
 /// Parses what our own codec wrote, so failure means that the head was not kept whole.
-/// Framing headers are left out: the codec adds them again for the new body.
 pub fn request(head: &[u8], body: RequestBody) -> Option<Request<RequestBody>> {
     let mut fields = vec![httparse::EMPTY_HEADER; head.iter().filter(|b| **b == b'\n').count()];
     let mut parsed = httparse::Request::new(&mut fields);
@@ -19,9 +18,6 @@ pub fn request(head: &[u8], body: RequestBody) -> Option<Request<RequestBody>> {
     let mut headers = HeaderMap::with_capacity(parsed.headers.len());
     for field in parsed.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
-        if name == http::header::TRANSFER_ENCODING {
-            continue;
-        }
         headers.append(name, HeaderValue::from_bytes(field.value).ok()?);
     }
     *request.headers_mut() = headers;
@@ -43,13 +39,6 @@ mod tests {
         assert_eq!(values, ["1", "2"]);
         assert_eq!(request.headers()["x-bytes"].as_bytes(), b"\xff");
         assert_eq!(request.headers()["content-length"], "3");
-    }
-
-    #[test]
-    fn framing_is_left_to_the_codec() {
-        let head = b"PUT / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
-        let request = request(head, RequestBody::empty()).expect("parses");
-        assert!(!request.headers().contains_key("transfer-encoding"));
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! What every task of one worker shares.
 
 use std::cell::{Cell, RefCell};
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+
+use futures_util::FutureExt;
 
 use crate::clock::{Clock, Micros};
 
@@ -70,6 +73,19 @@ impl Worker {
     pub fn begin_stop(&self) {
         self.stopping.set(true);
         self.timers.wake_all();
+    }
+
+    /// Runs a task of this worker; a panic in it is logged and counted, and ends only that task.
+    pub fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
+        let worker = self.clone();
+        tokio::task::spawn_local(async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                worker.shared.stats.of(worker.id).panics.inc();
+                tracing::error!(
+                    "a connection's task panicked; the connection is lost, others go on"
+                );
+            }
+        });
     }
 
     /// Counts a client connection until the guard is dropped.

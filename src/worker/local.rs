@@ -126,13 +126,14 @@ impl LocalBackend {
     /// An idle connection that was used within `youngest` and is open; closed ones on the way are dropped.
     pub fn take(&self, now: Micros, longest_idle: Duration) -> Option<Conn> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(conn) = idle.pop() {
+        while let Some(mut conn) = idle.pop() {
             if now.saturating_sub(conn.idle_since) > longest_idle.as_micros() as Micros {
                 // The rest is older still. It may do for others; the sweep ends it.
                 idle.push(conn);
                 return None;
             }
             if conn.is_open() {
+                conn.set_idle(false);
                 return Some(conn);
             }
         }
@@ -145,6 +146,7 @@ impl LocalBackend {
         if self.closed.get() || idle.len() >= most || !conn.is_open() {
             return;
         }
+        conn.set_idle(true);
         conn.idle_since = now;
         idle.push(conn);
     }

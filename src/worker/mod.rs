@@ -23,6 +23,7 @@ use crate::config::types as config;
 use crate::listener::bind::{self, Bound};
 use crate::route::Router;
 use crate::snapshot::Snapshot;
+use crate::telemetry::{PerWorker, WorkerStats};
 
 use shared::Shared;
 use thread::Command;
@@ -106,6 +107,11 @@ impl DataPlane {
     pub fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
         let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
         bound.iter().map(|b| (b.listener.clone(), b.address)).collect()
+    }
+
+    /// Counters of the worker threads themselves.
+    pub fn worker_stats(&self) -> &PerWorker<WorkerStats> {
+        &self.shared.stats
     }
 
     /// Swaps the snapshot in (its `generation` is set here) and wakes every worker; returns the

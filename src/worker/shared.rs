@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::listener::per_address::PerAddress;
 use crate::snapshot::Snapshot;
+use crate::telemetry::{PerWorker, WorkerStats};
 
 pub struct Shared {
     pub current: ArcSwap<Snapshot>,
@@ -22,6 +23,7 @@ pub struct Shared {
     pub emptied: Notify,
     /// Connections per client address, where a listener limits them.
     pub per_address: Arc<PerAddress>,
+    pub stats: PerWorker<WorkerStats>,
     /// Number of a worker thread that ended by itself.
     pub died: watch::Sender<Option<usize>>,
 }
@@ -36,6 +38,7 @@ impl Shared {
             open: AtomicUsize::new(0),
             emptied: Notify::new(),
             per_address: Arc::default(),
+            stats: PerWorker::new(workers),
             died: watch::Sender::new(None),
         })
     }

@@ -107,7 +107,8 @@ async fn sweep(worker: Rc<Worker>) {
     let mut tick = tokio::time::interval(SWEEP);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        tick.tick().await;
+        let due = tick.tick().await;
+        worker.shared.stats.of(worker.id).stall.record(due.elapsed().as_micros() as u64);
         worker.local().sweep(worker.now());
     }
 }
