@@ -5,6 +5,7 @@ pub mod body;
 pub mod exchange;
 mod failure;
 mod forward;
+mod logged;
 mod prepare;
 mod tries;
 
@@ -26,6 +27,7 @@ use crate::worker::local::LocalSnapshot;
 
 use body::ResponseBody;
 use exchange::Exchange;
+use logged::Logged;
 
 /// Serves one request: receive → route → (answer ourselves | pick → send → relay) → record.
 /// It never fails: what goes wrong becomes an answer.
@@ -41,6 +43,9 @@ pub async fn handle(
         let mut rng = client.worker.rng.borrow_mut();
         headers::receive(&mut head.headers, head.version, &client.peer, trusted, &mut rng)
     };
+    if client.worker.logs() {
+        exchange.logged = Some(Logged::new(&head, &received));
+    }
     let accept = head.headers.get(header::ACCEPT).cloned();
     let local = client.worker.local();
     let outcome = match route(&client, &local, &head, &body) {
@@ -166,7 +171,7 @@ fn finish(
             let method = exchange.method().clone();
             let asked = Asked { method: &method, accept, request_id, retry_after };
             let response = respond::fault(&fault, asked);
-            failure::record(&fault, &exchange);
+            failure::record(&fault, &mut exchange);
             own(&mut exchange, response)
         }
     };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::config::types as config;
 use crate::route::Router;
+use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{ListenerStats, PerWorker, RouteStats, ServiceStats};
 use crate::upstream::backend::Backend;
 use crate::upstream::budget::RetryBudget;
@@ -23,6 +24,8 @@ pub struct Snapshot {
     /// Same order as `Target.route` indexes of the router.
     pub routes: Vec<Arc<RouteView>>,
     pub services: Vec<Arc<ServiceView>>,
+    /// `None` while the access log is off.
+    pub access_log: Option<Arc<AccessLog>>,
 }
 
 /// One listener: what a new connection on it is held to.

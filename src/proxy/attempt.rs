@@ -82,7 +82,7 @@ pub async fn send(
                 held.stats().ttfb.record(took);
                 failure::judge(&held, response.status(), response.headers(), took, now);
                 held.conn = Some(conn);
-                return Ok(Answer { response, held });
+                return Ok(Answer { response, held, retries: 0 });
             }
             // It was closed in the pool before a byte was written: nothing is lost but the try.
             Err(Broke::Unsent(back)) if is_pooled => {

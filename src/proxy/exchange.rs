@@ -6,13 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Micros;
+use crate::config::types::RouteAction;
 use crate::http::serve::{Active, Client};
 use crate::snapshot::RouteView;
+use crate::telemetry::counter::Label;
 use crate::telemetry::{BackendStats, InFlight};
+use crate::upstream::backend::Backend;
 use crate::upstream::body::Upload;
 use crate::upstream::conn::Conn;
 use crate::worker::local::{LocalBackend, LocalService};
 use crate::worker::timers::Timer;
+
+use super::logged::{self, Logged};
 
 /// See the module. Dropped: recorded.
 pub struct Exchange {
@@ -27,6 +32,8 @@ pub struct Exchange {
     in_flight: Option<InFlight>,
     held: Option<Held>,
     pub upload: Option<Rc<Upload>>,
+    /// While the access log is on.
+    pub logged: Option<Box<Logged>>,
     /// Bytes of bodies, from and to the client.
     received: u64,
     sent: u64,
@@ -56,6 +63,7 @@ impl Exchange {
             in_flight: None,
             held: None,
             upload: None,
+            logged: None,
             received: 0,
             sent: 0,
             complete: false,
@@ -121,12 +129,33 @@ impl Exchange {
             held.stats().failed(kind, self.client.worker.now());
         }
         self.complete = false;
+        if let Some(logged) = &mut self.logged {
+            logged.error = Some(kind.as_str());
+        }
     }
 
     /// The bytes of an upgraded connection, from and to the client.
     pub fn tunnelled(&mut self, received: u64, sent: u64) {
         (self.received, self.sent) = (received, sent);
         self.complete = true;
+    }
+
+    /// The last backend it was sent to.
+    pub fn backend(&self) -> Option<&Backend> {
+        self.held.as_ref().map(|held| &*held.backend.backend)
+    }
+
+    pub fn service(&self) -> Option<&Arc<str>> {
+        match &self.route.as_ref()?.config.action {
+            RouteAction::Service(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Bytes of bodies, from and to the client.
+    pub fn bytes(&self) -> (u64, u64) {
+        let uploaded = self.upload.as_ref().map_or(0, |upload| upload.received());
+        (self.received + uploaded, self.sent)
     }
 
     /// When the whole exchange must be over.
@@ -163,6 +192,9 @@ impl Drop for Exchange {
         }
         if !self.complete {
             self.client.note_reset();
+        }
+        if let Some(logged) = self.logged.take() {
+            logged::write(&logged, self, took, !self.complete);
         }
         if let Some(held) = &self.held {
             held.stats().duration.record(worker.now().saturating_sub(held.since));

@@ -9,6 +9,7 @@ use crate::config::types::RetryOn;
 use crate::http::host::HostError;
 use crate::http::respond::{ConnectKind, Fault};
 use crate::route::path::PathError;
+use crate::telemetry::counter::Label;
 use crate::telemetry::{Cause, ConnectError, Failure, ShedReason};
 use crate::worker::local::LocalService;
 
@@ -123,14 +124,9 @@ impl From<PathError> for Fault {
 }
 
 /// Counts an answer of our own by its cause.
-pub fn record(fault: &Fault, exchange: &Exchange) {
-    let Some(in_flight) = exchange.in_flight() else { return };
-    let stats = in_flight.stats();
+pub fn record(fault: &Fault, exchange: &mut Exchange) {
     let cause = match fault {
-        Fault::NoBackend { .. } => {
-            stats.shed.inc(ShedReason::NoBackend);
-            Cause::NoBackend
-        }
+        Fault::NoBackend { .. } => Cause::NoBackend,
         Fault::Connect { kind: ConnectKind::TimedOut, .. } => Cause::ConnectTimeout,
         Fault::Connect { .. } => Cause::Connect,
         Fault::Reset { .. } => Cause::Reset,
@@ -142,5 +138,12 @@ pub fn record(fault: &Fault, exchange: &Exchange) {
         // The client's doing.
         _ => return,
     };
-    stats.errors.inc(cause);
+    if let Some(logged) = &mut exchange.logged {
+        logged.error = Some(cause.as_str());
+    }
+    let Some(in_flight) = exchange.in_flight() else { return };
+    in_flight.stats().errors.inc(cause);
+    if cause == Cause::NoBackend {
+        in_flight.stats().shed.inc(ShedReason::NoBackend);
+    }
 }

@@ -82,7 +82,7 @@ async fn deliver(
     mut exchange: Box<Exchange>,
     service: &LocalService,
     route: &RouteView,
-    Answer { response, held }: Answer,
+    Answer { response, held, retries }: Answer,
 ) -> Outcome {
     let (mut head, body) = response.into_parts();
     head.version = http::Version::HTTP_11;
@@ -96,6 +96,10 @@ async fn deliver(
     if let Some(in_flight) = exchange.in_flight() {
         let took = exchange.client.worker.now().saturating_sub(exchange.started);
         in_flight.stats().ttfb.record(took);
+        if let Some(logged) = &mut exchange.logged {
+            logged.ttfb = Some(took);
+            logged.retries = retries;
+        }
     }
     if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
         return switch(exchange, held, head).await;

@@ -32,6 +32,8 @@ const LONGEST_BACKOFF: u64 = 250;
 pub struct Answer {
     pub response: Response<AnswerBody>,
     pub held: Held,
+    /// How often it was sent again before this.
+    pub retries: u32,
 }
 
 /// Tries until there is an answer.
@@ -65,7 +67,8 @@ pub async fn run(
         let more = retries < retry.attempts;
         let asks = Asks { keep_head: more && idempotent, upgrade: received.upgrade, idempotent };
         let (result, why, again) = match attempt::send(exchange, held, request, asks).await {
-            Ok(answer) => {
+            Ok(mut answer) => {
+                answer.retries = retries;
                 let status = answer.response.status().as_u16();
                 if !asks.keep_head || !retry.on.statuses.contains(&status) {
                     return Ok(answer);

@@ -10,6 +10,8 @@ use futures_util::FutureExt;
 
 use crate::clock::{Clock, Micros};
 
+use crate::telemetry::access_log::Writer;
+
 use super::local::LocalSnapshot;
 use super::shared::Shared;
 use super::timers::Timers;
@@ -22,6 +24,7 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     pub rng: RefCell<fastrand::Rng>,
     local: RefCell<Rc<LocalSnapshot>>,
+    log: RefCell<Option<Writer>>,
     /// The process is ending: answers close their connections.
     stopping: Cell<bool>,
 }
@@ -39,6 +42,7 @@ impl Worker {
             shared,
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
             local: RefCell::new(Rc::new(local)),
+            log: RefCell::new(None),
             stopping: Cell::new(false),
         })
     }
@@ -60,9 +64,41 @@ impl Worker {
         let generation = latest.generation;
         let old = self.local();
         if !Arc::ptr_eq(&old.snapshot, &latest) {
+            let mut log = self.log.borrow_mut();
+            let same = match (&*log, &latest.access_log) {
+                (Some(writer), Some(now)) => writer.is_of(now),
+                (None, None) => true,
+                _ => false,
+            };
+            if !same {
+                *log = latest.access_log.clone().map(Writer::new);
+            }
             *self.local.borrow_mut() = Rc::new(old.next(latest));
         }
         self.shared.acknowledge(self.id, generation);
+    }
+
+    /// Whether requests have to remember what the access log wants to know.
+    #[inline]
+    pub fn logs(&self) -> bool {
+        self.log.borrow().is_some()
+    }
+
+    /// Lets `write` add to the access log, if it is on.
+    pub fn log(&self, write: impl FnOnce(&mut Writer, &mut fastrand::Rng)) {
+        if let Some(writer) = &mut *self.log.borrow_mut() {
+            write(writer, &mut self.rng.borrow_mut());
+            if self.stopping() {
+                writer.flush();
+            }
+        }
+    }
+
+    /// Hands over what was logged since the last time.
+    pub fn flush_log(&self) {
+        if let Some(writer) = &mut *self.log.borrow_mut() {
+            writer.flush();
+        }
     }
 
     pub fn stopping(&self) -> bool {
@@ -72,6 +108,7 @@ impl Worker {
     /// Begins the end: idle connections notice at once, busy ones with their next answer.
     pub fn begin_stop(&self) {
         self.stopping.set(true);
+        self.flush_log();
         self.timers.wake_all();
     }
 

@@ -57,6 +57,7 @@ impl DataPlane {
             router: Arc::new(Router::new(&[], &[])),
             routes: Vec::new(),
             services: Vec::new(),
+            access_log: None,
         };
         let shared = Shared::new(params.workers, empty);
         let mut workers = Vec::new();

@@ -110,5 +110,6 @@ async fn sweep(worker: Rc<Worker>) {
         let due = tick.tick().await;
         worker.shared.stats.of(worker.id).stall.record(due.elapsed().as_micros() as u64);
         worker.local().sweep(worker.now());
+        worker.flush_log();
     }
 }
