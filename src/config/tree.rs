@@ -253,6 +253,7 @@ impl<'a> Lines<'a> {
 fn syntax_message(message: &str) -> String {
     match message.split_once(", expected ") {
         Some((what, right)) => format!("{what}; expected {right}"),
+        None if message == "duplicate key" => "duplicate key; keep one of them".to_owned(),
         None => message.to_owned(),
     }
 }

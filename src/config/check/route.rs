@@ -78,7 +78,7 @@ fn redirect(r: &mut Reader<'_>) -> RouteAction {
     };
     RouteAction::Redirect {
         to: r.string("to").and(redirect_target).required(),
-        status: r.int("status", 300..=399).and(allowed).or(308),
+        status: r.int("status", 0..=999).and(allowed).or(308),
     }
 }
 
