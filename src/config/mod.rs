@@ -13,8 +13,10 @@ pub mod watch;
 mod check;
 mod defaults;
 mod expand;
+mod field;
 mod include;
 mod values;
+mod words;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

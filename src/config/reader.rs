@@ -11,8 +11,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Problem;
+use super::field::Field;
 use super::tree::{Node, Place, Source, Table, Value};
 use super::values::{self, Wrong};
+use super::words::nearest;
 
 /// What comes of reading: mistakes, and every key that was asked for (dotted, list indexes left out).
 #[derive(Debug, Default)]
@@ -26,19 +28,9 @@ pub struct Report {
 /// Reads one table. See the module's text.
 pub struct Reader<'a> {
     table: &'a Table,
-    report: &'a mut Report,
+    pub(super) report: &'a mut Report,
     asked: Vec<String>,
-    effective: Table,
-}
-
-/// A key with its type, waiting to hear what is to be done when it is not there.
-#[must_use = "say `or`, `optional` or `required`"]
-pub struct Field<'r, 'a, T> {
-    reader: &'r mut Reader<'a>,
-    key: &'static str,
-    parse: Box<dyn Fn(&Value) -> Result<T, Wrong>>,
-    /// How the effective value is written.
-    shown: fn(&Value) -> Value,
+    pub(super) effective: Table,
 }
 
 impl Table {
@@ -305,7 +297,7 @@ impl<'a> Reader<'a> {
         self.report.partial
     }
 
-    fn ask(&mut self, key: &str) {
+    pub(super) fn ask(&mut self, key: &str) {
         self.asked.push(key.to_owned());
         self.report.known.insert(self.table.dotted(key));
     }
@@ -335,79 +327,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl<'r, 'a, T: 'static> Field<'r, 'a, T> {
-    /// A further condition; the message says what is wrong and what would be right.
-    pub fn and<U: 'static>(
-        self,
-        check: impl Fn(T) -> Result<U, String> + 'static,
-    ) -> Field<'r, 'a, U> {
-        let parse = self.parse;
-        let parse = move |value: &Value| {
-            check(parse(value)?).map_err(|message| vec![(value.place.clone(), message)])
-        };
-        Field { reader: self.reader, key: self.key, parse: Box::new(parse), shown: self.shown }
-    }
-
-    /// The value, or this default.
-    ///
-    /// # Panics
-    /// If the default itself is not valid, which is a mistake of the caller's.
-    pub fn or(self, default: impl Into<Node>) -> T {
-        let default = Value::built_in(default, self.reader.table.place.clone());
-        let Ok(fallback) = (self.parse)(&default) else {
-            panic!("the default of {} is not valid", self.key)
-        };
-        self.take(Some(default)).unwrap_or(fallback)
-    }
-
-    /// The value, if it is there.
-    pub fn optional(self) -> Option<T> {
-        self.take(None)
-    }
-
-    /// The value; it is a mistake not to have it, and then the type's own default is returned.
-    pub fn required(self) -> T
-    where
-        T: Default,
-    {
-        self.required_or(T::default())
-    }
-
-    /// Like [`Field::required`] for types without a default.
-    pub fn required_or(self, placeholder: T) -> T {
-        let (table, key) = (self.reader.table, self.key);
-        if table.get(key).is_none() {
-            let name = if table.name.is_empty() { "the file" } else { &table.name };
-            self.reader.missing(format!("{name} has no {key:?}; add it"));
-        }
-        self.take(None).unwrap_or(placeholder)
-    }
-
-    fn take(self, default: Option<Value>) -> Option<T> {
-        let Self { reader, key, parse, shown } = self;
-        reader.ask(key);
-        let table = reader.table;
-        let Some(value) = table.get(key) else {
-            if let Some(default) = default {
-                reader.effective.set(key, default.place.clone(), shown(&default));
-            }
-            return None;
-        };
-        reader.effective.set(key, value.place.clone(), shown(value));
-        match parse(value) {
-            Ok(good) => Some(good),
-            // Told already: by the expansion, or where the table of defaults itself was read.
-            Err(_) if value.is_unknown() || value.is_from_defaults() => None,
-            Err(bad) => {
-                let problems =
-                    bad.into_iter().map(|(at, message)| at.problem(format!("{key}: {message}")));
-                reader.report.problems.extend(problems);
-                None
-            }
-        }
-    }
-}
-
 /// A path as it is from anywhere; `-` (standard output) stays.
 fn absolute(value: &Value) -> Value {
     let path = match &value.node {
@@ -418,33 +337,6 @@ fn absolute(value: &Value) -> Value {
     Value { node, ..value.clone() }
 }
 
-/// The word that was probably meant: at most a third of its letters apart.
-pub fn nearest<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
-    let near = |other: &&str| distance(word, other) <= other.chars().count().max(3) / 3;
-    known.into_iter().filter(near).min_by_key(|other| distance(word, other))
-}
-
 fn sorted<'w>(words: impl Iterator<Item = &'w str>) -> Vec<&'w str> {
     words.collect::<BTreeSet<_>>().into_iter().collect()
-}
-
-/// Edits between two words, a swap of neighbours counted as one (optimal string alignment).
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let above = &rows[i - 1];
-            let mut least = (above[j] + 1)
-                .min(row[j - 1] + 1)
-                .min(above[j - 1] + usize::from(a[i - 1] != b[j - 1]));
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
 }

@@ -11,7 +11,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Problem;
-pub use super::reader::{Field, Reader};
+pub use super::field::Field;
+pub use super::reader::Reader;
 
 /// Where something stands in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
