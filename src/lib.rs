@@ -6,6 +6,7 @@ pub mod admin;
 #[cfg(test)]
 mod architecture;
 pub mod balance;
+mod builder;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -27,3 +28,5 @@ pub mod tls;
 pub mod units;
 pub mod upstream;
 pub mod worker;
+
+pub use builder::Builder;

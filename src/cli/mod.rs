@@ -17,6 +17,7 @@ pub mod explain;
 pub mod load;
 pub mod origin;
 pub mod reload;
+pub mod run;
 pub mod scale;
 pub mod status;
 mod table;
@@ -45,6 +46,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Validate a configuration and print every problem in it
+    Run(run::Args),
     Check(check::Args),
     /// Show services, backends, traffic and scaling
     Status(status::Args),
@@ -94,6 +96,7 @@ impl Cli {
     /// Does what was asked for.
     pub fn run(self) -> ExitCode {
         match self.command {
+            Command::Run(args) => run::run(&args, Kinds::default()),
             Command::Check(args) => check::run(&args, &Kinds::default()),
             Command::Status(args) => status::run(&args),
             Command::Explain(args) => explain::run(&args),

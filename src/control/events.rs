@@ -10,26 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use tokio::sync::broadcast;
+
+use crate::admin::view::{self, EventKind};
 
 /// Events kept for a slow reader.
 const CAPACITY: usize = 1024;
 
-/// One thing that happened.
-#[derive(Debug, Clone, Serialize)]
-pub struct Event {
-    /// Grows by one with every event of this process.
-    pub seq: u64,
-    #[serde(serialize_with = "rfc3339")]
-    pub time: SystemTime,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub service: Option<String>,
-    #[serde(flatten)]
-    pub kind: Kind,
-}
-
-/// What happened. The tag is the event's name in `/v1/events` and in the log.
+/// What happened; its JSON is the `data` of an event in `/v1/events`, the tag its finer name.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Kind {
@@ -72,6 +61,12 @@ pub enum Kind {
         reason: String,
         decision: u64,
     },
+    /// Backends went away by themselves; others take their place.
+    Replaced {
+        lost: u32,
+        size: u32,
+        decision: u64,
+    },
     /// The scaler wanted more, or could not get what it wanted.
     ScaleBlocked {
         reason: String,
@@ -91,6 +86,10 @@ pub enum Kind {
     },
     ReloadFailed {
         errors: Vec<String>,
+    },
+    /// An operator pinned or paused scaling, or ended that.
+    Operator {
+        order: String,
     },
     /// The process is ending.
     Stopping {
@@ -115,12 +114,32 @@ impl Kind {
             Self::Drain { .. } => "drain",
             Self::Crash { .. } => "crash",
             Self::Scaled { .. } => "scaled",
+            Self::Replaced { .. } => "replaced",
             Self::ScaleBlocked { .. } => "scale_blocked",
             Self::NoHealthyBackends { .. } => "no_healthy_backends",
             Self::OrchestratorFailed { .. } => "orchestrator_failed",
             Self::Reload { .. } => "reload",
             Self::ReloadFailed { .. } => "reload_failed",
+            Self::Operator { .. } => "operator",
             Self::Stopping { .. } => "stopping",
+        }
+    }
+
+    /// The kind of event that `/v1/events` calls it.
+    pub fn class(&self) -> EventKind {
+        match self {
+            Self::Drain { by: "operator", .. } | Self::Operator { .. } => EventKind::Operator,
+            Self::BackendState { .. }
+            | Self::Drain { .. }
+            | Self::Crash { .. }
+            | Self::NoHealthyBackends { .. } => EventKind::Backend,
+            Self::Scaled { .. }
+            | Self::Replaced { .. }
+            | Self::ScaleBlocked { .. }
+            | Self::OrchestratorFailed { .. } => EventKind::Decision,
+            Self::Reload { .. } | Self::ReloadFailed { .. } | Self::Stopping { .. } => {
+                EventKind::Reload
+            }
         }
     }
 
@@ -134,7 +153,11 @@ impl Kind {
             | Self::NoHealthyBackends { .. }
             | Self::OrchestratorFailed { .. }
             | Self::ReloadFailed { .. } => true,
-            Self::Scaled { .. } | Self::Reload { .. } | Self::Stopping { .. } => false,
+            Self::Scaled { .. }
+            | Self::Replaced { .. }
+            | Self::Reload { .. }
+            | Self::Operator { .. }
+            | Self::Stopping { .. } => false,
         }
     }
 
@@ -172,6 +195,9 @@ impl Kind {
                 let sign = if to >= from { '+' } else { '−' };
                 format!("{sign}{} → {to}  {reason}", to.abs_diff(*from))
             }
+            Self::Replaced { lost, size, .. } => {
+                format!("{lost} lost, replaced; {size} are wanted")
+            }
             Self::ScaleBlocked { reason } => format!("scaling is held back: {reason}"),
             Self::NoHealthyBackends { reason } => format!("no healthy backend: {reason}"),
             Self::OrchestratorFailed { operation, error } => {
@@ -187,6 +213,7 @@ impl Kind {
             Self::ReloadFailed { errors } => {
                 format!("reload failed, nothing changed: {}", errors.join("; "))
             }
+            Self::Operator { order } => format!("operator: {order}"),
             Self::Stopping { signal } => format!("stopping ({signal})"),
         }
     }
@@ -195,7 +222,7 @@ impl Kind {
 /// Where events are sent; clones send to the same stream.
 #[derive(Debug, Clone)]
 pub struct Events {
-    sender: broadcast::Sender<Event>,
+    sender: broadcast::Sender<Arc<view::Event>>,
     seq: Arc<AtomicU64>,
 }
 
@@ -206,7 +233,7 @@ impl Default for Events {
 }
 
 impl Events {
-    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<view::Event>> {
         self.sender.subscribe()
     }
 
@@ -218,14 +245,15 @@ impl Events {
         } else {
             tracing::info!(target: "tidegate::event", service = name, event = kind.name(), "{}", kind.line());
         }
-        let event = Event {
-            seq: self.seq.fetch_add(1, Relaxed) + 1,
-            time: SystemTime::now(),
+        let event = view::Event {
+            id: self.seq.fetch_add(1, Relaxed) + 1,
+            at: SystemTime::now().into(),
+            kind: kind.class(),
             service: service.map(|s| s.to_string()),
-            kind,
+            data: serde_json::to_value(&kind).unwrap_or_default(),
         };
         // An error means that nobody listens, which is fine.
-        let _ = self.sender.send(event);
+        let _ = self.sender.send(Arc::new(event));
     }
 }
 
@@ -239,19 +267,12 @@ fn place(id: &str, address: Option<SocketAddr>) -> String {
     address.map_or_else(|| id.to_owned(), |address| address.to_string())
 }
 
-fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    match jiff::Timestamp::try_from(*time) {
-        Ok(time) => serializer.collect_str(&format_args!("{time:.3}")),
-        Err(_) => serializer.serialize_none(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn events_are_flat_json_with_a_kind() {
+    fn events_carry_their_data_with_a_kind() {
         let events = Events::default();
         let mut reader = events.subscribe();
         let service: Arc<str> = "app".into();
@@ -260,12 +281,12 @@ mod tests {
             Kind::Crash { backend: "a-1".into(), address: None, cause: "exit status: 1".into() },
         );
         let event = reader.try_recv().expect("just sent");
-        let json = serde_json::to_value(&event).expect("plain data");
-        assert_eq!(json["seq"], 1);
-        assert_eq!(json["kind"], "crash");
+        let json = serde_json::to_value(&*event).expect("plain data");
+        assert_eq!(json["id"], 1);
+        assert_eq!(json["kind"], "backend");
         assert_eq!(json["service"], "app");
-        assert_eq!(json["cause"], "exit status: 1");
-        assert!(json["time"].as_str().is_some_and(|t| t.ends_with('Z')));
+        assert_eq!(json["data"]["kind"], "crash");
+        assert_eq!(json["data"]["cause"], "exit status: 1");
     }
 
     #[test]

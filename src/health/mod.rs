@@ -21,7 +21,9 @@ use probe::Failure;
 pub trait Sink: Send + Sync + 'static {
     /// The backend `uid` changed sides.
     fn verdict(&self, uid: u64, verdict: Verdict, why: Option<String>);
-    /// One check failed; only for showing.
+    /// One check passed and changed nothing.
+    fn passed(&self, uid: u64);
+    /// One check failed and changed nothing.
     fn failed(&self, uid: u64, why: &str);
 }
 
@@ -73,11 +75,10 @@ pub async fn run(target: Target, clock: Clock, sink: Arc<dyn Sink>) {
                 .unwrap_or(Err(Failure::Timeout(health.timeout)))
         };
         match result {
-            Ok(()) => {
-                if let Some(verdict) = judge.pass() {
-                    sink.verdict(target.uid, verdict, None);
-                }
-            }
+            Ok(()) => match judge.pass() {
+                Some(verdict) => sink.verdict(target.uid, verdict, None),
+                None => sink.passed(target.uid),
+            },
             Err(failure) => {
                 let why = failure.to_string();
                 let age = std::time::Duration::from_micros(clock.now().saturating_sub(began));

@@ -57,6 +57,8 @@ pub struct Entry {
     pub drain: Option<Drain>,
     /// Its orchestrator was told to stop it, or says that it is stopping.
     pub stopping: bool,
+    /// At least one check (or the look-up of its name) was concluded.
+    pub checked: bool,
     /// Why the last check failed; `None` after a pass.
     pub last_error: Option<String>,
 }

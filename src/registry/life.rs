@@ -21,6 +21,7 @@ impl Pool {
     ) -> Vec<Change> {
         let Some(entry) = self.entry_of(uid) else { return Vec::new() };
         let Some(backend) = entry.backend.clone() else { return Vec::new() };
+        entry.checked = true;
         match verdict {
             Verdict::Healthy => {
                 entry.last_error = None;

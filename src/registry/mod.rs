@@ -159,9 +159,26 @@ impl Registry {
         }
     }
 
+    /// One check passed and changed nothing.
+    pub fn check_passed(&mut self, uid: u64) {
+        if let Some(entry) = self.pool_of(uid).and_then(|pool| pool.entry_of(uid)) {
+            entry.checked = true;
+            entry.last_error = None;
+        }
+    }
+
+    /// A fixed backend's name has no address (yet).
+    pub fn unresolved(&mut self, service: &str, id: &str, why: &str) {
+        if let Some(entry) = self.pools.get_mut(service).and_then(|pool| pool.get_mut(id)) {
+            entry.checked = true;
+            entry.last_error = Some(why.to_owned());
+        }
+    }
+
     /// One check failed; kept for showing.
     pub fn check_failed(&mut self, uid: u64, why: &str) {
         if let Some(entry) = self.pool_of(uid).and_then(|pool| pool.entry_of(uid)) {
+            entry.checked = true;
             entry.last_error = Some(why.to_owned());
         }
     }

@@ -122,6 +122,7 @@ impl Pool {
                 since: now,
                 drain: None,
                 stopping: false,
+                checked: false,
                 last_error: None,
             });
             entry.weight = fixed.weight;
@@ -237,6 +238,7 @@ impl Pool {
             since: now,
             drain: None,
             stopping: false,
+            checked: false,
             last_error: None,
         });
         // An instance may have the id of a fixed backend; the file's word goes first.

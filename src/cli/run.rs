@@ -1,0 +1,28 @@
+//! `tidegate run`: runs until a signal ends it.
+
+use std::process::ExitCode;
+
+use crate::control;
+use crate::orchestrator::kinds::Kinds;
+
+use super::{ConfigFile, USAGE};
+
+/// Runs the proxy.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Example:\n  tidegate run -c conf/quickstart.toml\n\n\
+    Signals: TERM and INT drain and stop, a second one ends at once; HUP reloads; USR1 reopens logs.")]
+pub struct Args {
+    #[command(flatten)]
+    pub config: ConfigFile,
+}
+
+/// Runs it; the exit code is that of the process.
+pub fn run(args: &Args, kinds: Kinds) -> ExitCode {
+    match args.config.path() {
+        Ok(path) => control::run(&path, kinds),
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::from(USAGE)
+        }
+    }
+}

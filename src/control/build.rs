@@ -1,0 +1,126 @@
+//! (configuration, registry) → snapshot. What is counted lives through reloads: the counters of a
+//! route belong to (route, service), of a listener to its name, of a service to the registry.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::config::types as config;
+use crate::registry::Registry;
+use crate::route::Router;
+use crate::snapshot::{ListenerView, RouteView, Snapshot};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::{ListenerStats, PerWorker, RouteStats};
+
+/// TLS settings by listener name.
+pub type TlsConfigs = BTreeMap<Arc<str>, Arc<rustls::ServerConfig>>;
+
+/// Route name and service name.
+type RouteKey = (Arc<str>, Option<Arc<str>>);
+
+/// Everything of a snapshot that the membership of services does not change.
+#[derive(Debug)]
+pub struct Assembly {
+    workers: usize,
+    listeners: Vec<Arc<ListenerView>>,
+    router: Arc<Router>,
+    routes: Vec<Arc<RouteView>>,
+    /// In snapshot order.
+    services: Vec<Arc<str>>,
+    access_log: Option<Arc<AccessLog>>,
+}
+
+impl Assembly {
+    pub fn new(workers: usize) -> Self {
+        Self {
+            workers,
+            listeners: Vec::new(),
+            router: Arc::new(Router::new(&[], &[])),
+            routes: Vec::new(),
+            services: Vec::new(),
+            access_log: None,
+        }
+    }
+
+    pub fn access_log(&self) -> Option<&Arc<AccessLog>> {
+        self.access_log.as_ref()
+    }
+
+    /// Takes a configuration into use; statistics of what stays are kept.
+    pub fn configure(
+        &mut self,
+        config: &config::Config,
+        tls: &TlsConfigs,
+        access_log: Option<Arc<AccessLog>>,
+    ) {
+        self.access_log = access_log;
+        let listener_stats = |name: &Arc<str>| -> Arc<ListenerStats> {
+            let old = self.listeners.iter().find(|l| l.config.name == *name);
+            old.map_or_else(Arc::default, |l| l.stats.clone())
+        };
+        let listeners = config
+            .listeners
+            .iter()
+            .map(|listener| {
+                Arc::new(ListenerView {
+                    config: listener.clone(),
+                    tls: tls.get(&listener.name).cloned(),
+                    stats: listener_stats(&listener.name),
+                })
+            })
+            .collect();
+
+        let old: BTreeMap<RouteKey, _> =
+            self.routes.iter().map(|r| (route_key(&r.config), r.stats.clone())).collect();
+        let services: Vec<_> = config.services.keys().cloned().collect();
+        let routes = config
+            .routes
+            .iter()
+            .map(|route| {
+                let stats: Option<&Arc<PerWorker<RouteStats>>> = old.get(&route_key(route));
+                let service = match &route.action {
+                    config::RouteAction::Service(name) => services.binary_search(name).ok(),
+                    _ => None,
+                };
+                Arc::new(RouteView {
+                    config: route.clone(),
+                    service,
+                    stats: stats.map_or_else(|| Arc::new(PerWorker::new(self.workers)), Arc::clone),
+                })
+            })
+            .collect();
+        let names: Vec<_> = config.listeners.iter().map(|l| l.name.clone()).collect();
+        self.router = Arc::new(Router::new(&config.routes, &names));
+        self.listeners = listeners;
+        self.routes = routes;
+        self.services = services;
+    }
+
+    /// The snapshot as of now; its generation is set by who publishes it.
+    pub fn snapshot(&self, registry: &mut Registry) -> Snapshot {
+        Snapshot {
+            generation: 0,
+            listeners: self.listeners.clone(),
+            router: self.router.clone(),
+            routes: self.routes.clone(),
+            access_log: self.access_log.clone(),
+            services: self
+                .services
+                .iter()
+                .map(|name| {
+                    registry
+                        .pool_mut(name)
+                        .expect("every configured service is in the registry")
+                        .view()
+                })
+                .collect(),
+        }
+    }
+}
+
+fn route_key(route: &config::Route) -> RouteKey {
+    let service = match &route.action {
+        config::RouteAction::Service(name) => Some(name.clone()),
+        _ => None,
+    };
+    (route.name.clone(), service)
+}

@@ -1,0 +1,102 @@
+//! Decisions on their way to disk: a bounded channel to one thread, so that a full or slow disk
+//! costs records on disk and never a tick. Format and rotation are left to `scale::journal`.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use crate::scale::journal::{outcome_line, record_line};
+use crate::scale::record::{Outcome, Record};
+use crate::scale::{Journal, JournalFile, Sink};
+
+use super::scaling::JOURNAL;
+
+/// Lines that may wait for the disk.
+const QUEUE: usize = 1024;
+/// Bytes of one file, and how many there are with the rotated ones.
+const FILE_BYTES: u64 = 8 * 1024 * 1024;
+const FILES: usize = 4;
+
+/// Writes for one service.
+#[derive(Debug, Clone)]
+pub struct Scribe {
+    path: PathBuf,
+    lines: SyncSender<(PathBuf, String)>,
+}
+
+/// The thread that writes, and where.
+#[derive(Debug, Clone)]
+pub struct Scribes {
+    folder: PathBuf,
+    lines: SyncSender<(PathBuf, String)>,
+}
+
+impl Scribes {
+    /// Starts the thread; it ends with the last scribe.
+    ///
+    /// # Errors
+    /// The folder cannot be made, or there is no thread to be had.
+    pub fn start(state_dir: &Path) -> std::io::Result<Self> {
+        let folder = state_dir.join("journal");
+        std::fs::create_dir_all(&folder)?;
+        let (lines, queue) = sync_channel(QUEUE);
+        std::thread::Builder::new().name("journal".into()).spawn(move || write(&queue))?;
+        Ok(Self { folder, lines })
+    }
+
+    /// The journal of a service as it was left, and who continues it.
+    pub fn open(&self, service: &Arc<str>) -> (Journal, Scribe) {
+        let path = self.folder.join(format!("{service}.jsonl"));
+        let mut journal = Journal::new(JOURNAL);
+        match JournalFile::read_back(&path, FILES, JOURNAL) {
+            Ok(back) => {
+                for problem in back.problems {
+                    tracing::warn!("journal: {problem}");
+                }
+                for record in back.records {
+                    journal.push(record);
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!("journal {}: {error}", path.display()),
+        }
+        (journal, Scribe { path, lines: self.lines.clone() })
+    }
+}
+
+impl Scribe {
+    pub fn record(&self, record: &Record) {
+        self.send(record_line(record));
+    }
+
+    pub fn outcome(&self, seq: u64, outcome: &Outcome) {
+        self.send(outcome_line(seq, outcome));
+    }
+
+    fn send(&self, line: String) {
+        if self.lines.try_send((self.path.clone(), line)).is_err() {
+            tracing::warn!(
+                "journal {}: a record was dropped, the disk is behind",
+                self.path.display()
+            );
+        }
+    }
+}
+
+fn write(queue: &Receiver<(PathBuf, String)>) {
+    let mut files: HashMap<PathBuf, JournalFile> = HashMap::new();
+    while let Ok((path, line)) = queue.recv() {
+        let result = match files.get_mut(&path) {
+            Some(file) => file.write(&line),
+            None => JournalFile::open(path.clone(), FILE_BYTES, FILES).and_then(|mut file| {
+                let result = file.write(&line);
+                files.insert(path.clone(), file);
+                result
+            }),
+        };
+        if let Err(error) = result {
+            tracing::warn!("journal {}: {error}", path.display());
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Filling in what `/metrics` shows; names and format are left to `telemetry::prometheus`.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::registry::Entry;
+use crate::telemetry::prometheus::{self, Metrics, Process};
+use crate::upstream::gate::State;
+
+use super::core::Control;
+use super::lock;
+
+/// What a service's scaling contributes.
+struct Scaling {
+    service: Arc<str>,
+    desired: u32,
+    proposals: Vec<(String, u32)>,
+    usage: std::collections::BTreeMap<crate::orchestrator::InstanceId, crate::orchestrator::Usage>,
+}
+
+impl Control {
+    /// The page, as of now.
+    pub fn metrics(&self, openmetrics: bool, started: SystemTime) -> String {
+        let now = SystemTime::now();
+        let since_epoch =
+            |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let snapshot = self.plane.current();
+        let scaling = self.scaling_metrics();
+        let of = |service: &str| scaling.iter().find(|s| *s.service == *service);
+        let (reloads, certificates) = {
+            let applied = lock(&self.applied);
+            let certificates: Vec<_> = applied
+                .certificates
+                .iter()
+                .map(|c| {
+                    let left =
+                        since_epoch(c.not_after).as_secs_f64() - since_epoch(now).as_secs_f64();
+                    (c.names.first().cloned().unwrap_or_else(|| c.file.display().to_string()), left)
+                })
+                .collect();
+            (applied.reloads, certificates)
+        };
+        let windows = lock(&self.windows);
+        let registry = lock(&self.registry);
+        let mut metrics = Metrics {
+            version: env!("CARGO_PKG_VERSION"),
+            certificates: certificates.iter().map(|(name, left)| (name.as_str(), *left)).collect(),
+            log_dropped: self.log_dropped.load(std::sync::atomic::Ordering::Relaxed),
+            panics: self.plane.worker_stats().sum(|s| s.panics.get()),
+            reloads_ok: reloads.0,
+            reloads_failed: reloads.1,
+            process: Process::read(since_epoch(started).as_secs_f64()),
+            worker_stall: windows.stall_total(),
+            ..Metrics::default()
+        };
+        for listener in &snapshot.listeners {
+            metrics
+                .listeners
+                .push(prometheus::Listener { name: &listener.config.name, stats: &listener.stats });
+        }
+        for route in &snapshot.routes {
+            let service = route.service.and_then(|i| snapshot.services.get(i));
+            metrics.routes.push(prometheus::Route {
+                name: &route.config.name,
+                service: service.map_or("", |s| &s.config.name),
+                stats: &route.stats,
+                duration: windows.route_total(&route.stats),
+            });
+        }
+        for service in &snapshot.services {
+            let name = &service.config.name;
+            let known = of(name);
+            metrics.services.push(prometheus::Service {
+                name,
+                stats: &service.stats,
+                in_flight: service.stats.sum(|s| s.flow(self.clock.now()).in_flight),
+                desired: known.map(|s| s.desired),
+                proposals: known.map_or_else(Vec::new, |s| {
+                    s.proposals.iter().map(|(p, n)| (p.as_str(), f64::from(*n))).collect()
+                }),
+                events: Vec::new(),
+                limited: Vec::new(),
+                start: None,
+                ejections: Vec::new(),
+            });
+            for entry in registry.pool(name).into_iter().flat_map(|p| p.entries()) {
+                let usage = known.and_then(|s| s.usage.get(&entry.id));
+                metrics.backends.push(prometheus::Backend {
+                    service: name,
+                    id: &entry.id,
+                    state: state(entry),
+                    up: entry.is_available(),
+                    in_flight: entry.backend.as_ref().map_or(0, |b| b.gate.in_flight().into()),
+                    duration: entry.backend.as_ref().and_then(|b| windows.backend_total(b.uid)),
+                    cpu: usage.map(|u| u.cpu),
+                    memory_bytes: usage.map(|u| u.memory_bytes),
+                });
+            }
+        }
+        metrics.encode(openmetrics)
+    }
+
+    fn scaling_metrics(&self) -> Vec<Scaling> {
+        let managed: Vec<_> = lock(&self.managed).values().cloned().collect();
+        managed
+            .iter()
+            .map(|m| Scaling {
+                service: m.service.clone(),
+                desired: m.size(),
+                proposals: lock(&m.scaling)
+                    .scaler
+                    .as_ref()
+                    .map(|s| s.status().proposals.clone())
+                    .unwrap_or_default(),
+                usage: lock(&m.usage).clone(),
+            })
+            .collect()
+    }
+}
+
+fn state(entry: &Entry) -> &'static str {
+    match entry.state() {
+        State::Pending => "pending",
+        State::Starting => "starting",
+        State::Ready => "ready",
+        State::Draining => "draining",
+        State::Gone => "gone",
+    }
+}

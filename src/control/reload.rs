@@ -1,0 +1,276 @@
+//! Taking a configuration into use: the first one and every later one go the same way.
+//!
+//! Everything that can fail comes first (files, certificates, orchestrators, sockets); what
+//! follows cannot fail. So a bad configuration changes nothing.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::SystemTime;
+
+use crate::admin::AccessHandle;
+use crate::admin::view;
+use crate::config::types::{AccessLog as AccessConfig, Config};
+use crate::config::{self, Env, Loaded, Problem};
+use crate::orchestrator::kinds::Kinds;
+use crate::orchestrator::{Context, Orchestrator};
+use crate::telemetry::access_log::AccessLog;
+use crate::tls;
+
+use super::build::TlsConfigs;
+use super::core::Control;
+use super::events::Kind;
+use super::journal::Scribes;
+use super::lock;
+use super::services::Tasks;
+
+/// The configuration in use.
+pub struct Applied {
+    pub path: PathBuf,
+    pub loaded: Loaded,
+    /// 1 for the first one.
+    pub generation: u64,
+    pub last: Option<view::LastReload>,
+    /// Reloads that went well and that failed.
+    pub reloads: (u64, u64),
+    pub certificates: Vec<tls::CertificateInfo>,
+    /// Files to watch, for whoever watches.
+    pub files: tokio::sync::watch::Sender<Vec<PathBuf>>,
+}
+
+impl Applied {
+    /// Before it is taken into use.
+    pub fn new(path: PathBuf, loaded: Loaded) -> Self {
+        Self {
+            path,
+            generation: 0,
+            last: None,
+            reloads: (0, 0),
+            certificates: Vec::new(),
+            files: tokio::sync::watch::Sender::new(loaded.files.clone()),
+            loaded,
+        }
+    }
+}
+
+/// What only a reload needs; held by it.
+pub struct Reloader {
+    pub kinds: Kinds,
+    pub tls: tls::Loader,
+    pub scribes: Scribes,
+    pub access: Option<AccessHandle>,
+    pub tasks: Tasks,
+}
+
+/// All that a configuration needs to be taken into use without failing.
+struct Prepared {
+    loaded: Loaded,
+    tls: TlsConfigs,
+    certificates: Vec<tls::CertificateInfo>,
+    orchestrators: BTreeMap<Arc<str>, Arc<dyn Orchestrator>>,
+    access_log: Option<Arc<AccessLog>>,
+}
+
+impl Control {
+    /// Takes the first configuration into use.
+    ///
+    /// # Errors
+    /// Everything that stands in the way; then nothing listens.
+    pub async fn start(self: &Arc<Self>) -> Result<(), Vec<Problem>> {
+        let mut reloader = self.reloading.lock().await;
+        let loaded = lock(&self.applied).loaded.clone();
+        let prepared = self.prepare(&mut reloader, loaded)?;
+        self.bind(&prepared.loaded).await?;
+        self.take(&mut reloader, prepared);
+        Ok(())
+    }
+
+    /// Reads the configuration again and takes it into use.
+    ///
+    /// # Errors
+    /// Every mistake that was found; then nothing has changed.
+    pub async fn reload(self: &Arc<Self>) -> Result<view::ReloadOk, Vec<Problem>> {
+        let mut reloader = self.reloading.lock().await;
+        let result = self.try_reload(&mut reloader).await;
+        let mut applied = lock(&self.applied);
+        let at = SystemTime::now().into();
+        match &result {
+            Ok(ok) => {
+                applied.reloads.0 += 1;
+                applied.last =
+                    Some(view::LastReload { at, ok: true, error: None, problems: Vec::new() });
+                let restart_required = ok.restart_required.clone();
+                let kind = Kind::Reload { generation: ok.generation, restart_required };
+                self.events.send(None, kind);
+            }
+            Err(problems) => {
+                applied.reloads.1 += 1;
+                let errors: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                applied.last = Some(view::LastReload {
+                    at,
+                    ok: false,
+                    error: Some(match &errors[..] {
+                        [one] => one.clone(),
+                        more => format!("{} problems", more.len()),
+                    }),
+                    problems: problems.iter().cloned().map(Into::into).collect(),
+                });
+                self.events.send(None, Kind::ReloadFailed { errors });
+            }
+        }
+        result
+    }
+
+    async fn try_reload(
+        self: &Arc<Self>,
+        reloader: &mut Reloader,
+    ) -> Result<view::ReloadOk, Vec<Problem>> {
+        let path = lock(&self.applied).path.clone();
+        let (kinds, file) = (reloader.kinds.clone(), path.clone());
+        let read =
+            tokio::task::spawn_blocking(move || config::load(&file, &kinds, &Env::of_process()));
+        let loaded = read.await.map_err(|e| vec![problem(&path, format!("reading: {e}"))])??;
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        if self.stopping.load(Relaxed) {
+            return Err(vec![problem(&path, "tidegate is stopping".into())]);
+        }
+        let restart_required = restart_required(&lock(&self.applied).loaded.config, &loaded.config);
+        let prepared = self.prepare(reloader, loaded)?;
+        self.bind(&prepared.loaded).await?;
+        let generation = self.take(reloader, prepared);
+        self.acknowledged(generation).await;
+        let generation = lock(&self.applied).generation;
+        Ok(view::ReloadOk { generation, restart_required })
+    }
+
+    fn prepare(&self, reloader: &mut Reloader, loaded: Loaded) -> Result<Prepared, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let path = lock(&self.applied).path.clone();
+        let mut prepared = Prepared {
+            tls: TlsConfigs::new(),
+            certificates: Vec::new(),
+            orchestrators: BTreeMap::new(),
+            access_log: None,
+            loaded,
+        };
+        let config = &prepared.loaded.config;
+        for listener in &config.listeners {
+            match reloader.tls.load(listener) {
+                Ok(Some(tls)) => {
+                    prepared.tls.insert(listener.name.clone(), tls.config);
+                    prepared.certificates.extend(tls.certificates);
+                }
+                Ok(None) => {}
+                Err(errors) => problems.extend(
+                    errors
+                        .iter()
+                        .map(|e| problem(&path, format!("listener \"{}\": {e}", listener.name))),
+                ),
+            }
+        }
+        for (name, service) in &config.services {
+            let Some(orchestrator) = &service.orchestrator else { continue };
+            if self.managed(name).is_some() {
+                continue;
+            }
+            let context = Context {
+                service: name.clone(),
+                table: orchestrator.table.clone(),
+                state_dir: config.runtime.state_dir.join("services").join(&**name),
+                stop_grace: orchestrator.stop_grace,
+            };
+            let built = reloader
+                .kinds
+                .get(&orchestrator.kind)
+                .map_err(|e| e.to_string())
+                .and_then(|factory| factory.build(context).map_err(|e| e.to_string()));
+            match built {
+                Ok(built) => {
+                    prepared.orchestrators.insert(name.clone(), built);
+                }
+                Err(error) => problems
+                    .push(problem(&path, format!("service \"{name}\": orchestrator: {error}"))),
+            }
+        }
+        match self.access_log(&config.log.access) {
+            Ok(log) => prepared.access_log = log,
+            Err(error) => problems.push(problem(&path, format!("log.access.path: {error}"))),
+        }
+        if problems.is_empty() { Ok(prepared) } else { Err(problems) }
+    }
+
+    /// The open log if nothing about it changed, else a new one.
+    fn access_log(&self, new: &AccessConfig) -> std::io::Result<Option<Arc<AccessLog>>> {
+        let open = lock(&self.assembly).access_log().cloned();
+        let applied = lock(&self.applied);
+        if open.is_some() && applied.loaded.config.log.access == *new {
+            return Ok(open);
+        }
+        AccessLog::open(new, self.log_dropped.clone())
+    }
+
+    async fn bind(&self, loaded: &Loaded) -> Result<(), Vec<Problem>> {
+        let path = lock(&self.applied).path.clone();
+        self.plane.set_listeners(&loaded.config.listeners).await.map_err(|errors| {
+            errors.iter().map(|error| problem(&path, error.to_string())).collect()
+        })
+    }
+
+    /// What cannot fail: returns the snapshot's generation.
+    fn take(self: &Arc<Self>, reloader: &mut Reloader, prepared: Prepared) -> u64 {
+        let Prepared { loaded, tls, certificates, orchestrators, access_log } = prepared;
+        let config = loaded.config.clone();
+        let retired = self.take_services(&config);
+        lock(&self.assembly).configure(&config, &tls, access_log);
+        let generation = self.publish();
+        self.take_orchestrators(reloader, &config, orchestrators);
+        self.resolve_fixed(&mut reloader.tasks, &config);
+        self.retire(&mut reloader.tasks, retired);
+        if let Some(access) = &reloader.access {
+            access.set(&config.admin);
+        }
+        let names: Vec<_> = config.listeners.iter().map(|l| l.name.clone()).collect();
+        reloader.tls.retain(&names);
+        let mut applied = lock(&self.applied);
+        applied.generation += 1;
+        applied.certificates = certificates;
+        applied.files.send_replace(loaded.files.clone());
+        applied.loaded = loaded;
+        generation
+    }
+}
+
+/// Keys that changed but take effect with the next start only.
+pub fn restart_required(old: &Config, new: &Config) -> Vec<String> {
+    let mut keys = Vec::new();
+    let mut check = |changed: bool, key: &str| {
+        if changed {
+            keys.push(key.to_owned());
+        }
+    };
+    let (a, b) = (&old.runtime, &new.runtime);
+    check(a.workers != b.workers, "runtime.workers");
+    check(a.state_dir != b.state_dir, "runtime.state_dir");
+    check(a.user != b.user, "runtime.user");
+    check(a.group != b.group, "runtime.group");
+    check(a.watch != b.watch, "runtime.watch");
+    check(old.log.level != new.log.level, "log.level");
+    check(old.log.format != new.log.format, "log.format");
+    check(old.admin.listen != new.admin.listen, "admin.listen");
+    check(old.admin.public_listen != new.admin.public_listen, "admin.public_listen");
+    for (name, service) in &new.services {
+        let before = old.services.get(name).and_then(|s| s.orchestrator.as_ref());
+        if let (Some(a), Some(b)) = (before, &service.orchestrator) {
+            let changed = a.kind != b.kind || a.table != b.table || a.stop_grace != b.stop_grace;
+            check(changed, &format!("service.{name}.orchestrator"));
+        }
+    }
+    keys
+}
+
+fn problem(path: &std::path::Path, message: String) -> Problem {
+    Problem { file: path.to_owned(), line: 0, column: 0, message }
+}

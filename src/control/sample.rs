@@ -1,0 +1,141 @@
+//! What one tick saw of one service, gathered from the registry, the windows and the usage that
+//! its orchestrator reports. Judging it is left to `scale`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Micros;
+use crate::config::types::Metric;
+use crate::orchestrator::{InstanceId, Usage};
+use crate::registry::{Entry, Pool};
+use crate::scale::{Candidate, Counts, Life, Sample, Signal, Wanted};
+use crate::telemetry::window::Windows;
+use crate::upstream::gate::State;
+
+/// The window of the p99 that outcomes compare.
+const OUTCOME_SPAN: Duration = Duration::from_secs(15);
+
+/// Where a sample comes from.
+pub struct From<'a> {
+    pub service: &'a Arc<str>,
+    pub pool: Option<&'a Pool>,
+    pub windows: &'a Windows,
+    pub usage: &'a BTreeMap<InstanceId, Usage>,
+    pub wanted: &'a [Wanted],
+    pub now: Micros,
+    pub span: Duration,
+}
+
+/// Gathers it. `wall` and `desired` are left to the caller.
+pub fn take(from: &From<'_>) -> Sample {
+    let entries: Vec<&Entry> =
+        from.pool.into_iter().flat_map(Pool::entries).filter(|e| e.orchestrated).collect();
+    let traffic = from.windows.service(from.service, from.span);
+    let p99 = from
+        .windows
+        .service(from.service, OUTCOME_SPAN)
+        .and_then(|reading| reading.duration.quantile(0.99))
+        .map(|us| us / 1e6);
+    Sample {
+        at: from.now,
+        span: from.span,
+        counts: counts(&entries),
+        in_flight: traffic.as_ref().map_or(0.0, |t| t.in_flight),
+        signals: from.wanted.iter().map(|wanted| signal(from, wanted, &entries)).collect(),
+        p99,
+        candidates: entries.iter().filter_map(|e| candidate(e, from.now)).collect(),
+        // Before its second tick a window has nothing to say yet.
+        stale: traffic.is_none(),
+        ..Sample::default()
+    }
+}
+
+fn counts(entries: &[&Entry]) -> Counts {
+    let mut counts = Counts::default();
+    for entry in entries.iter().filter(|e| !is_leaving(e)) {
+        let gate = entry.backend.as_ref().map(|b| &b.gate);
+        match entry.state() {
+            State::Pending | State::Starting => counts.starting += 1,
+            State::Ready if gate.is_some_and(|g| !g.is_healthy()) => counts.unhealthy += 1,
+            State::Ready if gate.is_some_and(|g| g.is_ejected()) => counts.ejected += 1,
+            State::Ready => counts.ready += 1,
+            State::Draining | State::Gone => {}
+        }
+    }
+    counts.draining = entries.iter().filter(|e| is_leaving(e)).count() as u32;
+    counts
+}
+
+/// Draining, or told to stop.
+fn is_leaving(entry: &Entry) -> bool {
+    entry.stopping || entry.drain.is_some()
+}
+
+fn candidate(entry: &Entry, now: Micros) -> Option<Candidate> {
+    // What is being stopped cannot be brought back, and what a person drained is not ours.
+    if entry.stopping || entry.drain.is_some_and(|d| d.by != crate::registry::DrainedBy::Scaling) {
+        return None;
+    }
+    let life = match entry.state() {
+        State::Pending | State::Starting => Life::Starting,
+        State::Ready => Life::Ready,
+        State::Draining => Life::Draining,
+        State::Gone => return None,
+    };
+    let backend = entry.backend.as_ref();
+    Some(Candidate {
+        id: entry.id.clone(),
+        zone: entry.zone.clone(),
+        life,
+        broken: backend.is_some_and(|b| !b.gate.is_healthy() || b.gate.is_ejected()),
+        in_flight: backend.map_or(0, |b| b.gate.in_flight()),
+        latency: backend
+            .filter(|b| b.latency.is_known())
+            .map_or(0.0, |b| f64::from(b.latency.read(now)) / 1e6),
+        since: entry.ordered,
+    })
+}
+
+fn signal(from: &From<'_>, wanted: &Wanted, entries: &[&Entry]) -> Signal {
+    let ready: Vec<_> = entries.iter().filter(|e| e.is_available()).collect();
+    // Traffic is shared with fixed backends, so its means are over all that take requests.
+    let serving = from.pool.map_or(0, |p| p.entries().filter(|e| e.is_available()).count());
+    let each = |total: f64| (serving > 0).then(|| total / serving as f64);
+    let mean = |value: &dyn Fn(&Usage) -> f64| {
+        let known: Vec<f64> =
+            ready.iter().filter_map(|e| from.usage.get(&e.id)).map(value).collect();
+        let sum: f64 = known.iter().sum();
+        ((!known.is_empty()).then(|| sum / known.len() as f64), ready.len() - known.len())
+    };
+    let recent = || from.windows.service(from.service, from.span);
+    let windowed = || from.windows.service(from.service, wanted.window.max(from.span));
+    let (value, missing) = match wanted.metric {
+        Metric::Cpu => mean(&|u| u.cpu / u.cpu_limit.unwrap_or_else(cores)),
+        Metric::Memory => mean(&|u| u.memory_bytes as f64),
+        Metric::ResponseTime => {
+            let quantile = |t: crate::telemetry::window::ServiceReading| {
+                t.duration.quantile(wanted.quantile).map(|us| us / 1e6)
+            };
+            (windowed().and_then(quantile), 0)
+        }
+        Metric::ErrorRate => (windowed().and_then(|t| t.error_ratio()), 0),
+        Metric::InFlight => (recent().and_then(|t| each(t.in_flight)), 0),
+        Metric::Rps => (recent().and_then(|t| each(t.rps)), 0),
+        Metric::Connections => {
+            let open = from.pool.map(|p| p.stats().sum(|s| s.connections_active.get()) as f64);
+            (open.and_then(each), 0)
+        }
+    };
+    Signal {
+        metric: wanted.metric,
+        quantile: wanted.quantile,
+        value,
+        missing: missing as u32,
+        age: Duration::ZERO,
+    }
+}
+
+fn cores() -> f64 {
+    std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64)
+}

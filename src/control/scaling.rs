@@ -1,0 +1,184 @@
+//! The scaling loop: sample → decision → orders → record. One tick reads top to bottom in
+//! [`Control::scale`]; it is synchronous and talks to nobody outside the process, so no
+//! orchestrator can hold it up. The decision itself is left to `scale`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use crate::clock::Micros;
+use crate::registry::DrainedBy;
+use crate::scale::record::Outcome;
+use crate::scale::{Action, Journal, Plan, Record, Scaler, Tick};
+
+use super::core::Control;
+use super::events::Kind;
+use super::journal::Scribe;
+use super::managed::Managed;
+use super::{lock, sample};
+
+/// Records kept in memory for each service.
+pub const JOURNAL: usize = 1000;
+
+/// What the scaling of one service holds.
+pub struct Scaling {
+    /// `None` without `[service.NAME.scaling]`: then what there is stays, and at least one.
+    pub scaler: Option<Scaler>,
+    pub journal: Journal,
+    pub scribe: Scribe,
+    /// When the next tick is due.
+    pub due: Micros,
+    /// The sample before.
+    pub last: Option<Micros>,
+}
+
+impl Scaling {
+    pub fn new(scaler: Option<Scaler>, journal: Journal, scribe: Scribe) -> Self {
+        Self { scaler, journal, scribe, due: 0, last: None }
+    }
+}
+
+impl Control {
+    /// Time between two decisions of a service.
+    pub fn scaling_interval(&self, service: &str) -> Duration {
+        let registry = lock(&self.registry);
+        let scaling = registry.pool(service).and_then(|p| p.config().scaling.as_ref());
+        scaling.map_or(Duration::from_secs(1), |s| s.interval)
+    }
+
+    /// One tick of everything that is looked at once a second.
+    pub fn tick(self: &Arc<Self>) {
+        self.measure_traffic();
+        let managed: Vec<_> = lock(&self.managed).values().cloned().collect();
+        for managed in managed {
+            self.replace_overdue(&managed);
+            self.scale(&managed);
+        }
+    }
+
+    /// Reads the workers' counters into the windows.
+    fn measure_traffic(&self) {
+        let snapshot = self.plane.current();
+        let mut windows = lock(&self.windows);
+        let mut tick = windows.tick(self.clock.now());
+        for service in &snapshot.services {
+            tick.service(&service.config.name, &service.stats);
+            for member in &service.backends {
+                tick.backend(member.backend.uid, &member.backend.stats);
+            }
+        }
+        for route in &snapshot.routes {
+            tick.route(&route.stats);
+        }
+        tick.workers(self.plane.worker_stats());
+    }
+
+    /// One decision of one service, if it is due.
+    fn scale(self: &Arc<Self>, managed: &Arc<Managed>) {
+        // Before the first size there is nothing to decide about; the start orders it.
+        if self.stopping.load(Relaxed) || !managed.sized.load(Relaxed) {
+            return;
+        }
+        let now = self.clock.now();
+        let interval = self.scaling_interval(&managed.service);
+        let mut scaling = lock(&managed.scaling);
+        let scaling = &mut *scaling;
+        let Some(scaler) = scaling.scaler.as_mut().filter(|_| now >= scaling.due) else { return };
+        // The loop ticks once a second: half a tick of tolerance keeps a 1 s interval at 1 s.
+        scaling.due = now + interval.as_micros() as u64 - 500_000.min(interval.as_micros() as u64);
+
+        let since = scaling
+            .last
+            .replace(now)
+            .map_or(interval, |last| Duration::from_micros(now.saturating_sub(last)));
+        let sample = self.sample(managed, &scaler.wanted(), now, since);
+        let Tick { plan, record, outcome } = scaler.tick(&sample);
+        if let Some(plan) = plan {
+            self.order(managed, plan);
+        }
+        if let Some(record) = record {
+            self.tell_decision(managed, &record);
+            scaling.scribe.record(&record);
+            scaling.journal.push(record);
+        }
+        if let Some((seq, outcome)) = outcome {
+            scaling.scribe.outcome(seq, &outcome);
+            amend(&mut scaling.journal, seq, outcome);
+        }
+    }
+
+    fn sample(
+        &self,
+        managed: &Managed,
+        wanted: &[crate::scale::Wanted],
+        now: Micros,
+        span: Duration,
+    ) -> crate::scale::Sample {
+        let windows = lock(&self.windows);
+        let usage = lock(&managed.usage);
+        let registry = lock(&self.registry);
+        let pool = registry.pool(&managed.service);
+        let mut sample = sample::take(&sample::From {
+            service: &managed.service,
+            pool,
+            windows: &windows,
+            usage: &usage,
+            wanted,
+            now,
+            span,
+        });
+        sample.wall = self.clock.wall(now).into();
+        sample.desired = Some(managed.size());
+        sample
+    }
+
+    /// Turns a plan into orders: bring back, call off, drain, and the new size for the rest.
+    fn order(self: &Arc<Self>, managed: &Arc<Managed>, plan: Plan) {
+        let service = &managed.service;
+        for id in &plan.undrain {
+            // It may have become idle and been stopped meanwhile; the next tick sees it.
+            let changes = lock(&self.registry).undrain(service, id, DrainedBy::Scaling);
+            self.act(changes.unwrap_or_default());
+        }
+        for id in &plan.cancel {
+            self.stop_now(service, id);
+        }
+        for id in plan.drain {
+            tokio::spawn(self.clone().drain_and_stop(service.clone(), id));
+        }
+        managed.order_size(plan.size);
+    }
+
+    fn tell_decision(&self, managed: &Managed, record: &Record) {
+        let decision = record.seq;
+        let kind = match &record.action {
+            Action::Scale { from, to, reason, .. } => {
+                let winner =
+                    record.proposals.iter().find(|p| Some(&p.policy) == record.winner.as_ref());
+                let reason = match winner {
+                    Some(winner) => format!("{}: {}", winner.policy, winner.formula),
+                    None => format!("{reason:?}"),
+                };
+                Kind::Scaled { from: *from, to: *to, reason, decision }
+            }
+            Action::Replace { size, lost } => Kind::Replaced { lost: *lost, size: *size, decision },
+            Action::Refuse { at, wanted, reason } if wanted > at => Kind::ScaleBlocked {
+                reason: format!("{wanted} wanted, {at} kept: {}", reason_name(*reason)),
+            },
+            _ => return,
+        };
+        self.events.send(Some(&managed.service), kind);
+    }
+}
+
+fn amend(journal: &mut Journal, seq: u64, outcome: Outcome) {
+    journal.amend(seq, outcome);
+}
+
+/// As in the record's JSON: `at_max`.
+fn reason_name(reason: crate::scale::Reason) -> String {
+    match serde_json::to_value(reason) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => format!("{reason:?}"),
+    }
+}
