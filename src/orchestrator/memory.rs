@@ -126,6 +126,14 @@ impl Memory {
         self.lock().entries.iter().filter(|e| e.stopped.is_none()).count()
     }
 
+    /// Whether an instance is there, also one that is being stopped.
+    pub fn has(&self, id: &str) -> bool {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        self.settle(&mut state, now);
+        state.entries.iter().any(|e| &*e.id == id)
+    }
+
     /// The last plan that was accepted.
     pub fn plan(&self) -> Plan {
         self.lock().plan.clone()

@@ -3,6 +3,7 @@
 //! The trait is small, object-safe and honest about what each system can do. An orchestrator
 //! knows nothing of HTTP, health or drains: it is told a plan and says what runs.
 
+pub mod conformance;
 pub mod kinds;
 pub mod memory;
 pub mod process;

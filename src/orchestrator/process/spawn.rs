@@ -44,12 +44,24 @@ pub(super) fn spawn(start: &Start<'_>) -> io::Result<i32> {
     if let Some(dir) = start.workdir {
         command.current_dir(dir);
     }
-    let identity = start.identity.cloned();
+    detach(&mut command, start.identity.cloned());
+    // Dropping the handle neither waits for nor ends the child.
+    Ok(command.spawn()?.id() as i32)
+}
+
+/// Makes what is started a session of its own that keeps nothing of ours, as said above.
+pub(super) fn detach(command: &mut Command, identity: Option<Identity>) {
     // SAFETY: the closure runs between fork and exec and makes only system calls: it neither
     // allocates nor takes a lock (`identity` was moved in before the fork).
     unsafe { command.pre_exec(move || prepare(identity.as_ref())) };
-    // Dropping the handle neither waits for nor ends the child.
-    Ok(command.spawn()?.id() as i32)
+}
+
+/// For the guard: what asks a process to end is meant for tidegate, not for it.
+pub(super) fn ignore_requests_to_end() {
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGQUIT] {
+        // SAFETY: SIG_IGN installs no code of ours.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
 }
 
 /// In the child, before exec. Async-signal-safe only.
