@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn in_a_crash_loop_one_is_tried_until_it_is_proven() {
         let mut backoff = Backoff::default();
-        let mut now = 0;
+        let mut now = 100 * S;
         for _ in 0..3 {
             backoff.exited(now, now + 1, "exit status: 1");
             now = backoff.retry_at(now + 1).expect("waits");
