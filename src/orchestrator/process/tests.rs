@@ -342,7 +342,9 @@ fn crash(folder: &Path, on_crash: &str) -> Vec<i32> {
     let mut saved = Vec::new();
     eventually("two serve", || {
         saved = store.load().expect("whole at every moment").instances;
-        saved.len() == 2 && saved.iter().all(|r| TcpStream::connect(("127.0.0.1", r.port)).is_ok())
+        // Without a pid it is written down but not known to be started.
+        let started = saved.len() == 2 && saved.iter().all(|record| record.pid > 0);
+        started && saved.iter().all(|r| TcpStream::connect(("127.0.0.1", r.port)).is_ok())
     });
     kill_hard(tidegate.id() as i32);
     tidegate.wait().expect("ours");
