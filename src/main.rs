@@ -10,6 +10,8 @@ use tidegate::cli::Cli;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // The guard of `on_crash = "stop"` is this binary again; it has no command line of its own.
+    tidegate::orchestrator::process::run_guard_if_asked();
     // clap prints usage errors itself and exits with 2.
     Cli::parse().run()
 }
