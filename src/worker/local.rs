@@ -39,8 +39,8 @@ pub struct LocalBackend {
 }
 
 impl LocalSnapshot {
-    pub fn empty(snapshot: Arc<Snapshot>) -> Self {
-        Self { snapshot, services: Vec::new() }
+    pub fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self { snapshot: snapshot.clone(), services: Vec::new() }.next(snapshot)
     }
 
     /// Takes up a new snapshot: what stays keeps its connections and its balancing state, what
