@@ -134,8 +134,8 @@ class Arm:
         self.configure()
         started = time.monotonic()
         self.process = Process(self.command(), cpus.proxy, os.path.join(self.folder, "out"))
-        wait_for(lambda: get(self.plain, "/"), self.label, self.process)
-        # Seconds from exec to the first answer.
+        wait_for(lambda: (get(self.plain, "/") or (0,))[0] == 200, self.label, self.process)
+        # Seconds from exec to the first good answer.
         self.start_seconds = time.monotonic() - started
         self.check()
 
