@@ -17,6 +17,7 @@ use crate::orchestrator::kinds::Kinds;
 use crate::orchestrator::{Context, Orchestrator};
 use crate::telemetry::access_log::AccessLog;
 use crate::tls;
+use crate::worker::Binding;
 
 use super::build::TlsConfigs;
 use super::core::Control;
@@ -81,8 +82,10 @@ impl Control {
         let mut reloader = self.reloading.lock().await;
         let loaded = lock(&self.applied).loaded.clone();
         let prepared = self.prepare(&mut reloader, loaded)?;
-        self.bind(&prepared.loaded).await?;
-        self.take(&mut reloader, prepared);
+        let binding = self.bind(&prepared.loaded)?;
+        let generation = self.take(&mut reloader, prepared);
+        self.acknowledged(generation).await;
+        self.plane.listen(binding).await;
         Ok(())
     }
 
@@ -139,9 +142,10 @@ impl Control {
         }
         let restart_required = restart_required(&lock(&self.applied).loaded.config, &loaded.config);
         let prepared = self.prepare(reloader, loaded)?;
-        self.bind(&prepared.loaded).await?;
+        let binding = self.bind(&prepared.loaded)?;
         let generation = self.take(reloader, prepared);
         self.acknowledged(generation).await;
+        self.plane.listen(binding).await;
         let generation = lock(&self.applied).generation;
         Ok(view::ReloadOk { generation, restart_required })
     }
@@ -212,9 +216,9 @@ impl Control {
         AccessLog::open(new, self.log_dropped.clone())
     }
 
-    async fn bind(&self, loaded: &Loaded) -> Result<(), Vec<Problem>> {
+    fn bind(&self, loaded: &Loaded) -> Result<Binding, Vec<Problem>> {
         let path = lock(&self.applied).path.clone();
-        self.plane.set_listeners(&loaded.config.listeners).await.map_err(|errors| {
+        self.plane.bind(&loaded.config.listeners).map_err(|errors| {
             errors.iter().map(|error| problem(&path, error.to_string())).collect()
         })
     }

@@ -48,6 +48,10 @@ pub struct DataPlane {
     bound: Mutex<Vec<Bound>>,
 }
 
+/// Addresses that are bound but not accepted on yet.
+#[must_use]
+pub struct Binding(bind::Change);
+
 impl DataPlane {
     /// Starts the threads with an empty snapshot and no listeners.
     pub fn start(params: Params) -> io::Result<Self> {
@@ -74,17 +78,19 @@ impl DataPlane {
         self.workers.len()
     }
 
-    /// Binds what is new (all or nothing), closes what is no longer there after accepting until
-    /// it is empty, and leaves sockets whose listener and address stay untouched. Each new
-    /// address is first bound without SO_REUSEPORT, so that a port in use is an error.
-    pub async fn set_listeners(
-        &self,
-        listeners: &[Arc<config::Listener>],
-    ) -> Result<(), Vec<BindError>> {
-        let change = {
-            let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
-            bind::change(&bound, listeners, self.workers.len())?
-        };
+    /// Binds what is new, all or nothing; sockets whose listener and address stay are left
+    /// untouched. Each new address is first bound without SO_REUSEPORT, so that a port in use is
+    /// an error. Connections wait in the kernel until [`DataPlane::listen`]; dropped before that,
+    /// nothing has changed.
+    pub fn bind(&self, listeners: &[Arc<config::Listener>]) -> Result<Binding, Vec<BindError>> {
+        let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        bind::change(&bound, listeners, self.workers.len()).map(Binding)
+    }
+
+    /// Accepts on what was bound, and closes what is no longer there after accepting until it is
+    /// empty. Comes after the workers took up a snapshot that knows these listeners: a connection
+    /// accepted before that would be told that there is no service.
+    pub async fn listen(&self, Binding(change): Binding) {
         let mut opened = Vec::new();
         for new in change.open {
             for (worker, socket) in self.workers.iter().zip(new.sockets) {
@@ -101,7 +107,6 @@ impl DataPlane {
         let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
         bound.retain(|b| !change.close.contains(b));
         bound.extend(opened);
-        Ok(())
     }
 
     /// Addresses that are bound now, by listener name (port 0 resolved).
