@@ -45,8 +45,9 @@ pub struct Cli {
 /// Every subcommand; its arguments are in its own file.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Validate a configuration and print every problem in it
+    /// Start the proxy and its backends; ends in order on TERM or INT
     Run(run::Args),
+    /// Validate a configuration and print every problem in it
     Check(check::Args),
     /// Show services, backends, traffic and scaling
     Status(status::Args),

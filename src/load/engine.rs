@@ -123,7 +123,7 @@ impl Run {
     fn wait_until(&self, due: Duration, stop: &Stop, tell: &mut impl FnMut(&Self)) -> bool {
         loop {
             tell(self);
-            if stop.is_stopped() {
+            if stop.is_enough() {
                 return false;
             }
             match due.saturating_sub(self.start.elapsed()) {

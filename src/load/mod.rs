@@ -21,7 +21,7 @@ pub use report::{Latency, Report, Second};
 pub use tls::Trust;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -83,18 +83,32 @@ impl Plan {
     }
 }
 
-/// Ends a run early from another thread: no more requests are sent, and those under way have
-/// one second.
+/// Ends a run early from another thread.
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct Stop(Arc<AtomicU8>);
+
+/// No more requests are sent.
+const ENOUGH: u8 = 1;
+/// Nor is waited for those under way.
+const STOPPED: u8 = 2;
 
 impl Stop {
+    /// No more requests are sent; those under way have their whole timeout, so that each has an end.
+    pub fn enough(&self) {
+        self.0.fetch_max(ENOUGH, Relaxed);
+    }
+
+    /// No more requests are sent, and those under way have one second.
     pub fn stop(&self) {
-        self.0.store(true, Relaxed);
+        self.0.fetch_max(STOPPED, Relaxed);
+    }
+
+    pub(crate) fn is_enough(&self) -> bool {
+        self.0.load(Relaxed) >= ENOUGH
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
-        self.0.load(Relaxed)
+        self.0.load(Relaxed) >= STOPPED
     }
 }
 

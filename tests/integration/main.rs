@@ -4,5 +4,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod frozen;
+mod killed;
 mod load;
 mod origin;
+mod quickstart;
+mod scaling;
+mod stopping;

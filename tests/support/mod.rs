@@ -18,6 +18,10 @@
 //! | `nginx` | [`Nginx`]: nginx as a backend |
 //! | `http` | [`get`], [`send`]: a plain blocking HTTP/1.1 client that hides nothing |
 //! | `process` | [`Process`]: a child with captured output; nothing of it outlives its test |
+//! | `scaled` | [`Proxy::origins`]: backends that tidegate starts; their sizes, processes, records |
+//! | `events` | [`Events`] follows `/v1/events` |
+//! | `load` | [`Load`]: an open-loop load beside a test |
+//! | `formula` | checks the arithmetic of scaling records |
 //! | `tool` | [`curl`] and other programs; [`missing`] says which are not there |
 //!
 //! Rules: everything listens on port 0 of the loopback and says where; no test sleeps, it waits
@@ -27,20 +31,27 @@
 // Each test uses a part of it, and not every part is used by a test at any time.
 #![allow(dead_code, unused_imports)]
 
+mod events;
+pub mod formula;
 mod http;
+mod load;
 mod nginx;
 mod origin;
 mod process;
 mod proxy;
 mod raw;
+mod scaled;
 mod tool;
 
+pub use events::Events;
 pub use http::{Answer, connect, get, read_answer, send};
+pub use load::{Load, gets};
 pub use nginx::Nginx;
 pub use origin::Origin;
-pub use process::Process;
+pub use process::{Process, lives};
 pub use proxy::{Proxy, Running};
 pub use raw::{RawOrigin, Step};
+pub use scaled::{each, port_range};
 pub use tool::{Output, certificate, curl, missing, run};
 
 use std::net::SocketAddr;

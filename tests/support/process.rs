@@ -88,9 +88,15 @@ impl Process {
 
     /// Ends it without any warning. What it started is left alone until this is dropped.
     pub fn crash(&mut self) {
-        self.strays.extend(descendants(self.pid()));
+        self.remember();
         self.signal(Signal::SIGKILL);
         self.wait();
+    }
+
+    /// Takes down what it has started, so that it is ended with this value even if it outlives
+    /// its parent.
+    pub fn remember(&mut self) {
+        self.strays.extend(descendants(self.pid()));
     }
 
     /// Processes that it started, and those that they started.
@@ -105,7 +111,7 @@ impl Drop for Process {
             eprintln!("---- output of {}\n{}----", self.name, self.output());
         }
         if self.status().is_none() {
-            self.strays.extend(descendants(self.pid()));
+            self.remember();
             self.signal(Signal::SIGTERM);
             let start = Instant::now();
             while self.status().is_none() && start.elapsed() < END.min(DEADLINE) {
@@ -119,6 +125,12 @@ impl Drop for Process {
         }
         let _ = self.child.wait();
     }
+}
+
+/// Whether there is such a process and it still runs (a zombie does not).
+pub fn lives(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }
 
 fn capture(pipe: impl Read + Send + 'static, output: Arc<Mutex<String>>) {

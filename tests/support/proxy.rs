@@ -22,6 +22,7 @@ pub struct Proxy {
     service: String,
     more: String,
     whole: Option<String>,
+    program: Option<Vec<String>>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
 }
@@ -85,6 +86,13 @@ impl Proxy {
         self
     }
 
+    /// Another program than `tidegate run -c FILE`; it finds the file's name in TIDEGATE_CONFIG.
+    pub fn program(mut self, program: &str, arguments: &[&str]) -> Self {
+        let words = std::iter::once(&program).chain(arguments).map(|&word| word.to_owned());
+        self.program = Some(words.collect());
+        self
+    }
+
     /// One more environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
@@ -142,8 +150,19 @@ impl Proxy {
     /// The same in the directory, and so with the state, of an earlier one.
     pub fn start_in(self, directory: TempDir) -> Running {
         let file = write(&self.text(directory.path()), directory.path());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        command.args(["run", "-c"]).arg(&file).args(&self.arguments).current_dir(directory.path());
+        let mut command = match self.program.as_deref() {
+            Some([program, arguments @ ..]) => {
+                let mut command = Command::new(program);
+                command.args(arguments).env("TIDEGATE_CONFIG", &file);
+                command
+            }
+            _ => {
+                let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+                command.args(["run", "-c"]).arg(&file).args(&self.arguments);
+                command
+            }
+        };
+        command.current_dir(directory.path());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let mut process = Process::start("tidegate", &mut command);
         let admin = process.wait_for_output("the address of its admin", admin_address);
@@ -186,6 +205,10 @@ impl Running {
             .and_then(|all| all.iter().find(|one| one["name"] == listener))
             .and_then(|one| one["address"].as_str()?.parse().ok())
             .unwrap_or_else(|| panic!("no listener {listener} in {status}"))
+    }
+
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
     }
 
     pub fn admin_url(&self, path: &str) -> String {
@@ -266,10 +289,14 @@ impl Running {
 
     /// Kills it without warning and gives back its directory, for [`Proxy::start_in`]. What it
     /// had started lives on until the returned process is dropped.
-    pub fn crash(self) -> (TempDir, Proxy, Process) {
-        let Self { mut process, directory, proxy, .. } = self;
-        process.crash();
-        (directory, proxy, process)
+    pub fn crash(mut self) -> (TempDir, Proxy, Process) {
+        self.process.crash();
+        self.into_parts()
+    }
+
+    /// Its directory for [`Proxy::start_in`], its configuration and its process.
+    pub fn into_parts(self) -> (TempDir, Proxy, Process) {
+        (self.directory, self.proxy, self.process)
     }
 
     /// Runs a command of tidegate against it: `["drain", "app", "a"]`.
@@ -295,12 +322,13 @@ fn write(text: &str, directory: &Path) -> PathBuf {
     file
 }
 
-/// From what it prints at the start: `listening  http://…   admin  http://127.0.0.1:PORT`.
+/// From what it says at the start: `admin  http://127.0.0.1:PORT` on a terminal, else JSON.
 fn admin_address(output: &str) -> Option<SocketAddr> {
-    let (_, rest) = output.split_once("admin ")?;
-    let address = rest.trim_start().strip_prefix("http://")?;
-    let end = address.find(|c: char| !c.is_ascii_hexdigit() && !"[].:".contains(c))?;
-    address[..end].parse().ok()
+    let address = output.lines().find_map(|line| match serde_json::from_str::<Value>(line) {
+        Ok(line) => line["url"].as_str().filter(|_| line["message"] == "admin").map(str::to_owned),
+        Err(_) => Some(line.trim_start().strip_prefix("admin ")?.trim().to_owned()),
+    })?;
+    address.strip_prefix("http://")?.parse().ok()
 }
 
 /// Sums samples of the Prometheus text format.
@@ -335,7 +363,11 @@ fn sums_the_samples_that_have_the_labels() {
 
 #[test]
 fn finds_the_admin_in_what_is_printed() {
-    let output = "tidegate 0.1.0\n  listening  http://127.0.0.1:1   admin  http://127.0.0.1:99\n";
+    let output =
+        "tidegate 0.1.0\n  listening  http://127.0.0.1:1\n  admin      http://127.0.0.1:99\n";
+    assert_eq!(admin_address(output), "127.0.0.1:99".parse().ok());
+    let output = "{\"message\":\"listening\",\"url\":\"http://127.0.0.1:1\"}\n\
+                  {\"message\":\"admin\",\"url\":\"http://127.0.0.1:99\"}\n";
     assert_eq!(admin_address(output), "127.0.0.1:99".parse().ok());
     assert_eq!(admin_address("  listening  http://127.0.0.1:1  "), None);
 }

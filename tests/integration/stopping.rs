@@ -1,0 +1,160 @@
+//! The end of tidegate, in order and not: what is under way, and what becomes of backends.
+
+use nix::sys::signal::Signal::SIGTERM;
+use tempfile::TempDir;
+use tidegate::load::Protocol;
+
+use crate::support::{
+    Events, Load, Origin, Proxy, Running, certificate, each, get, gets, lives, wait_until,
+};
+
+#[test]
+fn term_under_load_loses_nothing_and_leaves_nothing() {
+    let keys = tempfile::tempdir().unwrap();
+    let (chain, key) = certificate(keys.path(), &["localhost", "127.0.0.1"]);
+    let tls = format!(
+        "[[listener]]\nname = \"https\"\naddress = \"127.0.0.1:0\"\n[[listener.tls.certificate]]\n\
+         cert = \"{}\"\nkey = \"{}\"\n[listener.tls]\nunknown_sni = \"default\"\n",
+        chain.display(),
+        key.display()
+    );
+    // A shell that stays, so that there are grandchildren.
+    let origin = env!("CARGO_BIN_EXE_tidegate");
+    let script = format!("{origin} origin --port {{port}} --delay 30ms; true");
+    let mut proxy = Proxy::new()
+        .runtime("shutdown_delay = \"2s\"")
+        .processes(&format!("[\"/bin/sh\", \"-c\", \"{script}\"]"), "")
+        .scaling(2, 2, "")
+        .toml(&tls)
+        .run();
+    proxy.wait_for_size(2);
+    let plain = proxy.url("/");
+    let secure = format!("https://localhost:{}/", proxy.address("https").port());
+    let loads: Vec<Load> = [&plain, &secure]
+        .into_iter()
+        .flat_map(|url| [Protocol::Http1, Protocol::Http2].map(|p| gets(url, 25.0, p)))
+        .map(Load::start)
+        .collect();
+    wait_until("all of them are answered", || {
+        proxy.metric("tidegate_requests_total", &[("code", "200")]) > 100.0
+    });
+    let children = proxy.process.descendants();
+    assert!(children.len() >= 4, "two shells and two origins: {children:?}");
+
+    proxy.signal(SIGTERM);
+    wait_until("it says that it is not ready", || proxy.admin("GET", "/readyz").status == 503);
+    assert_eq!(get(&plain).status, 200, "and still accepts");
+    let status = proxy.process.wait();
+    assert!(status.success(), "{status}");
+    for load in loads {
+        load.finish_unharmed();
+    }
+    let left: Vec<i32> = children.into_iter().filter(|pid| lives(*pid)).collect();
+    assert!(left.is_empty(), "{left:?} live on");
+}
+
+#[test]
+fn a_second_term_ends_at_once() {
+    let fixed = Origin::new().id("fixed").start();
+    let mut proxy = Proxy::new()
+        .runtime("shutdown_timeout = \"1h\"")
+        .backend(&fixed)
+        .toml(
+            "[[route]]\npath = \"/other\"\nservice = \"other\"\n[service.other]\n\
+             [service.other.scaling]\nmin = 1\nmax = 1\n[service.other.orchestrator]\n\
+             kind = \"process\"\ncommand = [\"{self}\", \"origin\", \"--port\", \"{port}\"]\n",
+        )
+        .run();
+    wait_until("its child runs", || !proxy.process.descendants().is_empty());
+    let children = proxy.process.descendants();
+    let url = proxy.url("/?delay=1h");
+    let held = std::thread::spawn(move || crate::support::send("GET", &url, &[], b""));
+    wait_until("a request runs", || fixed.stat("working") == 1);
+    proxy.signal(SIGTERM);
+    wait_until("it stops", || proxy.admin("GET", "/readyz").status == 503);
+    assert!(proxy.process.status().is_none(), "the request holds it");
+    proxy.signal(SIGTERM);
+    proxy.process.wait();
+    assert!(held.join().unwrap().is_err(), "the request was cut");
+    wait_until("its child is gone", || !children.iter().any(|pid| lives(*pid)));
+}
+
+/// Two backends, kept by the first tidegate and found again by the second.
+#[test]
+fn kept_backends_live_on_and_are_adopted() {
+    let service = |on_exit: &str| {
+        let keys = format!("on_exit = \"{on_exit}\"");
+        Proxy::new().origins("--delay 10ms", &keys).scaling(2, 2, "")
+    };
+    let mut first = service("keep").run();
+    let (ids, pids) = backends(&first, 2);
+    first.process.remember();
+    assert!(first.stop().success());
+    assert!(pids.iter().all(|pid| lives(*pid)), "they live on");
+    let (directory, _, process) = first.into_parts();
+
+    let mut second = adopts(service("stop"), directory, &ids, &pids);
+    assert!(second.stop().success());
+    assert!(!pids.iter().any(|pid| lives(*pid)), "they end with the second");
+    drop(process);
+}
+
+#[test]
+fn after_a_crash_backends_are_found_again_and_the_surplus_is_drained() {
+    let service = |mode: &str| {
+        let more = format!("mode = \"{mode}\"\n[service.app.scaling.down]\nstabilization = \"0s\"");
+        Proxy::new().origins("--delay 10ms", "on_crash = \"adopt\"").scaling(2, 4, &more)
+    };
+    let first = service("on").run();
+    first.wait_for_size(2);
+    assert_eq!(first.command(&["scale", "app", "4"]).code, Some(0));
+    let (ids, pids) = backends(&first, 4);
+    let (directory, _, process) = first.crash();
+    assert!(pids.iter().all(|pid| lives(*pid)), "they live on");
+
+    let mut second = adopts(service("up_only"), directory, &ids, &pids);
+    let events = Events::of(&second);
+    let load = Load::start(gets(&second.url("/"), 40.0, Protocol::Http1));
+    assert_eq!(second.reload(|_| service("on")).status, 200);
+    let left = each(&second.wait_for_size(2), "id");
+    assert!(left.iter().all(|id| ids.contains(id)), "nothing new was started: {left:?}");
+    assert_eq!(events.named("drain").iter().filter(|d| d["step"] == "idle").count(), 2);
+    load.finish_unharmed();
+    wait_until("the surplus has ended", || pids.iter().filter(|pid| lives(**pid)).count() == 2);
+    // Strays are ended with the process that started them.
+    drop((second, process));
+}
+
+#[test]
+fn after_a_crash_the_guard_ends_backends_that_are_to_stop() {
+    let first = Proxy::new()
+        .origins("--delay 10ms", "on_crash = \"stop\"\nstop_grace = \"1s\"")
+        .scaling(2, 2, "")
+        .run();
+    let (ids, pids) = backends(&first, 2);
+    let (directory, proxy, process) = first.crash();
+    wait_until("they are ended", || !pids.iter().any(|pid| lives(*pid)));
+    let second = proxy.start_in(directory);
+    let new = each(&second.wait_for_size(2), "id");
+    assert!(new.iter().all(|id| !ids.contains(id)), "an id is never used again: {new:?}");
+    drop((second, process));
+}
+
+/// Ids and processes, once there are that many.
+fn backends(proxy: &Running, size: usize) -> (Vec<String>, Vec<i32>) {
+    let all = proxy.wait_for_size(size);
+    (each(&all, "id"), all.iter().map(|backend| proxy.pid_of(backend)).collect())
+}
+
+/// Starts in that directory and waits until it has exactly those backends, in the same processes.
+fn adopts(proxy: Proxy, directory: TempDir, ids: &[String], pids: &[i32]) -> Running {
+    let running = proxy.start_in(directory);
+    wait_until("they are found again", || {
+        let ready = each(&running.ready(), "id");
+        ids.iter().all(|id| ready.contains(id))
+    });
+    assert_eq!(each(&running.ready(), "id").len(), ids.len(), "and no other");
+    assert!(pids.iter().all(|pid| lives(*pid)), "in the same processes");
+    assert!(running.process.descendants().is_empty(), "without a start");
+    running
+}
