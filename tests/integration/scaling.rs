@@ -55,7 +55,9 @@ fn each_mode_does_what_it_may() {
     let dry_run = origins("dry_run").run();
     let off = origins("off").run();
     let all = [&up_only, &dry_run, &off];
-    all.map(|proxy| proxy.wait_for_size(2));
+    for proxy in all {
+        proxy.wait_for_size(2);
+    }
     let loads = all.map(|proxy| Load::start(gets(&proxy.url("/"), 60.0, Protocol::Http1)));
     up_only.wait_for_size(4);
     let would = wait_for("a dry run", || {
