@@ -116,7 +116,8 @@ impl Control {
     ) -> crate::scale::Sample {
         let windows = lock(&self.windows);
         let usage = lock(&managed.usage);
-        let registry = lock(&self.registry);
+        let mut registry = lock(&self.registry);
+        let lost = registry.take_lost(&managed.service);
         let pool = registry.pool(&managed.service);
         let mut sample = sample::take(&sample::From {
             service: &managed.service,
@@ -127,6 +128,7 @@ impl Control {
             now,
             span,
         });
+        sample.lost = lost;
         sample.wall = self.clock.wall(now).into();
         sample.desired = Some(managed.size());
         sample

@@ -139,6 +139,9 @@ impl Pool {
     pub(super) fn remove(&mut self, id: &str, crash: Option<String>) -> Option<Change> {
         let entry = self.entries.remove(id)?;
         self.view = None;
+        if entry.orchestrated && !entry.stopping && entry.state() == State::Ready {
+            self.lost += 1;
+        }
         if let Some(backend) = &entry.backend {
             backend.gate.set_state(State::Gone);
         }

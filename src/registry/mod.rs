@@ -224,6 +224,12 @@ impl Registry {
         }
     }
 
+    /// How many orchestrated backends went away by themselves, after they had been ready, since
+    /// this was last asked.
+    pub fn take_lost(&mut self, service: &str) -> u32 {
+        self.pools.get_mut(service).map_or(0, |pool| std::mem::take(&mut pool.lost))
+    }
+
     /// Orchestrated backends that did not become ready within `limit`.
     pub fn overdue(&self, service: &str, limit: Duration) -> Vec<Arc<str>> {
         let now = self.clock.now();

@@ -27,6 +27,8 @@ pub struct Pool {
     /// Kept until the membership or the settings change, so that workers can tell by pointer.
     pub(super) view: Option<Arc<ServiceView>>,
     pub(crate) lead: LeadTime,
+    /// Orchestrated ones that served and went away by themselves since they were last asked for.
+    pub(super) lost: u32,
 }
 
 impl Pool {
@@ -38,6 +40,7 @@ impl Pool {
             entries: BTreeMap::new(),
             view: None,
             lead: LeadTime::default(),
+            lost: 0,
         }
     }
 

@@ -223,6 +223,8 @@ fn one_that_ended_by_itself_is_gone_at_once_and_says_why() {
     );
     assert!(!backend.gate.enter());
     assert!(world.registry.observe("app", &[exited]).is_empty(), "told once");
+    assert_eq!(world.registry.take_lost("app"), 1);
+    assert_eq!(world.registry.take_lost("app"), 0, "counted once");
 }
 
 #[test]
@@ -246,6 +248,7 @@ fn only_an_idle_drain_by_the_scaler_ends_in_a_stop() {
     let a = instance("a", 20_000, InstanceState::Running);
     let changes = world.registry.observe("app", &[a, exited]);
     assert!(matches!(&changes[..], [Change::Gone { crash: None, .. }]), "{changes:?}");
+    assert_eq!(world.registry.take_lost("app"), 0);
 }
 
 #[test]

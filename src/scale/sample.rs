@@ -22,6 +22,9 @@ pub struct Sample {
     /// Time it covers: since the sample before.
     pub span: Duration,
     pub counts: Counts,
+    /// Backends that went away by themselves since the sample before: they served, and nobody had
+    /// told them to stop. Others may be in their place already.
+    pub lost: u32,
     /// The size the orchestrator aims at; `None` until it was ever told one. A value other than
     /// the scaler's own is a change from outside.
     pub desired: Option<u32>,

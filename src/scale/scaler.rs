@@ -27,7 +27,8 @@ pub struct Scaler {
     desired: Option<u32>,
     /// The size of the last plan.
     told: Option<u32>,
-    last_size: u32,
+    /// Backends that went away by themselves and are not in a record yet.
+    lost: u32,
     generation: u64,
     next_seq: u64,
     refusals: Refusals,
@@ -70,7 +71,7 @@ impl Scaler {
             operator: None,
             desired: None,
             told: None,
-            last_size: 0,
+            lost: 0,
             generation: 0,
             next_seq,
             refusals: Refusals::default(),
@@ -131,7 +132,6 @@ impl Scaler {
         let found = sample.desired.unwrap_or(sample.counts.size());
         let Some(desired) = self.desired else {
             self.desired = Some(found);
-            self.last_size = sample.counts.size();
             if found > 0 {
                 self.memory.hold_until = sample.at + micros(self.params.down.stabilization);
             }
@@ -152,6 +152,7 @@ impl Scaler {
     fn observe(&mut self, sample: &Sample) -> u32 {
         self.memory.stale = if sample.stale { self.memory.stale + 1 } else { 0 };
         self.memory.forget(sample.at, &self.params);
+        self.lost += sample.lost;
         self.history.push(sample);
         if self.operator.is_some_and(|operator| operator.is_over(sample.at)) {
             self.set_override(None);
@@ -193,10 +194,8 @@ impl Scaler {
         if let Some((from, to)) = adopted {
             return Some(Action::Adopt { from, to });
         }
-        let size = view.sample.counts.size();
-        let lost = self.last_size.min(view.from).saturating_sub(size);
-        if lost > 0 && !view.sample.stale && self.params.mode != ScalingMode::Off {
-            return Some(Action::Replace { size: view.from, lost });
+        if self.lost > 0 && self.params.mode != ScalingMode::Off {
+            return Some(Action::Replace { size: view.from, lost: self.lost });
         }
         self.refusals.news(view, verdict)
     }
@@ -211,9 +210,6 @@ impl Scaler {
     ) -> Option<(u64, Outcome)> {
         let now = sample.at;
         self.memory.wish(now, verdict.wish);
-        if !sample.stale {
-            self.last_size = sample.counts.size();
-        }
         self.desired = Some(verdict.to);
         if verdict.to != from {
             self.memory.changed(now, from, verdict.to);
@@ -253,6 +249,9 @@ impl Scaler {
     }
 
     fn number(&mut self, record: Option<Record>) -> Option<Record> {
+        if record.as_ref().is_some_and(|r| matches!(r.action, Action::Replace { .. })) {
+            self.lost = 0;
+        }
         self.next_seq += u64::from(record.is_some());
         record
     }

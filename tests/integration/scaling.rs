@@ -111,13 +111,19 @@ fn a_command_that_crashes_is_backed_off_while_others_serve() {
 #[test]
 fn a_drained_backend_finishes_and_gets_nothing_new() {
     let [a, b] = ["a", "b"].map(|id| Origin::new().id(id).start());
-    let proxy = Proxy::new().backend(&a).backend(&b).service("balance = \"round_robin\"").run();
+    // Each worker goes round by itself.
+    let proxy = Proxy::new()
+        .runtime("workers = 1")
+        .backend(&a)
+        .backend(&b)
+        .service("balance = \"round_robin\"")
+        .run();
     let events = Events::of(&proxy);
     let proxied = &proxy;
     std::thread::scope(|scope| {
         // One request runs on each.
         let slow: Vec<_> = (0..2)
-            .map(|_| scope.spawn(|| crate::support::get(&proxied.url("/?delay=3s"))))
+            .map(|_| scope.spawn(|| crate::support::get(&proxied.url("/?delay=5s"))))
             .collect();
         wait_until("each has one", || a.stat("working") == 1 && b.stat("working") == 1);
         let drained = proxy.command(&["drain", "app", "a"]);

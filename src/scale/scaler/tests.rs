@@ -115,9 +115,24 @@ fn max_surge_starts_the_rest_later() {
 fn a_lost_backend_is_replaced_and_recorded() {
     let (mut scaler, mut ready) = (scaler(app()), 4);
     run(&mut scaler, 0..5, &mut ready, 10.0);
-    let tick = scaler.tick(&sample(5, 3, 10.0));
+    let tick = scaler.tick(&Sample { lost: 1, ..sample(5, 3, 10.0) });
     let record = tick.record.expect("a record");
     assert_eq!(record.action, Action::Replace { size: 4, lost: 1 });
+    assert_eq!(tick.plan.map(|plan| (plan.size, plan.start)), Some((4, 1)));
+    // Also when another one was in its place before anybody looked.
+    let tick = scaler.tick(&Sample { lost: 2, ..sample(6, 4, 10.0) });
+    let action = tick.record.map(|record| record.action);
+    assert_eq!(action, Some(Action::Replace { size: 4, lost: 2 }));
+    assert_eq!(scaler.tick(&sample(7, 4, 10.0)).record, None, "each is told once");
+}
+
+#[test]
+fn a_backend_that_leaves_as_it_was_told_is_not_lost() {
+    let (mut scaler, mut ready) = (scaler(app()), 4);
+    run(&mut scaler, 0..5, &mut ready, 10.0);
+    // An operator drains one: the size is made up for, and nothing has gone away.
+    let tick = scaler.tick(&sample(5, 3, 10.0));
+    assert_eq!(tick.record, None);
     assert_eq!(tick.plan.map(|plan| (plan.size, plan.start)), Some((4, 1)));
 }
 
