@@ -3,18 +3,24 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::registry::Entry;
+use crate::registry::{Entry, Pool};
+use crate::scale::Stage;
+use crate::scale::pipeline::STAGES;
 use crate::telemetry::prometheus::{self, Metrics, Process};
 use crate::upstream::gate::State;
 
 use super::core::Control;
 use super::lock;
+use super::scaling::{Changes, word};
 
 /// What a service's scaling contributes.
 struct Scaling {
     service: Arc<str>,
     desired: u32,
     proposals: Vec<(String, u32)>,
+    changes: Changes,
+    /// Each stage of the decision, and whether it holds the size back now.
+    limits: Vec<(String, bool)>,
     usage: std::collections::BTreeMap<crate::orchestrator::InstanceId, crate::orchestrator::Usage>,
 }
 
@@ -78,9 +84,14 @@ impl Control {
                 proposals: known.map_or_else(Vec::new, |s| {
                     s.proposals.iter().map(|(p, n)| (p.as_str(), f64::from(*n))).collect()
                 }),
-                events: Vec::new(),
-                limited: Vec::new(),
-                start: None,
+                events: known.map_or_else(Vec::new, |s| {
+                    let changes = s.changes.iter();
+                    changes.map(|((up, reason), n)| (direction(*up), reason.as_str(), *n)).collect()
+                }),
+                limited: known.map_or_else(Vec::new, |s| {
+                    s.limits.iter().map(|(stage, now)| (stage.as_str(), *now)).collect()
+                }),
+                start: known.and_then(|_| registry.pool(name)).map(Pool::starts),
                 ejections: Vec::new(),
             });
             for entry in registry.pool(name).into_iter().flat_map(|p| p.entries()) {
@@ -104,18 +115,29 @@ impl Control {
         let managed: Vec<_> = lock(&self.managed).values().cloned().collect();
         managed
             .iter()
-            .map(|m| Scaling {
-                service: m.service.clone(),
-                desired: m.size(),
-                proposals: lock(&m.scaling)
-                    .scaler
-                    .as_ref()
-                    .map(|s| s.status().proposals.clone())
-                    .unwrap_or_default(),
-                usage: lock(&m.usage).clone(),
+            .map(|m| {
+                let scaling = lock(&m.scaling);
+                let status = scaling.scaler.as_ref().map(|s| s.status().clone());
+                let limits = |limited_by: Option<Stage>| {
+                    STAGES.map(|(stage, _)| (word(stage), limited_by == Some(stage))).to_vec()
+                };
+                Scaling {
+                    service: m.service.clone(),
+                    desired: m.size(),
+                    changes: scaling.changes.clone(),
+                    limits: status
+                        .as_ref()
+                        .map_or_else(Vec::new, |s| limits(s.limited_by.map(|(stage, _)| stage))),
+                    proposals: status.map(|s| s.proposals).unwrap_or_default(),
+                    usage: lock(&m.usage).clone(),
+                }
             })
             .collect()
     }
+}
+
+fn direction(up: bool) -> &'static str {
+    if up { "up" } else { "down" }
 }
 
 fn state(entry: &Entry) -> &'static str {

@@ -2,9 +2,13 @@
 //! [`Control::scale`]; it is synchronous and talks to nobody outside the process, so no
 //! orchestrator can hold it up. The decision itself is left to `scale`.
 
+use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+
+use serde::Serialize;
 
 use crate::clock::Micros;
 use crate::registry::DrainedBy;
@@ -20,12 +24,17 @@ use super::{lock, sample};
 /// Records kept in memory for each service.
 pub const JOURNAL: usize = 1000;
 
+/// How often the size was changed, by direction (up: true) and reason.
+pub type Changes = BTreeMap<(bool, String), u64>;
+
 /// What the scaling of one service holds.
 pub struct Scaling {
     /// `None` without `[service.NAME.scaling]`: then what there is stays, and at least one.
     pub scaler: Option<Scaler>,
     pub journal: Journal,
     pub scribe: Scribe,
+    /// For the metrics.
+    pub changes: Changes,
     /// When the next tick is due.
     pub due: Micros,
     /// The sample before.
@@ -34,7 +43,7 @@ pub struct Scaling {
 
 impl Scaling {
     pub fn new(scaler: Option<Scaler>, journal: Journal, scribe: Scribe) -> Self {
-        Self { scaler, journal, scribe, due: 0, last: None }
+        Self { scaler, journal, scribe, changes: Changes::new(), due: 0, last: None }
     }
 }
 
@@ -98,6 +107,9 @@ impl Control {
         }
         if let Some(record) = record {
             self.tell_decision(managed, &record);
+            if let Action::Scale { from, to, reason, .. } = &record.action {
+                *scaling.changes.entry((to > from, word(*reason))).or_default() += 1;
+            }
             scaling.scribe.record(&record);
             scaling.journal.push(record);
         }
@@ -165,7 +177,7 @@ impl Control {
             }
             Action::Replace { size, lost } => Kind::Replaced { lost: *lost, size: *size, decision },
             Action::Refuse { at, wanted, reason } if wanted > at => Kind::ScaleBlocked {
-                reason: format!("{wanted} wanted, {at} kept: {}", reason_name(*reason)),
+                reason: format!("{wanted} wanted, {at} kept: {}", word(*reason)),
             },
             _ => return,
         };
@@ -177,10 +189,10 @@ fn amend(journal: &mut Journal, seq: u64, outcome: Outcome) {
     journal.amend(seq, outcome);
 }
 
-/// As in the record's JSON: `at_max`.
-fn reason_name(reason: crate::scale::Reason) -> String {
-    match serde_json::to_value(reason) {
+/// A reason or a stage as in the record's JSON: `at_max`.
+pub fn word(of: impl Serialize + Debug) -> String {
+    match serde_json::to_value(&of) {
         Ok(serde_json::Value::String(name)) => name,
-        _ => format!("{reason:?}"),
+        _ => format!("{of:?}"),
     }
 }

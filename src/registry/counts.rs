@@ -3,13 +3,16 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::telemetry::histogram::Merged;
+
 /// Starts remembered.
 const KEPT: usize = 20;
 
-/// Time from a start to the first pass, of the last 20 starts.
+/// Time from a start to the first pass: of the last 20 starts, and of all.
 #[derive(Debug, Default)]
 pub struct LeadTime {
     starts: VecDeque<Duration>,
+    all: Merged,
 }
 
 impl LeadTime {
@@ -18,6 +21,11 @@ impl LeadTime {
             self.starts.pop_front();
         }
         self.starts.push_back(lead);
+        self.all.record(lead.as_micros() as u64);
+    }
+
+    pub fn all(&self) -> &Merged {
+        &self.all
     }
 
     /// The 90th percentile (nearest rank); `None` before the first start.
@@ -43,5 +51,6 @@ mod tests {
             lead.record(Duration::from_secs(s));
         }
         assert_eq!(lead.p90(), Some(Duration::from_secs(18)), "99 s is forgotten");
+        assert_eq!(lead.all().count(), 21, "but counted");
     }
 }

@@ -10,6 +10,7 @@ use crate::config::types as config;
 use crate::health::judge::Verdict;
 use crate::orchestrator::{Instance, InstanceState};
 use crate::snapshot::{Member, ServiceView};
+use crate::telemetry::histogram::Merged;
 use crate::telemetry::{PerWorker, ServiceStats};
 use crate::upstream::backend::{Backend, Source};
 use crate::upstream::budget::RetryBudget;
@@ -68,6 +69,11 @@ impl Pool {
     /// Time from a start to the first pass, p90 of the last starts.
     pub fn lead_time(&self) -> Option<Duration> {
         self.lead.p90()
+    }
+
+    /// Times from a start to the first pass, of all starts.
+    pub fn starts(&self) -> &Merged {
+        self.lead.all()
     }
 
     /// What workers see: the same `Arc` as long as nothing changed.

@@ -131,6 +131,13 @@ impl Merged {
         self.sum = self.sum.wrapping_add(part.sum);
     }
 
+    /// Counts one duration, in µs; for what happens on the control plane itself.
+    pub fn record(&mut self, us: u64) {
+        self.buckets[index(us)] += 1;
+        self.count += 1;
+        self.sum = self.sum.wrapping_add(us);
+    }
+
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {
             *mine += theirs;

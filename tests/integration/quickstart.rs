@@ -2,23 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::{Proxy, each, get, port_range};
-
-/// conf/quickstart.toml as it is, but for the ports.
-fn quickstart() -> Proxy {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/quickstart.toml");
-    let text = std::fs::read_to_string(file).expect("it is in the repository");
-    let mut changed = text.clone();
-    for (old, new) in [
-        ("address = \"127.0.0.1:8080\"", "address = \"127.0.0.1:0\"".to_owned()),
-        ("listen = \"127.0.0.1:9900\"", "listen = \"127.0.0.1:0\"".to_owned()),
-        ("kind = \"process\"", format!("kind = \"process\"\nport_range = \"{}\"", port_range())),
-    ] {
-        assert_eq!(changed.matches(old).count(), 1, "{old} in\n{text}");
-        changed = changed.replace(old, &new);
-    }
-    Proxy::new().config(&changed)
-}
+use crate::support::{each, get, quickstart};
 
 #[test]
 fn twenty_requests_are_answered_by_both_backends() {

@@ -40,6 +40,16 @@ fn grows_with_the_load_and_shrinks_after_it_without_a_failed_request() {
     assert!(size == 2 && largest >= 6, "{changes:#?}");
     assert_eq!(proxy.metric("tidegate_requests_total", &[("code", "503")]), 0.0);
 
+    for (direction, grew) in [("up", true), ("down", false)] {
+        let of = |r: &&serde_json::Value| {
+            (r["action"]["to"].as_u64() > r["action"]["from"].as_u64()) == grew
+        };
+        let counted = proxy.metric("tidegate_scale_events_total", &[("direction", direction)]);
+        assert_eq!(counted, changes.iter().filter(of).count() as f64, "{direction}: {changes:#?}");
+    }
+    let starts = proxy.metric("tidegate_backend_start_seconds_count", &[("service", "app")]);
+    assert!(starts >= largest as f64, "{starts} starts");
+
     let last = changes.last().expect("there were some");
     let explained = proxy.command(&["explain", "app", "--at", last["time"].as_str().unwrap()]);
     let formula = last["proposals"][0]["formula"].as_str().unwrap();
@@ -165,7 +175,9 @@ fn a_drained_backend_finishes_and_gets_nothing_new() {
 #[test]
 fn a_drain_is_forced_at_its_limit_and_says_what_it_cut() {
     let down = "[service.app.scaling.down]\nstabilization = \"0s\"";
+    // Each worker goes round by itself, and both backends are to have one.
     let proxy = Proxy::new()
+        .runtime("workers = 1")
         .origins("--slots 1", "drain_timeout = \"1s\"\nstop_grace = \"1s\"")
         .scaling(1, 2, down)
         .run();

@@ -51,7 +51,7 @@ pub use origin::Origin;
 pub use process::{Process, lives};
 pub use proxy::{Proxy, Running};
 pub use raw::{RawOrigin, Step};
-pub use scaled::{each, port_range};
+pub use scaled::{each, port_range, quickstart};
 pub use tool::{Output, certificate, curl, missing, run};
 
 use std::net::SocketAddr;

@@ -17,6 +17,22 @@ pub fn port_range() -> String {
     format!("{first}-{}", first + EACH - 1)
 }
 
+/// conf/quickstart.toml as it is, but for the ports.
+pub fn quickstart() -> Proxy {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/quickstart.toml");
+    let text = std::fs::read_to_string(file).expect("it is in the repository");
+    let mut changed = text.clone();
+    for (old, new) in [
+        ("address = \"127.0.0.1:8080\"", "address = \"127.0.0.1:0\"".to_owned()),
+        ("listen = \"127.0.0.1:9900\"", "listen = \"127.0.0.1:0\"".to_owned()),
+        ("kind = \"process\"", format!("kind = \"process\"\nport_range = \"{}\"", port_range())),
+    ] {
+        assert_eq!(changed.matches(old).count(), 1, "{old} in\n{text}");
+        changed = changed.replace(old, &new);
+    }
+    Proxy::new().config(&changed)
+}
+
 impl Proxy {
     /// Backends of kind `process`: `tidegate origin` with more options (`--delay 40ms`), checked
     /// often, and no slow start. `keys` go into the table of the orchestrator.
