@@ -154,7 +154,7 @@ pub async fn http1(client: Rc<Client>, stream: ClientStream) {
     let mut stream = parts.io.into_inner();
     match end {
         End::Done(true) => match client.tunnel.take() {
-            Some(tunnel) => tunnel::relay(&client, stream, parts.read_buf, tunnel).await,
+            Some(tunnel) => Box::pin(tunnel::relay(&client, stream, parts.read_buf, tunnel)).await,
             None => close(&client, stream, client.had_body.get()).await,
         },
         // The codec answered what it could not read; the client should get to see it.
@@ -311,7 +311,7 @@ async fn close(client: &Client, mut stream: ClientStream, linger: bool) {
     let work = async {
         let _ = poll_fn(|cx| stream.poll_close(cx)).await;
         if linger && !ended {
-            let mut waste = [0; 4096];
+            let mut waste = vec![0; 4096];
             let mut left = LINGER_BYTES;
             while let Ok(n) = stream.read(&mut waste).await {
                 left = left.saturating_sub(n);

@@ -81,7 +81,8 @@ pub async fn serve(admitted: Admitted, tcp: TcpStream) {
     let client = Client::new(worker, view, peer, timer, stream.notes.clone());
     match choose(&client, stream).await {
         Some((Protocol::Http1, stream)) => serve::http1(client, stream).await,
-        Some((Protocol::Http2, stream)) => serve::http2(client, stream).await,
+        // A task is as large as the largest thing it may await.
+        Some((Protocol::Http2, stream)) => Box::pin(serve::http2(client, stream)).await,
         None => {}
     }
 }

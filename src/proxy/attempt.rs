@@ -61,20 +61,20 @@ pub async fn send(
 ) -> Result<Answer, Failed> {
     let worker = &exchange.client.worker;
     let mut request = request;
+    held.stats().requests.inc();
     loop {
         let pooled = take(exchange, &held, asks.idempotent).await;
         let is_pooled = pooled.is_some();
         let mut conn = match pooled {
             Some(conn) => conn,
             None => match connect(exchange, &held).await {
-                Ok(conn) => conn,
+                Ok(conn) => {
+                    held.since = worker.now();
+                    conn
+                }
                 Err(kind) => return Err(not_connected(exchange, &held, kind, request)),
             },
         };
-        held.since = worker.now();
-        if !is_pooled || held.conn.is_none() {
-            held.stats().requests.inc();
-        }
         match answer(exchange, &held, &mut conn, request, asks).await {
             Ok(response) => {
                 let now = worker.now();
@@ -82,7 +82,7 @@ pub async fn send(
                 held.stats().ttfb.record(took);
                 failure::judge(&held, response.status(), response.headers(), took, now);
                 held.conn = Some(conn);
-                return Ok(Answer { response, held, retries: 0 });
+                return Ok(Answer { response, held, retries: 0, at: now });
             }
             // It was closed in the pool before a byte was written: nothing is lost but the try.
             Err(Broke::Unsent(back)) if is_pooled => {
@@ -103,9 +103,19 @@ async fn take(exchange: &Exchange, held: &Held, idempotent: bool) -> Option<Conn
     let longest = held.service().view.config.transport.idle_timeout;
     let longest = if idempotent { longest } else { longest.min(FRESH) };
     loop {
-        let mut conn = held.backend.take(exchange.client.worker.now(), longest)?;
+        let mut conn = held.backend.take(held.since, longest)?;
+        if conn.is_ready() {
+            return Some(conn);
+        }
         // The exchange before is over; the codec may need one more turn to notice.
-        if conn.ready().await {
+        exchange.arm(held.since, held.service().view.config.transport.connect_timeout);
+        let ready = poll_fn(|cx| match conn.poll_ready(cx) {
+            Poll::Ready(open) => Poll::Ready(open),
+            Poll::Pending => exchange.timer.poll_expired(cx).map(|()| false),
+        })
+        .await;
+        exchange.timer.disarm();
+        if ready {
             return Some(conn);
         }
     }

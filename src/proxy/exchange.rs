@@ -38,6 +38,8 @@ pub struct Exchange {
     received: u64,
     sent: u64,
     complete: bool,
+    /// When the answer was complete.
+    ended: Option<Micros>,
 }
 
 /// A place at a backend, and the connection to it; the place is given back when dropped.
@@ -67,6 +69,7 @@ impl Exchange {
             received: 0,
             sent: 0,
             complete: false,
+            ended: None,
         })
     }
 
@@ -114,12 +117,14 @@ impl Exchange {
     /// The answer is complete: the connection can serve another request.
     pub fn complete(&mut self) {
         self.complete = true;
+        let now = self.client.worker.now();
+        self.ended = Some(now);
         let Some(held) = &mut self.held else { return };
         let Some(conn) = held.conn.take() else { return };
         // A request that is still being sent keeps its connection from being used again.
         if self.upload.as_ref().is_none_or(|upload| upload.ended()) {
             let most = held.service.view.config.transport.max_idle_per_worker;
-            held.backend.give_back(conn, self.client.worker.now(), most);
+            held.backend.give_back(conn, now, most);
         }
     }
 
@@ -179,11 +184,13 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let worker = &self.client.worker;
-        let took = worker.now().saturating_sub(self.started);
+        let now = self.ended.unwrap_or_else(|| worker.now());
+        let took = now.saturating_sub(self.started);
         if let Some(route) = &self.route {
             route.stats.of(worker.id).record(&self.method, self.status.max(100), took);
         }
-        if let Some(in_flight) = &self.in_flight {
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.leaves_at(now);
             let stats = in_flight.stats();
             stats.finished(self.status, took);
             if !self.complete {
@@ -197,7 +204,7 @@ impl Drop for Exchange {
             logged::write(&logged, self, took, !self.complete);
         }
         if let Some(held) = &self.held {
-            held.stats().duration.record(worker.now().saturating_sub(held.since));
+            held.stats().duration.record(now.saturating_sub(held.since));
         }
     }
 }

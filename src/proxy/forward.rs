@@ -82,7 +82,7 @@ async fn deliver(
     mut exchange: Box<Exchange>,
     service: &LocalService,
     route: &RouteView,
-    Answer { response, held, retries }: Answer,
+    Answer { response, held, retries, at }: Answer,
 ) -> Outcome {
     let (mut head, body) = response.into_parts();
     head.version = http::Version::HTTP_11;
@@ -94,7 +94,7 @@ async fn deliver(
     }
     exchange.answered(head.status);
     if let Some(in_flight) = exchange.in_flight() {
-        let took = exchange.client.worker.now().saturating_sub(exchange.started);
+        let took = at.saturating_sub(exchange.started);
         in_flight.stats().ttfb.record(took);
         if let Some(logged) = &mut exchange.logged {
             logged.ttfb = Some(took);

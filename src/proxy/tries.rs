@@ -12,6 +12,7 @@ use http::{Request, Response};
 use smallvec::SmallVec;
 
 use crate::balance::Pick;
+use crate::clock::Micros;
 use crate::http::headers::{self, Received};
 use crate::http::respond::Fault;
 use crate::telemetry::RetryReason;
@@ -34,6 +35,8 @@ pub struct Answer {
     pub held: Held,
     /// How often it was sent again before this.
     pub retries: u32,
+    /// When its head came.
+    pub at: Micros,
 }
 
 /// Tries until there is an answer.
@@ -56,7 +59,8 @@ pub async fn run(
     let mut outcome: Option<Result<Answer, Fault>> = None;
     let mut retries = 0;
     loop {
-        let Some(held) = pick(exchange, &service, received.client, &tried) else {
+        let now = if retries == 0 { exchange.started } else { worker.now() };
+        let Some(held) = pick(exchange, &service, received.client, &tried, now) else {
             return outcome.unwrap_or_else(|| Err(failure::no_backend(&service)));
         };
         drop(outcome.take());
@@ -106,9 +110,9 @@ fn pick(
     service: &Rc<LocalService>,
     client: IpAddr,
     tried: &[u64],
+    now: Micros,
 ) -> Option<Held> {
     let worker = &exchange.client.worker;
-    let now = worker.now();
     let index = {
         let mut rng = worker.rng.borrow_mut();
         let pick = Pick { now, client, tried };

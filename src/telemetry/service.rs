@@ -108,6 +108,7 @@ pub struct InFlight {
     stats: Arc<PerWorker<ServiceStats>>,
     worker: usize,
     clock: Clock,
+    leaves_at: Option<Micros>,
 }
 
 impl InFlight {
@@ -119,7 +120,12 @@ impl InFlight {
         now: Micros,
     ) -> Self {
         stats.of(worker).flow.change(now, 1);
-        Self { stats: stats.clone(), worker, clock: clock.clone() }
+        Self { stats: stats.clone(), worker, clock: clock.clone(), leaves_at: None }
+    }
+
+    /// It will be dropped now: saves a look at the clock.
+    pub fn leaves_at(&mut self, now: Micros) {
+        self.leaves_at = Some(now);
     }
 
     /// This worker's counters of the service.
@@ -131,7 +137,8 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.stats().flow.change(self.clock.now(), -1);
+        let now = self.leaves_at.unwrap_or_else(|| self.clock.now());
+        self.stats().flow.change(now, -1);
     }
 }
 

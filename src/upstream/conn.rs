@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -108,9 +109,14 @@ impl Conn {
         !self.sender.is_closed()
     }
 
-    /// Resolves once the request before is done with; false if the connection is closed.
-    pub async fn ready(&mut self) -> bool {
-        self.sender.is_ready() || self.sender.ready().await.is_ok()
+    /// The request before is done with.
+    pub fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
+
+    /// Ready once the request before is done with; false if the connection is closed.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        self.sender.poll_ready(cx).map(|result| result.is_ok())
     }
 
     /// Sends a request and resolves with the head of the answer. `keep_head`: it may have to be
@@ -121,7 +127,7 @@ impl Conn {
         keep_head: bool,
         upgrade: bool,
     ) -> Result<Response<AnswerBody>, SendError> {
-        self.shared.wire.begin(keep_head);
+        self.shared.wire.begin(keep_head, request.body().is_end_stream());
         self.shared.upgrade.set(upgrade);
         self.sender.try_send_request(request).await.map_err(|mut error| {
             match error.take_message() {

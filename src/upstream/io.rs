@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 
 /// Heads longer than this are not kept; such a request is not retried once sent.
 const LONGEST_HEAD: usize = 64 * 1024;
+const END: &[u8] = b"\r\n\r\n";
 
 /// What the socket tells the owner of the connection.
 #[derive(Debug, Default)]
@@ -19,6 +20,8 @@ pub struct Wire {
     /// The head of the request that was sent last, up to and including the empty line.
     head: RefCell<Vec<u8>>,
     keep: Cell<Keep>,
+    /// The current request has no body.
+    bodyless: Cell<bool>,
     /// Whether any byte of the current request was handed to the kernel.
     written: Cell<bool>,
     /// Whether any byte of the answer came.
@@ -39,7 +42,8 @@ enum Keep {
 
 impl Wire {
     /// A new request begins; its head is kept if it may be sent again.
-    pub fn begin(&self, keep_head: bool) {
+    pub fn begin(&self, keep_head: bool, bodyless: bool) {
+        self.bodyless.set(bodyless);
         self.written.set(false);
         self.answered.set(false);
         self.keep.set(if keep_head { Keep::Open } else { Keep::Off });
@@ -83,8 +87,13 @@ impl Wire {
             n -= part.len();
             let from = head.len().saturating_sub(3);
             head.extend_from_slice(part);
-            if let Some(at) = memchr::memmem::find(&head[from..], b"\r\n\r\n") {
-                head.truncate(from + at + 4);
+            let end = match self.bodyless.get() {
+                // All that is written is head.
+                true => head.ends_with(END).then_some(head.len()),
+                false => memchr::memmem::find(&head[from..], END).map(|at| from + at + END.len()),
+            };
+            if let Some(end) = end {
+                head.truncate(end);
                 self.keep.set(Keep::Whole);
                 return;
             }
@@ -183,7 +192,7 @@ mod tests {
     #[test]
     fn head_is_kept_across_split_writes_and_without_the_body() {
         let wire = Wire::default();
-        wire.begin(true);
+        wire.begin(true, false);
         wire.wrote(&[b"GET / HTTP/1.1\r\nhost: a\r"], 24);
         wire.wrote(&[b"\n\r", b"\nbody"], 5);
         assert!(wire.written());
@@ -192,12 +201,21 @@ mod tests {
     }
 
     #[test]
+    fn a_head_without_a_body_ends_with_the_last_write() {
+        let wire = Wire::default();
+        wire.begin(true, true);
+        wire.wrote(&[b"GET / HTTP/1.1\r\n"], 16);
+        wire.wrote(&[b"host: a\r\n\r\n"], 11);
+        assert_eq!(wire.take_head().as_deref(), Some(&b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"[..]));
+    }
+
+    #[test]
     fn only_what_was_written_is_kept() {
         let wire = Wire::default();
-        wire.begin(true);
+        wire.begin(true, false);
         wire.wrote(&[b"GET / HTTP/1.1\r\n", b"\r\n"], 16);
         assert_eq!(wire.take_head(), None);
-        wire.begin(true);
+        wire.begin(true, false);
         wire.wrote(&[b"GET / HTTP/1.1\r\n", b"\r\n"], 18);
         assert!(wire.take_head().is_some());
     }
@@ -205,12 +223,12 @@ mod tests {
     #[test]
     fn a_head_that_is_too_long_or_not_asked_for_is_not_kept() {
         let wire = Wire::default();
-        wire.begin(true);
+        wire.begin(true, false);
         let long = vec![b'a'; LONGEST_HEAD + 1];
         wire.wrote(&[&long], long.len());
         wire.wrote(&[b"\r\n\r\n"], 4);
         assert_eq!(wire.take_head(), None);
-        wire.begin(false);
+        wire.begin(false, false);
         wire.wrote(&[b"GET / HTTP/1.1\r\n\r\n"], 18);
         assert_eq!(wire.take_head(), None);
         assert!(wire.written());

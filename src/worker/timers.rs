@@ -34,6 +34,8 @@ pub struct Timers {
 
 struct Slot {
     deadline: Micros,
+    /// The sweeper saw the deadline pass. Owners look at this alone, so that polling needs no clock.
+    expired: bool,
     waker: Option<Waker>,
 }
 
@@ -55,7 +57,8 @@ impl Timers {
 
     /// A slot that is not armed.
     pub fn timer(self: &Rc<Self>) -> Timer {
-        let key = self.slots.borrow_mut().insert(Slot { deadline: NEVER, waker: None });
+        let key =
+            self.slots.borrow_mut().insert(Slot { deadline: NEVER, expired: false, waker: None });
         Timer { timers: self.clone(), key }
     }
 
@@ -102,7 +105,11 @@ impl Timers {
         let now = self.clock.now();
         let mut next = NEVER;
         for (_, slot) in self.slots.borrow_mut().iter_mut() {
+            if slot.expired {
+                continue;
+            }
             if slot.deadline <= now {
+                slot.expired = true;
                 if let Some(waker) = slot.waker.take() {
                     waker.wake();
                 }
@@ -126,6 +133,7 @@ impl Timer {
     pub fn arm(&self, deadline: Micros) {
         if let Some(slot) = self.timers.slots.borrow_mut().get_mut(self.key) {
             slot.deadline = deadline;
+            slot.expired = false;
         }
         let next = self.timers.next.get();
         if deadline < next {
@@ -144,6 +152,7 @@ impl Timer {
     pub fn disarm(&self) {
         if let Some(slot) = self.timers.slots.borrow_mut().get_mut(self.key) {
             slot.deadline = NEVER;
+            slot.expired = false;
         }
     }
 
@@ -151,7 +160,7 @@ impl Timer {
     pub fn poll_expired(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut slots = self.timers.slots.borrow_mut();
         let Some(slot) = slots.get_mut(self.key) else { return Poll::Pending };
-        if slot.deadline != NEVER && slot.deadline <= self.timers.clock.now() {
+        if slot.expired {
             return Poll::Ready(());
         }
         match &slot.waker {
