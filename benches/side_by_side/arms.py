@@ -116,7 +116,11 @@ class Origin:
         file = render("origin.conf", os.path.join(folder, "origin.conf"), values)
         command = [program("nginx"), "-p", folder, "-c", file]
         self.process = Process(command, cpus.rest, os.path.join(folder, "origin.out"))
-        wait_for(lambda: get(self.ports[0], "/"), "the origin", self.process)
+        try:
+            wait_for(lambda: get(self.ports[0], "/"), "the origin", self.process)
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self):
         self.process.stop()
@@ -134,10 +138,14 @@ class Arm:
         self.configure()
         started = time.monotonic()
         self.process = Process(self.command(), cpus.proxy, os.path.join(self.folder, "out"))
-        wait_for(lambda: (get(self.plain, "/") or (0,))[0] == 200, self.label, self.process)
-        # Seconds from exec to the first good answer.
-        self.start_seconds = time.monotonic() - started
-        self.check()
+        try:
+            wait_for(lambda: (get(self.plain, "/") or (0,))[0] == 200, self.label, self.process)
+            # Seconds from exec to the first good answer.
+            self.start_seconds = time.monotonic() - started
+            self.check()
+        except BaseException:
+            self.stop()
+            raise
 
     def configure(self, turn=0):
         """Writes the configuration; `turn` makes it another one, so that a reload has work to do."""
