@@ -45,11 +45,7 @@ pub fn run(args: &Args, kinds: &dyn Kinds) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(problems) => {
-            for problem in &problems {
-                eprintln!("{problem}");
-            }
-            let plural = if problems.len() == 1 { "" } else { "s" };
-            eprintln!("{} problem{plural}", problems.len());
+            eprint!("{}", config::report(&problems));
             ExitCode::FAILURE
         }
     }

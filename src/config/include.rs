@@ -7,16 +7,17 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::tree::{Entry, Node, Place, Table, Value};
+use super::watch::Seen;
 use super::{Problem, values};
 
 /// Every file, merged.
 #[derive(Debug, Default)]
 pub struct Sources {
     pub root: Table,
-    /// In the order they were read.
-    pub files: Vec<PathBuf>,
+    /// In the order they were read, each as it was before that.
+    pub files: Vec<Seen>,
     /// The patterns of `include` that have a wildcard: a new file may match them.
-    pub patterns: Vec<PathBuf>,
+    pub patterns: Vec<Seen>,
 }
 
 /// Reads a file and what it includes.
@@ -77,10 +78,11 @@ fn read_one(
         let message = format!("{} includes itself; remove this include", path.display());
         return problems.push(named_at.problem(message));
     }
-    if sources.files.iter().any(|file| file.canonicalize().is_ok_and(|file| file == real)) {
+    if sources.files.iter().any(|file| file.path.canonicalize().is_ok_and(|file| file == real)) {
         let message = format!("{} is included twice; name it once", path.display());
         return problems.push(named_at.problem(message));
     }
+    let seen = Seen::now(path.to_owned());
     let text = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) => {
@@ -89,7 +91,7 @@ fn read_one(
             return problems.push(named_at.problem(message));
         }
     };
-    sources.files.push(path.to_owned());
+    sources.files.push(seen);
     let Ok(text) = String::from_utf8(text) else {
         return problems.push(Place::file(path).problem("not UTF-8; TOML is always UTF-8"));
     };
@@ -108,7 +110,7 @@ fn read_one(
     stack.push(real);
     for (pattern, place) in patterns {
         if is_pattern(&pattern) {
-            sources.patterns.push(pattern.clone());
+            sources.patterns.push(Seen::now(pattern.clone()));
         }
         for file in matches(&pattern) {
             read_one(&file, &place, stack, sources, problems);

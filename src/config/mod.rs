@@ -36,13 +36,21 @@ pub struct Problem {
     pub message: String,
 }
 
+/// Problems as people read them: a line each, and how many there are.
+pub fn report(problems: &[Problem]) -> String {
+    let mut text: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
+    let plural = if problems.len() == 1 { "" } else { "s" };
+    text.push_str(&format!("{} problem{plural}\n", problems.len()));
+    text
+}
+
 /// A configuration that is valid, and what goes with it.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     pub config: types::Config,
     /// What it was made from: configuration files and certificates, and the patterns of
-    /// `include`. For [`watch::Watch`].
-    pub files: Vec<PathBuf>,
+    /// `include`, as they were when they were read. For [`watch::Watch`].
+    pub files: Vec<watch::Seen>,
     pub effective: Effective,
     /// Valid, but probably not meant.
     pub warnings: Vec<Problem>,
@@ -85,6 +93,10 @@ pub struct OwnKeys<'a> {
 pub fn load(path: &Path, kinds: &dyn Kinds, env: &Env) -> Result<Loaded, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut sources = include::read(path, &mut problems);
+    if sources.files.is_empty() {
+        // Not even the first could be read. What is missing in nothing is no news.
+        return Err(problems);
+    }
     expand::expand(&mut sources.root, env, &mut problems);
     defaults::merge(&mut sources.root);
     let syntax = problems.clone();
@@ -93,7 +105,7 @@ pub fn load(path: &Path, kinds: &dyn Kinds, env: &Env) -> Result<Loaded, Vec<Pro
     let same_line = |a: &Problem, b: &Problem| (&a.file, a.line) == (&b.file, b.line);
     problems
         .retain(|p| syntax.contains(p) || p.line == 0 || !syntax.iter().any(|s| same_line(s, p)));
-    let order = |file: &PathBuf| sources.files.iter().position(|other| other == file);
+    let order = |file: &PathBuf| sources.files.iter().position(|other| other.path == *file);
     problems.sort_by_cached_key(|problem| {
         (order(&problem.file), problem.line, problem.column, problem.message.clone())
     });
@@ -103,7 +115,8 @@ pub fn load(path: &Path, kinds: &dyn Kinds, env: &Env) -> Result<Loaded, Vec<Pro
     }
     let mut files = sources.files;
     files.extend(sources.patterns);
-    files.extend(checked.certificates);
+    // They are read once more when they are taken into use, so now is early enough.
+    files.extend(checked.certificates.into_iter().map(watch::Seen::now));
     let effective = Effective::new(checked.effective);
     Ok(Loaded { config: checked.config, files, effective, warnings: checked.warnings })
 }

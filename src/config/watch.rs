@@ -5,6 +5,7 @@
 //! makes us look: it counts if a file is really another one than before.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +14,14 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::include;
+
+/// A file, or a pattern of `include`, and what it was like when it was read. A change between
+/// the reading and the watching is noticed by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    pub path: PathBuf,
+    print: Print,
+}
 
 /// Quiet time after the last event before we look.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -25,44 +34,62 @@ pub struct Watch {
     watcher: RecommendedWatcher,
     events: mpsc::Receiver<()>,
     folders: BTreeSet<PathBuf>,
-    files: Vec<PathBuf>,
-    seen: Vec<Print>,
+    files: Vec<Seen>,
     /// When to look, and at the latest, after an event.
     look_at: Option<(Instant, Instant)>,
 }
 
 /// By what a file is told from its successor.
-type Print = (PathBuf, Option<(SystemTime, u64)>);
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Print {
+    /// Where it really is; its time, length and number there, if it is there.
+    File(PathBuf, Option<(SystemTime, u64, u64)>),
+    /// What matches the pattern. The files themselves are watched as such.
+    Matches(Vec<PathBuf>),
+}
+
+impl Seen {
+    /// As it is now; to be taken before it is read.
+    pub fn now(path: PathBuf) -> Self {
+        let print = match include::is_pattern(&path) {
+            true => Print::Matches(include::matches(&path)),
+            false => {
+                let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+                let meta = std::fs::metadata(&real).ok();
+                let print = meta.and_then(|m| Some((m.modified().ok()?, m.len(), m.ino())));
+                Print::File(real, print)
+            }
+        };
+        Self { path, print }
+    }
+
+    fn is_as_it_was(&self) -> bool {
+        Self::now(self.path.clone()) == *self
+    }
+}
 
 impl Watch {
     /// Starts to watch; `files` are those of [`super::Loaded`], patterns included.
     ///
     /// # Errors
     /// When the system gives no watch (`fs.inotify.max_user_instances`).
-    pub fn new(files: &[PathBuf]) -> notify::Result<Self> {
+    pub fn new(files: Vec<Seen>) -> notify::Result<Self> {
         // One place is enough: an event only says that it is time to look.
         let (tell, events) = mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |_| {
             let _ = tell.try_send(());
         })?;
-        let mut watch = Self {
-            watcher,
-            events,
-            folders: BTreeSet::new(),
-            files: Vec::new(),
-            seen: Vec::new(),
-            look_at: None,
-        };
+        let mut watch =
+            Self { watcher, events, folders: BTreeSet::new(), files: Vec::new(), look_at: None };
         watch.retarget(files);
         Ok(watch)
     }
 
-    /// Watches these files instead, after a reload. A change between their reading and this
-    /// call goes unnoticed; a folder that cannot be watched is left out.
-    pub fn retarget(&mut self, files: &[PathBuf]) {
-        self.files = files.to_vec();
-        self.seen = prints(&self.files);
-        let folders: BTreeSet<_> = files.iter().flat_map(|file| folders_of(file)).collect();
+    /// Watches these files instead, after a reload. What has changed since they were read is
+    /// noticed at once; a folder that cannot be watched is left out.
+    pub fn retarget(&mut self, files: Vec<Seen>) {
+        let folders: BTreeSet<_> = files.iter().flat_map(|file| folders_of(&file.path)).collect();
+        self.files = files;
         for gone in self.folders.difference(&folders) {
             let _ = self.watcher.unwatch(gone);
         }
@@ -74,6 +101,8 @@ impl Watch {
                 self.folders.insert(folder);
             }
         }
+        let now = Instant::now();
+        self.look_at.get_or_insert((now + DEBOUNCE, now + PATIENCE));
     }
 
     /// Resolves once a file changed and then nothing happened for 200 ms. Cancel-safe.
@@ -95,9 +124,8 @@ impl Watch {
                         }
                         () = tokio::time::sleep_until(at) => {
                             self.look_at = None;
-                            let now = prints(&self.files);
-                            if now != self.seen {
-                                self.seen = now;
+                            if !self.files.iter().all(Seen::is_as_it_was) {
+                                self.files = self.files.drain(..).map(|f| Seen::now(f.path)).collect();
                                 return;
                             }
                         }
@@ -122,23 +150,13 @@ fn folders_of(file: &Path) -> Vec<PathBuf> {
     std::iter::once(named).chain(real).collect()
 }
 
-fn prints(files: &[PathBuf]) -> Vec<Print> {
-    let all = files.iter().flat_map(|file| match include::is_pattern(file) {
-        true => include::matches(file),
-        false => vec![file.clone()],
-    });
-    all.map(|file| {
-        let real = file.canonicalize().unwrap_or(file);
-        let print = std::fs::metadata(&real).ok();
-        let print = print.and_then(|meta| Some((meta.modified().ok()?, meta.len())));
-        (real, print)
-    })
-    .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn seen(files: &[PathBuf]) -> Vec<Seen> {
+        files.iter().cloned().map(Seen::now).collect()
+    }
 
     async fn within_a_minute(watch: &mut Watch) {
         tokio::time::timeout(Duration::from_secs(60), watch.changed()).await.expect("a change");
@@ -155,8 +173,8 @@ mod tests {
         }
         std::os::unix::fs::symlink("one", at("..data")).expect("symlink");
         std::os::unix::fs::symlink("..data/data", at("c.toml")).expect("symlink");
-        let mut watch =
-            Watch::new(&[at("t.toml"), at("c.toml"), at("conf*").join("*.toml")]).expect("a watch");
+        let mut watch = Watch::new(seen(&[at("t.toml"), at("c.toml"), at("conf*").join("*.toml")]))
+            .expect("a watch");
 
         std::fs::write(at("new"), "longer").expect("write");
         std::fs::rename(at("new"), at("t.toml")).expect("rename");
@@ -176,10 +194,21 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("t.toml");
         std::fs::write(&file, "a").expect("write");
-        let mut watch = Watch::new(std::slice::from_ref(&file)).expect("a watch");
+        let mut watch = Watch::new(seen(std::slice::from_ref(&file))).expect("a watch");
         std::fs::write(dir.path().join("access.log"), "x").expect("write");
         let event = tokio::time::timeout(Duration::from_secs(60), watch.events.recv());
         assert_eq!(event.await, Ok(Some(())));
-        assert_eq!(prints(&watch.files), watch.seen);
+        assert!(watch.files.iter().all(Seen::is_as_it_was));
+    }
+
+    #[tokio::test]
+    async fn a_change_after_the_reading_and_before_the_watching_counts() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("t.toml");
+        std::fs::write(&file, "a").expect("write");
+        let read = seen(std::slice::from_ref(&file));
+        std::fs::write(&file, "longer").expect("write");
+        let mut watch = Watch::new(read).expect("a watch");
+        within_a_minute(&mut watch).await;
     }
 }

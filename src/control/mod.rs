@@ -26,7 +26,7 @@ pub mod state_dir;
 pub mod status;
 pub mod stop;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -57,9 +57,7 @@ pub fn run(path: &Path, kinds: Kinds) -> ExitCode {
     let loaded = match config::load(path, &kinds, &Env::of_process()) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            for problem in &problems {
-                eprintln!("{problem}");
-            }
+            eprint!("{}", config::report(&problems));
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
@@ -183,13 +181,13 @@ async fn tick(control: Arc<Control>) {
 
 /// Reloads when a file changes.
 async fn watch(control: Arc<Control>) {
-    let (mut files, first): (_, Vec<PathBuf>) = {
+    let (mut files, first) = {
         let applied = lock(&control.applied);
-        let files = applied.files.subscribe();
-        let first = files.borrow().clone();
+        let mut files = applied.files.subscribe();
+        let first = files.borrow_and_update().clone();
         (files, first)
     };
-    let mut watch = match Watch::new(&first) {
+    let mut watch = match Watch::new(first) {
         Ok(watch) => watch,
         Err(error) => {
             tracing::warn!("changes of the configuration are not noticed: {error}");
@@ -203,7 +201,7 @@ async fn watch(control: Arc<Control>) {
                 let _ = control.reload().await;
             }
             changed = files.changed() => match changed {
-                Ok(()) => watch.retarget(&files.borrow_and_update().clone()),
+                Ok(()) => watch.retarget(files.borrow_and_update().clone()),
                 Err(_) => return,
             }
         }
