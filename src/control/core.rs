@@ -236,7 +236,7 @@ impl Control {
     }
 
     /// Says once when a service loses its last available backend.
-    fn look_for_darkness(&self, service: &Arc<str>) {
+    pub(super) fn look_for_darkness(&self, service: &Arc<str>) {
         let reason = {
             let registry = lock(&self.registry);
             let Some(pool) = registry.pool(service) else { return };

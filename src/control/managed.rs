@@ -26,6 +26,8 @@ pub struct Managed {
     pub orchestrator: Arc<dyn Orchestrator>,
     /// The common keys; the kind's own are fixed at its building.
     config: Mutex<config::Orchestrator>,
+    /// What it was built from.
+    built: config::Orchestrator,
     /// Backends that are meant to exist, without draining ones.
     size: AtomicU32,
     /// Whether `size` was ever decided; until then nothing is ordered.
@@ -53,6 +55,7 @@ impl Managed {
         Self {
             service,
             orchestrator,
+            built: config.clone(),
             config: Mutex::new(config),
             size: AtomicU32::new(0),
             sized: AtomicBool::new(false),
@@ -67,6 +70,11 @@ impl Managed {
 
     pub fn config(&self) -> config::Orchestrator {
         lock(&self.config).clone()
+    }
+
+    /// The settings it was built from; the kind's own keys take effect by a new one only.
+    pub fn built(&self) -> &config::Orchestrator {
+        &self.built
     }
 
     pub fn configure(&self, config: config::Orchestrator) {

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use crate::admin::AccessHandle;
 use crate::admin::view;
 use crate::config::types::{AccessLog as AccessConfig, Config};
+use crate::config::watch::Seen;
 use crate::config::{self, Env, Loaded, Problem};
 use crate::orchestrator::kinds::Kinds;
 use crate::orchestrator::{Context, Orchestrator};
@@ -24,12 +25,14 @@ use super::core::Control;
 use super::events::Kind;
 use super::journal::Scribes;
 use super::lock;
-use super::services::Tasks;
+use super::services::{Resolved, Tasks};
 
 /// The configuration in use.
 pub struct Applied {
     pub path: PathBuf,
     pub loaded: Loaded,
+    /// The first one, which some keys are still taken from.
+    started: Config,
     /// 1 for the first one.
     pub generation: u64,
     pub last: Option<view::LastReload>,
@@ -37,7 +40,7 @@ pub struct Applied {
     pub reloads: (u64, u64),
     pub certificates: Vec<tls::CertificateInfo>,
     /// Files to watch, for whoever watches.
-    pub files: tokio::sync::watch::Sender<Vec<PathBuf>>,
+    pub files: tokio::sync::watch::Sender<Vec<Seen>>,
 }
 
 impl Applied {
@@ -50,6 +53,7 @@ impl Applied {
             reloads: (0, 0),
             certificates: Vec::new(),
             files: tokio::sync::watch::Sender::new(loaded.files.clone()),
+            started: loaded.config.clone(),
             loaded,
         }
     }
@@ -71,6 +75,8 @@ struct Prepared {
     certificates: Vec<tls::CertificateInfo>,
     orchestrators: BTreeMap<Arc<str>, Arc<dyn Orchestrator>>,
     access_log: Option<Arc<AccessLog>>,
+    /// Of fixed backends that are written as names, as far as they could be looked up.
+    addresses: Vec<Resolved>,
 }
 
 impl Control {
@@ -95,6 +101,7 @@ impl Control {
     /// Every mistake that was found; then nothing has changed.
     pub async fn reload(self: &Arc<Self>) -> Result<view::ReloadOk, Vec<Problem>> {
         let mut reloader = self.reloading.lock().await;
+        let before = self.files_now();
         let result = self.try_reload(&mut reloader).await;
         let mut applied = lock(&self.applied);
         let at = SystemTime::now().into();
@@ -109,6 +116,7 @@ impl Control {
             }
             Err(problems) => {
                 applied.reloads.1 += 1;
+                watch_bad_files(&applied, before, problems);
                 let errors: Vec<_> = problems.iter().map(ToString::to_string).collect();
                 applied.last = Some(view::LastReload {
                     at,
@@ -140,14 +148,39 @@ impl Control {
         if self.stopping.load(Relaxed) {
             return Err(vec![problem(&path, "tidegate is stopping".into())]);
         }
-        let restart_required = restart_required(&lock(&self.applied).loaded.config, &loaded.config);
-        let prepared = self.prepare(reloader, loaded)?;
+        let restart_required = self.restart_required(&loaded.config);
+        let mut prepared = self.prepare(reloader, loaded)?;
+        prepared.addresses = self.look_up(&prepared.loaded.config).await;
         let binding = self.bind(&prepared.loaded)?;
         let generation = self.take(reloader, prepared);
         self.acknowledged(generation).await;
         self.plane.listen(binding).await;
         let generation = lock(&self.applied).generation;
         Ok(view::ReloadOk { generation, restart_required })
+    }
+
+    /// Keys that are not as what runs was started with: they take effect with the next start.
+    fn restart_required(&self, new: &Config) -> Vec<String> {
+        let mut keys = restart_required(&lock(&self.applied).started, new);
+        for (name, service) in &new.services {
+            let Some(managed) = self.managed(name) else { continue };
+            let built = managed.built();
+            let same = service.orchestrator.as_ref().is_some_and(|new| {
+                new.kind == built.kind
+                    && new.table == built.table
+                    && new.stop_grace == built.stop_grace
+            });
+            if !same {
+                keys.push(format!("service.{name}.orchestrator"));
+            }
+        }
+        keys
+    }
+
+    /// The watched files as they are now.
+    fn files_now(&self) -> Vec<Seen> {
+        let files = lock(&self.applied).files.borrow().clone();
+        files.into_iter().map(|seen| Seen::now(seen.path)).collect()
     }
 
     fn prepare(&self, reloader: &mut Reloader, loaded: Loaded) -> Result<Prepared, Vec<Problem>> {
@@ -158,6 +191,7 @@ impl Control {
             certificates: Vec::new(),
             orchestrators: BTreeMap::new(),
             access_log: None,
+            addresses: Vec::new(),
             loaded,
         };
         let config = &prepared.loaded.config;
@@ -225,9 +259,9 @@ impl Control {
 
     /// What cannot fail: returns the snapshot's generation.
     fn take(self: &Arc<Self>, reloader: &mut Reloader, prepared: Prepared) -> u64 {
-        let Prepared { loaded, tls, certificates, orchestrators, access_log } = prepared;
+        let Prepared { loaded, tls, certificates, orchestrators, access_log, addresses } = prepared;
         let config = loaded.config.clone();
-        let retired = self.take_services(&config);
+        let retired = self.take_services(&config, addresses);
         lock(&self.assembly).configure(&config, &tls, access_log);
         let generation = self.publish();
         self.take_orchestrators(reloader, &config, orchestrators);
@@ -247,32 +281,36 @@ impl Control {
     }
 }
 
-/// Keys that changed but take effect with the next start only.
-pub fn restart_required(old: &Config, new: &Config) -> Vec<String> {
-    let mut keys = Vec::new();
-    let mut check = |changed: bool, key: &str| {
-        if changed {
-            keys.push(key.to_owned());
-        }
-    };
-    let (a, b) = (&old.runtime, &new.runtime);
-    check(a.workers != b.workers, "runtime.workers");
-    check(a.state_dir != b.state_dir, "runtime.state_dir");
-    check(a.user != b.user, "runtime.user");
-    check(a.group != b.group, "runtime.group");
-    check(a.watch != b.watch, "runtime.watch");
-    check(old.log.level != new.log.level, "log.level");
-    check(old.log.format != new.log.format, "log.format");
-    check(old.admin.listen != new.admin.listen, "admin.listen");
-    check(old.admin.public_listen != new.admin.public_listen, "admin.public_listen");
-    for (name, service) in &new.services {
-        let before = old.services.get(name).and_then(|s| s.orchestrator.as_ref());
-        if let (Some(a), Some(b)) = (before, &service.orchestrator) {
-            let changed = a.kind != b.kind || a.table != b.table || a.stop_grace != b.stop_grace;
-            check(changed, &format!("service.{name}.orchestrator"));
+/// A mistake may be in a file that the configuration in use does not have. It is watched too, so
+/// that its correction is noticed.
+fn watch_bad_files(applied: &Applied, before: Vec<Seen>, problems: &[Problem]) {
+    let mut files = before;
+    let known = files.len();
+    for problem in problems {
+        if !files.iter().any(|seen| seen.path == problem.file) {
+            files.push(Seen::now(problem.file.clone()));
         }
     }
-    keys
+    if files.len() > known {
+        applied.files.send_replace(files);
+    }
+}
+
+/// Keys of the process that changed since it was started and take effect with the next start only.
+fn restart_required(old: &Config, new: &Config) -> Vec<String> {
+    let (a, b) = (&old.runtime, &new.runtime);
+    let keys = [
+        (a.workers != b.workers, "runtime.workers"),
+        (a.state_dir != b.state_dir, "runtime.state_dir"),
+        (a.user != b.user, "runtime.user"),
+        (a.group != b.group, "runtime.group"),
+        (a.watch != b.watch, "runtime.watch"),
+        (old.log.level != new.log.level, "log.level"),
+        (old.log.format != new.log.format, "log.format"),
+        (old.admin.listen != new.admin.listen, "admin.listen"),
+        (old.admin.public_listen != new.admin.public_listen, "admin.public_listen"),
+    ];
+    keys.into_iter().filter(|(changed, _)| *changed).map(|(_, key)| key.to_owned()).collect()
 }
 
 fn problem(path: &std::path::Path, message: String) -> Problem {

@@ -26,6 +26,9 @@ const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
 /// How long a removed service's orchestrator may take to end what it started, beyond the grace.
 const SHUTDOWN_MARGIN: Duration = Duration::from_secs(5);
 
+/// Service, id of a fixed backend, and where that is.
+pub type Resolved = (Arc<str>, Arc<str>, SocketAddr);
+
 /// Tasks that belong to services.
 #[derive(Default)]
 pub struct Tasks {
@@ -35,7 +38,13 @@ pub struct Tasks {
 
 impl Control {
     /// Brings the registry in step with the configuration; what is no longer in it is returned.
-    pub(super) fn take_services(self: &Arc<Self>, config: &Config) -> Vec<Pool> {
+    /// New backends whose addresses are known take part at once, so that a service whose
+    /// backends are all replaced is at no moment without any.
+    pub(super) fn take_services(
+        self: &Arc<Self>,
+        config: &Config,
+        addresses: Vec<Resolved>,
+    ) -> Vec<Pool> {
         let mut changes = Vec::new();
         let mut rechecked: Vec<Arc<Backend>> = Vec::new();
         let mut retired = Vec::new();
@@ -58,6 +67,13 @@ impl Control {
                         .extend(pool.flat_map(Pool::entries).filter_map(|e| e.backend.clone()));
                 }
             }
+            let numeric = config.services.iter().flat_map(|(name, service)| {
+                let backends = service.backends.iter();
+                backends.filter_map(|b| Some((name.clone(), b.id.clone(), number(b)?)))
+            });
+            for (service, id, address) in numeric.chain(addresses) {
+                changes.extend(registry.resolved(&service, &id, address));
+            }
         }
         // The snapshot is published by the caller, once everything is in its place.
         for change in &changes {
@@ -65,6 +81,9 @@ impl Control {
         }
         for backend in rechecked {
             self.check(&backend);
+        }
+        for service in config.services.keys() {
+            self.look_for_darkness(service);
         }
         retired
     }
@@ -125,12 +144,12 @@ impl Control {
 
     async fn end(self: Arc<Self>, pool: Pool, managed: Option<Arc<Managed>>) {
         let backends: Vec<_> = pool.entries().filter_map(|e| e.backend.clone()).collect();
+        // The snapshot without them is published. Requests that were routed by the one before are
+        // served; then nobody picks them any more.
+        self.acknowledged(self.plane.current().generation).await;
         for backend in &backends {
             backend.gate.set_state(State::Draining);
         }
-        // No request of an older snapshot can reach them once this one is taken up.
-        let generation = self.publish();
-        self.acknowledged(generation).await;
         let config = managed.as_ref().map(|m| m.config());
         let limit = config.as_ref().map_or(Duration::from_secs(300), |c| c.drain_timeout);
         let waits = backends.iter().map(|backend| async {
@@ -150,26 +169,39 @@ impl Control {
         }
     }
 
-    /// Finds the addresses of fixed backends: at once where they are written as numbers.
+    /// Looks up the names of fixed backends that are not in use yet. One that cannot be looked
+    /// up now is left to [`Self::resolve_fixed`].
+    pub(super) async fn look_up(&self, config: &Config) -> Vec<Resolved> {
+        let unknown: Vec<_> = {
+            let registry = lock(&self.registry);
+            let known = |service: &str, id: &str| {
+                registry.pool(service).is_some_and(|pool| pool.get(id).is_some())
+            };
+            let all = config.services.iter().flat_map(|(name, service)| {
+                service.backends.iter().map(move |fixed| (name.clone(), fixed.clone()))
+            });
+            all.filter(|(name, b)| number(b).is_none() && !known(name, &b.id)).collect()
+        };
+        let lookups = unknown.into_iter().map(|(name, fixed)| async move {
+            let lookup = tokio::net::lookup_host((&*fixed.host, fixed.port));
+            let found = tokio::time::timeout(RESOLVE_LIMIT, lookup).await.ok()?.ok()?.next()?;
+            Some((name, fixed.id, found))
+        });
+        futures_util::future::join_all(lookups).await.into_iter().flatten().collect()
+    }
+
+    /// Keeps looking for the addresses of fixed backends that are written as names.
     pub(super) fn resolve_fixed(self: &Arc<Self>, tasks: &mut Tasks, config: &Config) {
         for (_, old) in tasks.resolving.drain() {
             old.abort();
         }
-        let mut changes = Vec::new();
         for (name, service) in &config.services {
-            for fixed in &service.backends {
-                let host = fixed.host.trim_start_matches('[').trim_end_matches(']');
-                if let Ok(ip) = host.parse::<IpAddr>() {
-                    let address = SocketAddr::new(ip, fixed.port);
-                    changes.extend(lock(&self.registry).resolved(name, &fixed.id, address));
-                    continue;
-                }
+            for fixed in service.backends.iter().filter(|fixed| number(fixed).is_none()) {
                 let task = tokio::spawn(self.clone().resolve(name.clone(), fixed.clone()));
                 let key = (name.clone(), fixed.id.clone());
                 tasks.resolving.insert(key, task.abort_handle());
             }
         }
-        self.act(changes);
     }
 
     /// Asks the resolver until it answers; meanwhile the service does without the backend.
@@ -203,6 +235,12 @@ impl Control {
             tokio::time::sleep(backoff.next_wait()).await;
         }
     }
+}
+
+/// The address of a backend that is written as a number.
+fn number(fixed: &FixedBackend) -> Option<SocketAddr> {
+    let host = fixed.host.trim_start_matches('[').trim_end_matches(']');
+    Some(SocketAddr::new(host.parse::<IpAddr>().ok()?, fixed.port))
 }
 
 /// The start of an orchestrated service: what is there is adopted, what is missing is ordered at

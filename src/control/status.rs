@@ -74,9 +74,9 @@ impl Control {
             current: current as u32,
             // Before the first decision: what was ordered at the start.
             desired: if status.desired == 0 { managed.size() } else { status.desired },
-            limited_by: status
-                .limited_by
-                .and_then(|stage| serde_json::to_value(stage).ok()?.as_str().map(str::to_owned)),
+            limited_by: status.limited_by.and_then(|(stage, _)| {
+                serde_json::to_value(stage).ok()?.as_str().map(str::to_owned)
+            }),
             cooldown_until: status.cooldown_until.map(moment),
             lead_time_ms: lead.map(|lead| lead.as_secs_f64() * 1e3),
             overridden: status.operator.map(|operator| match operator {

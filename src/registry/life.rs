@@ -137,14 +137,20 @@ impl Pool {
     }
 
     pub(super) fn remove(&mut self, id: &str, crash: Option<String>) -> Option<Change> {
-        let entry = self.entries.remove(id)?;
-        self.view = None;
+        let entry = self.entries.get(id)?;
         if entry.orchestrated && !entry.stopping && entry.state() == State::Ready {
             self.lost += 1;
         }
         if let Some(backend) = &entry.backend {
             backend.gate.set_state(State::Gone);
         }
+        self.forget(id, crash)
+    }
+
+    /// The same without a word to those who may be picking it.
+    pub(super) fn forget(&mut self, id: &str, crash: Option<String>) -> Option<Change> {
+        let entry = self.entries.remove(id)?;
+        self.view = None;
         // What was told to stop did not crash.
         let crash = crash.filter(|_| !entry.stopping);
         let service = self.config.name.clone();

@@ -117,7 +117,9 @@ impl Pool {
         let kept = |e: &Entry| e.orchestrated || config.backends.iter().any(|b| b.id == e.id);
         let gone: Vec<_> =
             self.entries.values().filter(|e| !kept(e)).map(|e| e.id.clone()).collect();
-        let changes = gone.iter().filter_map(|id| self.remove(id, None)).collect();
+        // They leave with the next snapshot. Until a worker has it they are as good as before: a
+        // service whose backends are all replaced is at no moment without any.
+        let changes = gone.iter().filter_map(|id| self.forget(id, None)).collect();
         for fixed in &config.backends {
             let entry = self.entries.entry(fixed.id.clone()).or_insert_with(|| Entry {
                 id: fixed.id.clone(),
@@ -175,7 +177,7 @@ impl Pool {
         self.view = None;
         let mut changes = Vec::new();
         if let Some(old) = old {
-            old.gate.set_state(State::Gone);
+            // As above, it stays good until workers have its successor.
             let id = old.id.clone();
             changes.push(Change::Gone { service, id, backend: Some(old), crash: None });
         }
