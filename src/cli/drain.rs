@@ -8,7 +8,6 @@ use super::client::{AdminArgs, Client, Failure, finish, segment, service_path};
 
 /// Arguments of both.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  tidegate drain app 127.0.0.1-20000")]
 pub struct Args {
     /// The service
     pub service: String,

@@ -250,7 +250,7 @@ impl Metrics<'_> {
             Kind::Counter,
             "Reloads of the configuration.",
         );
-        for (result, n) in [("ok", self.reloads_ok), ("failed", self.reloads_failed)] {
+        for (result, n) in [("ok", self.reloads_ok), ("error", self.reloads_failed)] {
             family.sample(&[("result", result)], n as f64);
         }
         let mut family = to.family(
