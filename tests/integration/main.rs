@@ -4,10 +4,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin_api;
+mod bad_config;
+mod commands;
 mod frozen;
 mod killed;
 mod load;
+mod metrics;
 mod origin;
 mod quickstart;
+mod reloads;
 mod scaling;
 mod stopping;

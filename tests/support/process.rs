@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
@@ -14,6 +15,8 @@ use super::{DEADLINE, wait_for};
 
 /// How long a child may take to end in order when its test is over.
 const END: Duration = Duration::from_secs(10);
+/// How long its output may take once it has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A running child in its own process group. Dropped: TERM, then KILL, for it and for every
 /// process that it started, also in other groups.
@@ -22,6 +25,8 @@ pub struct Process {
     child: Child,
     /// Standard output and error, line by line as they came.
     output: Arc<Mutex<String>>,
+    /// Pipes that are read: ended with the child, unless it left them to another process.
+    pipes: Vec<JoinHandle<()>>,
     /// Processes it had started when it was killed.
     strays: HashSet<i32>,
     ended: Option<ExitStatus>,
@@ -40,9 +45,8 @@ impl Process {
         let output = Arc::new(Mutex::new(String::new()));
         let stdout = child.stdout.take().expect("it is piped");
         let stderr = child.stderr.take().expect("it is piped");
-        capture(stdout, output.clone());
-        capture(stderr, output.clone());
-        Self { name: name.into(), child, output, strays: HashSet::new(), ended: None }
+        let pipes = vec![capture(stdout, output.clone()), capture(stderr, output.clone())];
+        Self { name: name.into(), child, output, pipes, strays: HashSet::new(), ended: None }
     }
 
     pub fn pid(&self) -> i32 {
@@ -73,8 +77,18 @@ impl Process {
         self.ended
     }
 
-    /// Waits for its end, for a minute at most.
+    /// Waits for its end, for a minute at most, and for all that it has printed.
     pub fn wait(&mut self) -> ExitStatus {
+        let status = self.wait_for_end();
+        let start = Instant::now();
+        // What it started may hold its pipes open for longer.
+        while self.pipes.iter().any(|pipe| !pipe.is_finished()) && start.elapsed() < LAST_WORDS {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        status
+    }
+
+    fn wait_for_end(&mut self) -> ExitStatus {
         let name = self.name.clone();
         wait_for(&format!("{name} ends"), || self.status())
     }
@@ -90,7 +104,7 @@ impl Process {
     pub fn crash(&mut self) {
         self.remember();
         self.signal(Signal::SIGKILL);
-        self.wait();
+        self.wait_for_end();
     }
 
     /// Takes down what it has started, so that it is ended with this value even if it outlives
@@ -133,7 +147,7 @@ pub fn lives(pid: i32) -> bool {
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }
 
-fn capture(pipe: impl Read + Send + 'static, output: Arc<Mutex<String>>) {
+fn capture(pipe: impl Read + Send + 'static, output: Arc<Mutex<String>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let mut pipe = BufReader::new(pipe);
         let mut line = Vec::new();
@@ -141,7 +155,7 @@ fn capture(pipe: impl Read + Send + 'static, output: Arc<Mutex<String>>) {
             output.lock().expect("no holder panics").push_str(&String::from_utf8_lossy(&line));
             line.clear();
         }
-    });
+    })
 }
 
 /// From the parents in /proc/PID/stat (proc_pid_stat(5), field 4, after the name in parentheses).
