@@ -5,7 +5,7 @@
 //!     cargo bench --bench acceptance            everything, about four minutes
 //!     cargo bench --bench acceptance -- term    only the parts whose names contain that
 //!
-//! Without `--bench` (as `cargo test --benches` runs it) every part is run once and as short as
+//! Without `--bench` (as `cargo test --bench acceptance` runs it) every part is run once and as short as
 //! can be, to see that it works. Proxy, backends and load are processes and threads of this
 //! machine and talk over the loopback; with few cores they take each other's time.
 
