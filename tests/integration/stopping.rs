@@ -5,7 +5,8 @@ use tempfile::TempDir;
 use tidegate::load::Protocol;
 
 use crate::support::{
-    Events, Load, Origin, Proxy, Running, certificate, each, get, gets, lives, wait_until,
+    Events, Load, Origin, Proxy, Running, certificate, each, get, gets, lives, port_range,
+    wait_until,
 };
 
 #[test]
@@ -59,11 +60,13 @@ fn a_second_term_ends_at_once() {
     let mut proxy = Proxy::new()
         .runtime("shutdown_timeout = \"1h\"")
         .backend(&fixed)
-        .toml(
+        .toml(&format!(
             "[[route]]\npath = \"/other\"\nservice = \"other\"\n[service.other]\n\
              [service.other.scaling]\nmin = 1\nmax = 1\n[service.other.orchestrator]\n\
-             kind = \"process\"\ncommand = [\"{self}\", \"origin\", \"--port\", \"{port}\"]\n",
-        )
+             kind = \"process\"\ncommand = [\"{{self}}\", \"origin\", \"--port\", \"{{port}}\"]\n\
+             port_range = \"{}\"\n",
+            port_range()
+        ))
         .run();
     wait_until("its child runs", || !proxy.process.descendants().is_empty());
     let children = proxy.process.descendants();
