@@ -65,6 +65,8 @@ impl Supervisor {
             supervisor.guard = Some(guard);
         }
         supervisor.find_again();
+        // Before the first list is asked for: who is told of none would take them for a surplus.
+        supervisor.publish();
         Ok(supervisor)
     }
 

@@ -316,7 +316,7 @@ impl Supervisor {
         }
     }
 
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         let instances: Vec<Instance> = self.members.iter().filter_map(Member::instance).collect();
         let mut now = self.published.now.lock().unwrap_or_else(PoisonError::into_inner);
         if now.instances == instances && self.exits.is_empty() {

@@ -282,6 +282,8 @@ async fn after_a_crash_children_are_adopted() {
     let folder = tempfile::tempdir().expect("a folder");
     let saved = crash(folder.path(), "adopt");
     let all = subject(folder.path(), "serve {port}", "", DEADLINE);
+    let first = all.orchestrator.list().await.expect("listed");
+    assert_eq!(first.len(), 2, "also who asks first is told of all");
     let instances = all_run(&all, 2).await;
     assert_eq!(instances.iter().map(pid).collect::<Vec<_>>(), saved);
     for instance in &instances {
