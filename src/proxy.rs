@@ -14,12 +14,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use hyper::body::{Body, Incoming};
 
 use crate::config::types::RouteAction;
-use crate::http::respond::{self, Asked, Fault};
+use crate::http::fault::Fault;
+use crate::http::respond::{self, Asked};
 use crate::http::serve::Client;
+use crate::http::streams::Turn;
 use crate::http::{headers, host};
 use crate::route::{path, redirect, rewrite};
 use crate::snapshot::RouteView;
@@ -38,6 +40,8 @@ pub async fn handle(
     let (mut head, body) = request.into_parts();
     let mut exchange = Exchange::begin(&client, head.method.clone());
     client.had_body.set(!body.is_end_stream());
+    // The HTTP/1 codec counts them itself.
+    let too_many = head.headers.len() > client.listener.config.limit.header_count;
     let received = {
         let trusted = &client.listener.config.trusted_proxies;
         let mut rng = client.worker.rng.borrow_mut();
@@ -49,6 +53,7 @@ pub async fn handle(
     let accept = head.headers.get(header::ACCEPT).cloned();
     let local = client.worker.local();
     let outcome = match route(&client, &local, &head, &body) {
+        _ if too_many => Outcome::Fault(Fault::HeadTooLarge, exchange),
         _ if client.listener.config.redirect_to_https => match to_https(&head) {
             Ok(response) => Outcome::Own(response, exchange),
             Err(fault) => Outcome::Fault(fault, exchange),
@@ -99,8 +104,13 @@ fn route(
     if target.len() > limit.uri_bytes {
         return Err(Fault::UriTooLong);
     }
+    if head.method == Method::CONNECT {
+        return Err(Fault::MethodNotAllowed);
+    }
     let host = host::of_request(head.version, &head.uri, &head.headers)?;
-    let normal = path::normalise(head.uri.path())?;
+    // `OPTIONS *` asks about the server as a whole (RFC 9110 §9.3.7): whoever serves "/" answers.
+    let whole = head.method == Method::OPTIONS && head.uri.path() == "*";
+    let normal = path::normalise(if whole { "/" } else { head.uri.path() })?;
     let snapshot = &local.snapshot;
     let index = snapshot.router.find(
         client.listener_index(snapshot),
@@ -114,7 +124,7 @@ fn route(
         return Err(Fault::BodyTooLarge);
     }
     let rewritten = match (&route.config.rewrite, head.uri.path_and_query()) {
-        (Some(rule), Some(original)) => Some(rewrite::rewrite(rule, original, &normal)?),
+        (Some(rule), Some(original)) if !whole => Some(rewrite::rewrite(rule, original, &normal)?),
         _ => None,
     };
     Ok(Found { route: route.clone(), rewritten })
@@ -160,13 +170,14 @@ fn finish(
     let mut response = match outcome {
         Outcome::Relayed(response) => response,
         Outcome::Own(mut response, mut exchange) => {
+            closes |= exchange.is_unread();
             if let Some(route) = exchange.route() {
                 headers::apply(response.headers_mut(), &route.config.headers_out);
             }
             own(&mut exchange, response)
         }
         Outcome::Fault(fault, mut exchange) => {
-            closes |= fault.closes();
+            closes |= fault.closes() || exchange.is_unread();
             let retry_after = failure::retry_after(&fault);
             let method = exchange.method().clone();
             let asked = Asked { method: &method, accept, request_id, retry_after };
@@ -178,6 +189,7 @@ fn finish(
     if !client.speaks_http1() {
         // RFC 9113 §8.2.2
         response.headers_mut().remove(header::CONNECTION);
+        client.turn.set(Some(Turn::Client));
     } else if closes && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let close = http::HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);

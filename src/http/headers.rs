@@ -99,6 +99,21 @@ pub fn receive(
     Received { client, id, upgrade }
 }
 
+/// HTTP/2 may split Cookie into several fields; HTTP/1.1 wants them in one (RFC 9113 §8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else { return };
+    let mut joined = first.as_bytes().to_vec();
+    for cookie in std::iter::once(second).chain(cookies) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(cookie.as_bytes());
+    }
+    // Values that were valid apart are valid together.
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
 /// Removes from a backend's answer what belongs to its connection. With status 101 Upgrade stays.
 pub fn receive_response(headers: &mut HeaderMap, status: StatusCode) {
     let mut doomed = Doomed::new();

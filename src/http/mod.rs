@@ -1,12 +1,14 @@
 //! HTTP on the client's side: what a request is held to, what is added to it and taken from it,
 //! and the answers that tidegate gives itself.
 
+pub mod fault;
 pub mod forwarded;
 pub mod headers;
 pub mod host;
 pub mod request_id;
 pub mod respond;
 pub mod serve;
+pub mod streams;
 #[cfg(test)]
 mod tests;
 pub mod tunnel;

@@ -1,186 +1,11 @@
 //! Every answer that tidegate gives itself, in one place.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
-/// Why a request is not answered by a backend. The texts name what is known to whoever runs
-/// tidegate and give no addresses away: they go to the client.
-#[derive(Debug, Clone)]
-pub enum Fault {
-    /// 400; the text says what is wrong: `the request has no Host`.
-    BadRequest(&'static str),
-    /// 404: no route matches.
-    NoRoute,
-    /// 405: what we cannot proxy, such as CONNECT.
-    MethodNotAllowed,
-    /// 408: the request did not arrive in time.
-    RequestTimeout,
-    /// 413
-    BodyTooLarge,
-    /// 414
-    UriTooLong,
-    /// 431
-    HeadTooLarge,
-    /// 421: the host is not one of this connection's.
-    Misdirected,
-    /// 500: a defect of ours, caught.
-    Internal,
-    /// 503: nobody to send it to.
-    NoBackend { service: Arc<str>, healthy: u32, total: u32, last: Option<Arc<str>> },
-    /// 503: shed or over a limit of ours.
-    Overloaded { service: Arc<str>, why: &'static str },
-    /// 502: could not be connected to; `why` such as `connection refused`.
-    Connect { service: Arc<str>, kind: ConnectKind },
-    /// 502: the connection ended before the head of an answer.
-    Reset { service: Arc<str> },
-    /// 502: the answer is not HTTP.
-    BadAnswer { service: Arc<str>, why: &'static str },
-    /// 504: no head of an answer within `response_timeout`.
-    ResponseTimeout { service: Arc<str> },
-    /// 504: `route.timeout` is over.
-    RouteTimeout { service: Option<Arc<str>> },
-    /// 504: the backend did not read the request within `write_timeout`.
-    WriteTimeout { service: Arc<str> },
-}
-
-/// How connecting failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConnectKind {
-    Refused,
-    TimedOut,
-    Unreachable,
-    Reset,
-    /// Out of descriptors, ports or memory on our side.
-    Local,
-    Other,
-}
-
-impl Fault {
-    pub fn status(&self) -> StatusCode {
-        match self {
-            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UriTooLong => StatusCode::URI_TOO_LONG,
-            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::NoBackend { .. } | Self::Overloaded { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Connect { kind: ConnectKind::TimedOut, .. }
-            | Self::ResponseTimeout { .. }
-            | Self::RouteTimeout { .. }
-            | Self::WriteTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Self::Connect { kind: ConnectKind::Local, .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Connect { .. } | Self::Reset { .. } | Self::BadAnswer { .. } => {
-                StatusCode::BAD_GATEWAY
-            }
-        }
-    }
-
-    /// The connection to the client must not be used for another request: where the next one
-    /// begins is not known, or a body is left unread.
-    pub fn closes(&self) -> bool {
-        matches!(
-            self,
-            Self::BadRequest(_)
-                | Self::RequestTimeout
-                | Self::BodyTooLarge
-                | Self::UriTooLong
-                | Self::HeadTooLarge
-                | Self::MethodNotAllowed
-                | Self::Internal
-        )
-    }
-
-    /// Worth a Retry-After: the same request may pass in a moment.
-    fn passes_later(&self) -> bool {
-        self.status() == StatusCode::SERVICE_UNAVAILABLE
-    }
-
-    /// Error type of RFC 9209 §2.3.
-    pub fn proxy_error(&self) -> &'static str {
-        match self {
-            Self::BadRequest(_)
-            | Self::MethodNotAllowed
-            | Self::RequestTimeout
-            | Self::BodyTooLarge
-            | Self::UriTooLong
-            | Self::HeadTooLarge
-            | Self::Misdirected => "http_request_error",
-            Self::NoRoute => "destination_not_found",
-            Self::Internal => "proxy_internal_error",
-            Self::NoBackend { .. } => "destination_unavailable",
-            Self::Overloaded { .. } => "connection_limit_reached",
-            Self::Connect { kind, .. } => match kind {
-                ConnectKind::Refused => "connection_refused",
-                ConnectKind::TimedOut => "connection_timeout",
-                ConnectKind::Unreachable => "destination_ip_unroutable",
-                ConnectKind::Reset => "connection_terminated",
-                ConnectKind::Local => "connection_limit_reached",
-                ConnectKind::Other => "destination_unavailable",
-            },
-            Self::Reset { .. } => "connection_terminated",
-            Self::BadAnswer { .. } => "http_protocol_error",
-            Self::ResponseTimeout { .. } | Self::RouteTimeout { .. } => "http_response_timeout",
-            Self::WriteTimeout { .. } => "connection_write_timeout",
-        }
-    }
-
-    /// What Proxy-Status says besides the error type: `app: 0 of 3 healthy, last: connection refused`.
-    pub fn details(&self) -> Option<String> {
-        Some(match self {
-            Self::BadRequest(what) => (*what).to_owned(),
-            Self::NoBackend { service, healthy, total, last } => {
-                let last = last.as_ref().map(|last| format!(", last: {last}")).unwrap_or_default();
-                format!("{service}: {healthy} of {total} healthy{last}")
-            }
-            Self::Overloaded { service, why } | Self::BadAnswer { service, why } => {
-                format!("{service}: {why}")
-            }
-            Self::Connect { service, kind: ConnectKind::Local } => {
-                format!("{service}: no descriptor, port or memory left for a connection")
-            }
-            Self::Connect { service, .. }
-            | Self::Reset { service }
-            | Self::ResponseTimeout { service }
-            | Self::WriteTimeout { service } => service.as_ref().to_owned(),
-            Self::RouteTimeout { service } => match service {
-                Some(service) => format!("{service}: the route's timeout is over"),
-                None => "the route's timeout is over".to_owned(),
-            },
-            _ => return None,
-        })
-    }
-
-    /// One sentence for a person; names no service and no address.
-    pub fn sentence(&self) -> String {
-        let text = match self {
-            Self::BadRequest(what) => return format!("This request cannot be served: {what}."),
-            Self::NoRoute => "There is nothing at this address.",
-            Self::MethodNotAllowed => "This method is not supported here.",
-            Self::RequestTimeout => "The request did not arrive in time.",
-            Self::BodyTooLarge => "The request body is too large.",
-            Self::UriTooLong => "The address is too long.",
-            Self::HeadTooLarge => "The request headers are too large.",
-            Self::Misdirected => "This host is not served on this connection.",
-            Self::Internal => "Something went wrong on our side.",
-            Self::NoBackend { .. } => "The service is not available at the moment.",
-            Self::Overloaded { .. } => "The service is busy at the moment.",
-            Self::Connect { kind: ConnectKind::TimedOut, .. }
-            | Self::ResponseTimeout { .. }
-            | Self::RouteTimeout { .. }
-            | Self::WriteTimeout { .. } => "The service did not answer in time.",
-            Self::Connect { .. } => "The service cannot be reached at the moment.",
-            Self::Reset { .. } | Self::BadAnswer { .. } => "The service did not answer properly.",
-        };
-        text.to_owned()
-    }
-}
+use super::fault::Fault;
 
 /// What an answer depends on besides the fault.
 #[derive(Debug, Clone, Copy)]
@@ -320,6 +145,9 @@ impl std::fmt::Display for Html<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::fault::ConnectKind;
     use super::*;
 
     fn asked(accept: Option<&HeaderValue>) -> Asked<'_> {

@@ -24,10 +24,11 @@ use crate::worker::context::Worker;
 use crate::worker::timers::Timer;
 
 use super::forwarded::Peer;
+use super::streams::{Streams, Turn};
 use super::tunnel::{self, Tunnel};
 
 /// An idle connection of a stopping process waits this long for a request that is on its way.
-const LAST_CALL: Duration = Duration::from_secs(1);
+pub const LAST_CALL: Duration = Duration::from_secs(1);
 /// After an answer to a request that was not read to its end, the rest is read and thrown away
 /// for this long, or the reset would destroy the answer on its way (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
@@ -53,6 +54,8 @@ pub struct Client {
     begun: Cell<u64>,
     /// Streams that the client reset in the current second (second, count).
     resets: Cell<(u64, u32)>,
+    /// HTTP/2: whom the stream that is polled just now waits for; see [`super::streams`].
+    pub turn: Cell<Option<Turn>>,
     /// Set before a 101 is answered: what the socket is connected to afterwards.
     tunnel: RefCell<Option<Tunnel>>,
     /// The listener's index in the snapshot of that generation.
@@ -81,6 +84,7 @@ impl Client {
             active: Cell::new(0),
             begun: Cell::new(0),
             resets: Cell::new((0, 0)),
+            turn: Cell::new(None),
             tunnel: RefCell::new(None),
             index: Cell::new((u64::MAX, 0)),
         })
@@ -174,7 +178,7 @@ pub async fn http2(client: Rc<Client>, mut stream: ClientStream) {
     let limit = &client.listener.config.limit;
     stream.closes_itself = true;
     client.multiplexed.set(true);
-    let mut builder = http2::Builder::new(Local(client.worker.clone()));
+    let mut builder = http2::Builder::new(Streams::of(&client));
     builder
         .max_concurrent_streams(limit.h2_streams)
         .max_header_list_size(limit.header_bytes as u32);
@@ -184,7 +188,10 @@ pub async fn http2(client: Rc<Client>, mut stream: ClientStream) {
     let mut ending = false;
     poll_fn(|cx| {
         loop {
-            if codec.as_mut().poll(cx).is_ready() {
+            if let Poll::Ready(end) = codec.as_mut().poll(cx) {
+                if end.is_err_and(|error| is_flood(&error)) {
+                    client.listener.stats.refuse(crate::telemetry::Refusal::Resets);
+                }
                 return Poll::Ready(());
             }
             let flood = client.resets.get().1 > limit.h2_resets_per_second;
@@ -209,16 +216,10 @@ pub async fn http2(client: Rc<Client>, mut stream: ClientStream) {
     .await;
 }
 
-/// Runs HTTP/2 streams on this worker.
-#[derive(Clone)]
-struct Local(Rc<Worker>);
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
-    fn execute(&self, future: F) {
-        self.0.spawn(async move {
-            future.await;
-        });
-    }
+/// The codec has a guard of its own, for streams that are reset before we see them.
+fn is_flood(error: &hyper::Error) -> bool {
+    let inner = std::error::Error::source(error).and_then(|e| e.downcast_ref::<h2::Error>());
+    inner.and_then(h2::Error::reason) == Some(h2::Reason::ENHANCE_YOUR_CALM)
 }
 
 /// Why serving stopped.

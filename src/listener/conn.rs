@@ -1,8 +1,10 @@
 //! One accepted connection: caps, TLS handshake, choice of protocol.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -135,7 +137,21 @@ async fn choose(client: &Client, mut stream: ClientStream) -> Option<(Protocol, 
         Some(())
     };
     // The first byte may take as long as on a kept connection; then the head's deadline counts.
-    client.timer.within(client.worker.now(), wait, read).await??;
+    client.timer.arm_in(client.worker.now(), wait);
+    let mut read = std::pin::pin!(read);
+    let mut last_call = false;
+    let read = poll_fn(|cx| {
+        if let Poll::Ready(read) = read.as_mut().poll(cx) {
+            return Poll::Ready(read);
+        }
+        if client.worker.stopping() && !std::mem::replace(&mut last_call, true) {
+            client.timer.arm_in(client.worker.now(), serve::LAST_CALL);
+        }
+        client.timer.poll_expired(cx).map(|()| None)
+    });
+    let read = read.await;
+    client.timer.disarm();
+    read?;
     let protocol = if first.starts_with(PREFACE) { Protocol::Http2 } else { Protocol::Http1 };
     stream.put_back(first);
     Some((protocol, stream))

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::Request;
 
-use crate::http::respond::{ConnectKind, Fault};
+use crate::http::fault::{ConnectKind, Fault};
 use crate::telemetry::Failure;
 use crate::upstream::body::{BodyFault, RequestBody};
 use crate::upstream::conn::{Conn, Counted, SendError};
@@ -19,6 +19,9 @@ use super::tries::{self, Answer};
 /// Pooled connections that were idle for longer are not given to requests that must not be
 /// sent twice: the backend may be closing them just now.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// How long a pooled connection may take to finish with the exchange before.
+const TURN: Duration = Duration::from_millis(10);
 
 /// What a try has to know of its request.
 #[derive(Debug, Clone, Copy)]
@@ -107,8 +110,9 @@ async fn take(exchange: &Exchange, held: &Held, idempotent: bool) -> Option<Conn
         if conn.is_ready() {
             return Some(conn);
         }
-        // The exchange before is over; the codec may need one more turn to notice.
-        exchange.arm(held.since, held.service().view.config.transport.connect_timeout);
+        // The exchange before is over; the codec may need one more turn to notice. If it needs
+        // more than that, the backend still reads what it was sent then: another one is quicker.
+        exchange.arm(exchange.client.worker.now(), TURN);
         let ready = poll_fn(|cx| match conn.poll_ready(cx) {
             Poll::Ready(open) => Poll::Ready(open),
             Poll::Pending => exchange.timer.poll_expired(cx).map(|()| false),

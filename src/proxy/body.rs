@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::http::streams::Turn;
 use crate::telemetry::Failure;
 use crate::upstream::conn::AnswerBody;
 
@@ -52,6 +53,12 @@ impl Relay {
         relay
     }
 
+    fn turn(&self, turn: Turn) {
+        if let Some(exchange) = &self.exchange {
+            exchange.client.turn.set(Some(turn));
+        }
+    }
+
     fn end(&mut self) {
         if let Some(mut exchange) = self.exchange.take() {
             exchange.complete();
@@ -94,10 +101,18 @@ impl Body for ResponseBody {
             Self::Own(bytes) => return Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Relay(relay) => relay,
         };
+        // A backend that always has more, and a client that takes it slowly, never wait below.
+        if relay.exchange.as_ref().is_some_and(|exchange| exchange.overdue()) {
+            return Poll::Ready(Some(Err(relay.fail(RelayError::Overdue))));
+        }
         match Pin::new(&mut relay.body).poll_frame(cx) {
-            Poll::Pending => relay.poll_wait(cx).map(|error| Some(Err(relay.fail(error)))),
+            Poll::Pending => {
+                relay.turn(Turn::Backend);
+                relay.poll_wait(cx).map(|error| Some(Err(relay.fail(error))))
+            }
             Poll::Ready(Some(Ok(frame))) => {
                 relay.waiting = false;
+                relay.turn(Turn::Client);
                 if let (Some(data), Some(exchange)) = (frame.data_ref(), &mut relay.exchange) {
                     exchange.sent(data.len());
                 }

@@ -40,6 +40,8 @@ pub struct Exchange {
     complete: bool,
     /// When the answer was complete.
     ended: Option<Micros>,
+    /// The backend broke the answer off, not the client.
+    broken: bool,
 }
 
 /// A place at a backend, and the connection to it; the place is given back when dropped.
@@ -70,6 +72,7 @@ impl Exchange {
             sent: 0,
             complete: false,
             ended: None,
+            broken: false,
         })
     }
 
@@ -128,12 +131,21 @@ impl Exchange {
         }
     }
 
-    /// The answer could not be completed, by the backend's fault.
+    /// Whether part of the request's body is unread and will not be read.
+    pub fn is_unread(&self) -> bool {
+        self.client.had_body.get() && self.upload.as_ref().is_none_or(|upload| !upload.ended())
+    }
+
+    /// The answer could not be completed: by the backend's fault, unless the request's body,
+    /// which was still being sent, failed before.
     pub fn broken(&mut self, kind: crate::telemetry::Failure) {
+        if self.upload.as_ref().is_some_and(|upload| upload.fault().is_some()) {
+            return;
+        }
         if let Some(held) = &self.held {
             held.stats().failed(kind, self.client.worker.now());
         }
-        self.complete = false;
+        self.broken = true;
         if let Some(logged) = &mut self.logged {
             logged.error = Some(kind.as_str());
         }
@@ -193,11 +205,11 @@ impl Drop for Exchange {
             in_flight.leaves_at(now);
             let stats = in_flight.stats();
             stats.finished(self.status, took);
-            if !self.complete {
+            if !self.complete && !self.broken {
                 stats.cancelled.inc();
             }
         }
-        if !self.complete {
+        if !self.complete && !self.broken {
             self.client.note_reset();
         }
         if let Some(logged) = self.logged.take() {

@@ -6,8 +6,8 @@ use http::{HeaderMap, StatusCode, header};
 
 use crate::clock::Micros;
 use crate::config::types::RetryOn;
+use crate::http::fault::{ConnectKind, Fault};
 use crate::http::host::HostError;
-use crate::http::respond::{ConnectKind, Fault};
 use crate::route::path::PathError;
 use crate::telemetry::counter::Label;
 use crate::telemetry::{Cause, ConnectError, Failure, ShedReason};

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use http::Response;
 use hyper::body::{Body, Incoming};
 
+use crate::http::fault::Fault;
 use crate::http::headers::{self, Received};
-use crate::http::respond::Fault;
 use crate::http::tunnel::Tunnel;
 use crate::snapshot::RouteView;
 use crate::telemetry::InFlight;

@@ -29,6 +29,9 @@ pub fn request(
     set_target(&mut head, rewritten);
     // The client's wait for a 100 ends when its body is first read (RFC 9110 §10.1.1).
     head.headers.remove(header::EXPECT);
+    if head.version == Version::HTTP_2 {
+        headers::join_cookies(&mut head.headers);
+    }
     head.version = Version::HTTP_11;
     headers::apply(&mut head.headers, &route.config.headers_in);
     crate::http::forwarded::announce(

@@ -13,8 +13,8 @@ use smallvec::SmallVec;
 
 use crate::balance::Pick;
 use crate::clock::Micros;
+use crate::http::fault::Fault;
 use crate::http::headers::{self, Received};
-use crate::http::respond::Fault;
 use crate::telemetry::RetryReason;
 use crate::upstream::body::RequestBody;
 use crate::upstream::conn::{AnswerBody, Conn};
@@ -83,6 +83,7 @@ pub async fn run(
             Err(Failed { fault, why, request }) => (Err(fault), why, request),
         };
         let allowed = more && failure::may_retry(&retry.on, &why) && !exchange.overdue();
+        let allowed = allowed && has_another(&service, &tried);
         let Some(again) = again.filter(|_| allowed) else { return result };
         let stats = service.view.stats.of(worker.id);
         if !matches!(why, Unanswered::NotConnected(_)) {
@@ -102,6 +103,12 @@ pub async fn run(
             service = latest.clone();
         }
     }
+}
+
+/// Whether there is anybody to try next; if not, nothing is taken of the budget and no time lost.
+fn has_another(service: &LocalService, tried: &[u64]) -> bool {
+    let backends = service.view.backends.iter().map(|member| &member.backend);
+    backends.into_iter().any(|b| b.gate.is_available() && !tried.contains(&b.uid))
 }
 
 /// A place at a backend that was not tried yet.

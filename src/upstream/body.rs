@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -30,8 +30,12 @@ pub enum BodyFault {
 #[derive(Debug, Default)]
 pub struct RequestBody {
     upload: Option<Rc<Upload>>,
-    /// Chunks of the kept body that were sent again already.
+    /// Bytes of the kept body that were sent on this connection, live or again.
     replayed: usize,
+    /// Its trailers, too.
+    ended: bool,
+    /// Which sending of the upload this is.
+    sending: u32,
 }
 
 /// What is shared between the body that a connection sends and the exchange that owns it.
@@ -43,6 +47,8 @@ pub struct Upload {
     received: Cell<u64>,
     fault: Cell<Option<BodyFault>>,
     ended: Cell<bool>,
+    /// How often it was begun to be sent.
+    sending: Cell<u32>,
     /// When the last byte (or the end) was taken; the response timeout counts from it.
     progress: Cell<Micros>,
 }
@@ -56,8 +62,8 @@ struct Source {
 /// What was sent so far, while it still fits.
 #[derive(Default)]
 struct Kept {
-    chunks: Vec<Bytes>,
-    bytes: usize,
+    /// Copied: chunks of a byte would each hold on to a whole read buffer.
+    bytes: BytesMut,
     trailers: Option<HeaderMap>,
 }
 
@@ -90,13 +96,17 @@ impl Upload {
             received: Cell::new(0),
             fault: Cell::new(None),
             ended: Cell::new(false),
+            sending: Cell::new(0),
             progress,
         })
     }
 
-    /// The body to send: from its beginning if this is a resend.
+    /// The body to send: from its beginning if this is a resend. An earlier one is over then:
+    /// the connection it was for may not know yet that it was given up.
     pub fn body(self: &Rc<Self>) -> RequestBody {
-        RequestBody { upload: Some(self.clone()), replayed: 0 }
+        let sending = self.sending.get() + 1;
+        self.sending.set(sending);
+        RequestBody { upload: Some(self.clone()), replayed: 0, ended: false, sending }
     }
 
     /// Bytes received from the client so far.
@@ -169,8 +179,7 @@ impl Upload {
             if received > self.limits.keep as u64 {
                 source.kept = None;
             } else if let Some(kept) = &mut source.kept {
-                kept.bytes += data.len();
-                kept.chunks.push(data.clone());
+                kept.bytes.extend_from_slice(data);
             }
         } else if let (Some(kept), Some(trailers)) = (&mut source.kept, frame.trailers_ref()) {
             kept.trailers = Some(trailers.clone());
@@ -203,18 +212,21 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let this = &mut *self;
         let Some(upload) = &this.upload else { return Poll::Ready(None) };
+        if upload.sending.get() != this.sending {
+            return Poll::Ready(Some(Err(BodyFault::Broken)));
+        }
         if let Some(fault) = upload.fault.get() {
             return Poll::Ready(Some(Err(fault)));
         }
         {
             let source = upload.source.borrow();
             if let Some(kept) = &source.kept {
-                if let Some(chunk) = kept.chunks.get(this.replayed) {
-                    this.replayed += 1;
-                    return Poll::Ready(Some(Ok(Frame::data(chunk.clone()))));
+                if this.replayed < kept.bytes.len() {
+                    let again = Bytes::copy_from_slice(&kept.bytes[this.replayed..]);
+                    this.replayed += again.len();
+                    return Poll::Ready(Some(Ok(Frame::data(again))));
                 }
-                if upload.ended.get() && this.replayed == kept.chunks.len() {
-                    this.replayed += 1;
+                if upload.ended.get() && !std::mem::replace(&mut this.ended, true) {
                     return Poll::Ready(kept.trailers.clone().map(|t| Ok(Frame::trailers(t))));
                 }
             }
@@ -223,10 +235,12 @@ impl Body for RequestBody {
             return Poll::Ready(None);
         }
         let frame = upload.poll_source(cx);
+        // What comes from the client now was kept just before, and is not to be sent twice.
         if let Poll::Ready(Some(Ok(frame))) = &frame {
-            // What comes from the client now was kept just before, and is not to be sent twice.
-            this.replayed += 1;
-            let _ = frame;
+            match frame.data_ref() {
+                Some(data) => this.replayed += data.len(),
+                None => this.ended = true,
+            }
         }
         frame
     }
@@ -237,8 +251,7 @@ impl Body for RequestBody {
             Some(upload) => {
                 let source = upload.source.borrow();
                 let left = source.kept.as_ref().is_some_and(|kept| {
-                    self.replayed < kept.chunks.len()
-                        || (self.replayed == kept.chunks.len() && kept.trailers.is_some())
+                    self.replayed < kept.bytes.len() || (kept.trailers.is_some() && !self.ended)
                 });
                 !left && (upload.ended.get() || source.body.is_end_stream())
             }
@@ -250,9 +263,8 @@ impl Body for RequestBody {
             None => SizeHint::with_exact(0),
             Some(upload) => {
                 let source = upload.source.borrow();
-                let left: u64 = source.kept.as_ref().map_or(0, |kept| {
-                    kept.chunks.iter().skip(self.replayed).map(|c| c.len() as u64).sum()
-                });
+                let left = source.kept.as_ref().map_or(0, |kept| kept.bytes.len() - self.replayed);
+                let left = left as u64;
                 let mut hint = SizeHint::new();
                 let rest = source.body.size_hint();
                 if let Some(upper) = rest.upper() {

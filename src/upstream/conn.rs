@@ -106,7 +106,7 @@ impl Conn {
 
     /// False: the backend closed it.
     pub fn is_open(&self) -> bool {
-        !self.sender.is_closed()
+        !self.sender.is_closed() && !self.shared.wire.broken()
     }
 
     /// The request before is done with.

@@ -30,6 +30,8 @@ pub struct Wire {
     blocked: Cell<bool>,
     /// Grows with every write that took something.
     progress: Cell<u32>,
+    /// The backend takes nothing more; see [`Wire::failed`].
+    broken: Cell<bool>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +71,24 @@ impl Wire {
     /// The whole head of the current request, if it was kept and sent.
     pub fn take_head(&self) -> Option<Vec<u8>> {
         (self.keep.replace(Keep::Off) == Keep::Whole).then(|| self.head.take())
+    }
+
+    /// The backend closed its receiving side.
+    pub fn broken(&self) -> bool {
+        self.broken.get()
+    }
+
+    /// A write failed. A backend that answers before it has read the request, and closes, breaks
+    /// our writes while its answer waits to be read (RFC 9112 §9.6). So the rest of a request
+    /// that it has begun to get is thrown away, and reading finds the answer, or the end.
+    fn failed(&self, error: io::Error, bytes: usize) -> Poll<io::Result<usize>> {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset};
+        self.blocked.set(false);
+        if self.written.get() && matches!(error.kind(), BrokenPipe | ConnectionReset) {
+            self.broken.set(true);
+            return Poll::Ready(Ok(bytes));
+        }
+        Poll::Ready(Err(error))
     }
 
     fn wrote(&self, bufs: &[&[u8]], mut n: usize) {
@@ -144,7 +164,7 @@ impl AsyncWrite for UpstreamIo {
                 self.wire.blocked.set(true);
                 Poll::Pending
             }
-            error => error,
+            Poll::Ready(Err(error)) => self.wire.failed(error, buf.len()),
         }
     }
 
@@ -167,7 +187,9 @@ impl AsyncWrite for UpstreamIo {
                 self.wire.blocked.set(true);
                 Poll::Pending
             }
-            error => error,
+            Poll::Ready(Err(error)) => {
+                self.wire.failed(error, bufs.iter().map(|buf| buf.len()).sum())
+            }
         }
     }
 

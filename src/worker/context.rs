@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use futures_util::FutureExt;
 
 use crate::clock::{Clock, Micros};
-
+use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::Writer;
 
 use super::local::LocalSnapshot;
@@ -63,19 +63,23 @@ impl Worker {
         let latest = self.shared.current.load_full();
         let generation = latest.generation;
         let old = self.local();
+        self.follow_log(&latest);
         if !Arc::ptr_eq(&old.snapshot, &latest) {
-            let mut log = self.log.borrow_mut();
-            let same = match (&*log, &latest.access_log) {
-                (Some(writer), Some(now)) => writer.is_of(now),
-                (None, None) => true,
-                _ => false,
-            };
-            if !same {
-                *log = latest.access_log.clone().map(Writer::new);
-            }
             *self.local.borrow_mut() = Rc::new(old.next(latest));
         }
         self.shared.acknowledge(self.id, generation);
+    }
+
+    fn follow_log(&self, latest: &Snapshot) {
+        let mut log = self.log.borrow_mut();
+        let same = match (&*log, &latest.access_log) {
+            (Some(writer), Some(now)) => writer.is_of(now),
+            (None, None) => true,
+            _ => false,
+        };
+        if !same {
+            *log = latest.access_log.clone().map(Writer::new);
+        }
     }
 
     /// Whether requests have to remember what the access log wants to know.

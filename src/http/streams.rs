@@ -1,0 +1,84 @@
+//! The task of one HTTP/2 stream, bounded in how long its client may leave it standing.
+//!
+//! An HTTP/1 client that reads nothing blocks its socket, which `serve` sees. An HTTP/2 client
+//! can keep its connection moving and grant a single stream no window: the codec then waits
+//! without asking for more of the answer, and whatever the answer holds would be held for good.
+//! So each stream notes whose turn it is, and one that waits for its client has
+//! `timeout.write`; then it is reset.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+
+use crate::worker::timers::Timer;
+
+use super::serve::Client;
+
+/// Whom a stream waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// To take what there is of the answer.
+    Client,
+    /// To send more of it; the exchange's own timer counts.
+    Backend,
+}
+
+/// Runs the streams of one connection on its worker.
+#[derive(Clone)]
+pub struct Streams(Rc<Client>);
+
+impl Streams {
+    pub fn of(client: &Rc<Client>) -> Self {
+        Self(client.clone())
+    }
+}
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
+    fn execute(&self, future: F) {
+        self.0.worker.spawn(Bounded { future, client: self.0.clone(), timer: None });
+    }
+}
+
+pin_project! {
+    /// Dropping the codec's part resets the stream.
+    struct Bounded<F> {
+        #[pin]
+        future: F,
+        client: Rc<Client>,
+        // Only streams that ever waited for their client have one.
+        timer: Option<Timer>,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Bounded<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let client = &**this.client;
+        // Streams of a worker are polled one at a time, so what is noted now is this one's.
+        client.turn.set(None);
+        if this.future.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        match client.turn.take() {
+            Some(Turn::Client) => {
+                let timer = this.timer.get_or_insert_with(|| client.worker.timers.timer());
+                timer.arm_in(client.worker.now(), client.listener.config.timeout.write);
+            }
+            Some(Turn::Backend) => {
+                if let Some(timer) = this.timer {
+                    timer.disarm();
+                }
+            }
+            // Nothing moved.
+            None => {}
+        }
+        match this.timer {
+            Some(timer) => timer.poll_expired(cx),
+            None => Poll::Pending,
+        }
+    }
+}
