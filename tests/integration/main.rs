@@ -4,15 +4,27 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access_log;
 mod admin_api;
 mod bad_config;
+mod bodies;
 mod commands;
+mod connections;
 mod frozen;
+mod h2;
+mod headers;
 mod killed;
+mod limits;
 mod load;
 mod metrics;
 mod origin;
+mod peers;
 mod quickstart;
 mod reloads;
+mod retries;
+mod routes;
 mod scaling;
 mod stopping;
+mod timeouts;
+mod tls;
+mod upgrades;

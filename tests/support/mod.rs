@@ -17,6 +17,7 @@
 //! | `raw` | [`RawOrigin`]: a socket that records bytes and plays a script, for odd answers |
 //! | `nginx` | [`Nginx`]: nginx as a backend |
 //! | `http` | [`get`], [`send`]: a plain blocking HTTP/1.1 client that hides nothing |
+//! | `connection` | [`Connection`]: a client's connection, driven byte by byte |
 //! | `process` | [`Process`]: a child with captured output; nothing of it outlives its test |
 //! | `scaled` | [`Proxy::origins`]: backends that tidegate starts; their sizes, processes, records |
 //! | `events` | [`Events`] follows `/v1/events` |
@@ -31,6 +32,7 @@
 // Each test uses a part of it, and not every part is used by a test at any time.
 #![allow(dead_code, unused_imports)]
 
+mod connection;
 mod events;
 pub mod formula;
 mod http;
@@ -43,6 +45,7 @@ mod raw;
 mod scaled;
 mod tool;
 
+pub use connection::Connection;
 pub use events::Events;
 pub use http::{Answer, connect, get, read_answer, send};
 pub use load::{Load, gets};
