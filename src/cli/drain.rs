@@ -11,7 +11,7 @@ use super::client::{AdminArgs, Client, Failure, finish, segment, service_path};
 pub struct Args {
     /// The service
     pub service: String,
-    /// The backend's id, as `tidegate status --json` shows it
+    /// The backend, by the address that `tidegate status` shows or its id
     pub backend: String,
     #[command(flatten)]
     pub admin: AdminArgs,

@@ -56,10 +56,10 @@ pub enum Command {
     /// Pin the size of a service, pause its scaling, or end either
     Scale(scale::Args),
     /// Send a backend no new requests
-    #[command(after_help = "Example:\n  tidegate drain app 127.0.0.1-20000")]
+    #[command(after_help = "Example:\n  tidegate drain app 127.0.0.1:20000")]
     Drain(drain::Args),
     /// End a drain
-    #[command(after_help = "Example:\n  tidegate undrain app 127.0.0.1-20000")]
+    #[command(after_help = "Example:\n  tidegate undrain app 127.0.0.1:20000")]
     Undrain(drain::Args),
     /// Have the configuration read again
     Reload(reload::Args),

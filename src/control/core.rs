@@ -5,7 +5,7 @@
 //! then any other.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -248,7 +248,8 @@ impl Control {
                 .find_map(|e| e.last_error.clone())
                 .unwrap_or_else(|| format!("0 of {}", pool.entries().count()))
         };
-        let settled = self.settled.load(std::sync::atomic::Ordering::Relaxed);
+        // At the end they all go, which is no news.
+        let settled = self.settled.load(Relaxed) && !self.stopping.load(Relaxed);
         if settled && lock(&self.dark).insert(service.clone()) {
             self.events.send(Some(service), Kind::NoHealthyBackends { reason });
         }

@@ -10,7 +10,7 @@ use tokio::sync::broadcast;
 
 use crate::admin::{Refusal, ScalingOrder, Source, view};
 use crate::config::Problem;
-use crate::registry::{DrainError, DrainedBy};
+use crate::registry::{DrainError, DrainedBy, Entry};
 use crate::scale::Override;
 
 use super::core::Control;
@@ -40,6 +40,15 @@ impl Handle {
             .ok_or_else(|| {
                 Refusal::Invalid(format!("Service \"{service}\" has no scaling configured."))
             })
+    }
+
+    /// The id of a backend that is named by its id or, as tables show it, by its address.
+    fn id_of(&self, service: &str, backend: &str) -> String {
+        let registry = lock(&self.control.registry);
+        let Some(pool) = registry.pool(service) else { return backend.to_owned() };
+        let at = |e: &&Entry| e.address().is_some_and(|address| address.to_string() == backend);
+        let found = pool.get(backend).or_else(|| pool.entries().find(at));
+        found.map_or_else(|| backend.to_owned(), |entry| entry.id.to_string())
     }
 
     fn order(
@@ -136,7 +145,8 @@ impl Source for Handle {
         backend: &'a str,
     ) -> BoxFuture<'a, Result<(), Refusal>> {
         async move {
-            let drained = self.control.begin_drain(service, backend, DrainedBy::Operator).await;
+            let id = self.id_of(service, backend);
+            let drained = self.control.begin_drain(service, &id, DrainedBy::Operator).await;
             drained.map_err(|error| refusal(error, service, backend))
         }
         .boxed()
@@ -148,8 +158,8 @@ impl Source for Handle {
         backend: &'a str,
     ) -> BoxFuture<'a, Result<(), Refusal>> {
         async move {
-            let undrained =
-                lock(&self.control.registry).undrain(service, backend, DrainedBy::Operator);
+            let id = self.id_of(service, backend);
+            let undrained = lock(&self.control.registry).undrain(service, &id, DrainedBy::Operator);
             let changes = undrained.map_err(|error| refusal(error, service, backend))?;
             self.control.act(changes);
             Ok(())
