@@ -106,8 +106,11 @@ impl Managed {
     ///
     /// # Errors
     /// The orchestrator's, or a transient one if it did not answer in time.
-    pub async fn apply(&self, desired: u32) -> Result<Applied, OrchestratorError> {
+    pub async fn apply(&self, desired: impl FnOnce() -> u32) -> Result<Applied, OrchestratorError> {
+        // Before the number: one that is told to stop in between is then a surplus, which is left
+        // alone until the next plan. The other way round something would be started for it.
         let remove = self.removals();
+        let desired = desired();
         let generation = self.generation.fetch_add(1, Relaxed) + 1;
         let plan = Plan { generation, desired, remove: remove.clone() };
         let applied = within(self.orchestrator.apply(plan)).await?;

@@ -84,7 +84,7 @@ impl Control {
         if !managed.sized.load(Relaxed) {
             return Ok(());
         }
-        match managed.apply(self.desired(managed)).await {
+        match managed.apply(|| self.desired(managed)).await {
             Ok(applied) => {
                 if managed.is_news(applied.held_back.clone())
                     && let Some(reason) = applied.held_back
