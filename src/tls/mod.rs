@@ -153,7 +153,8 @@ fn build(settings: &Settings, name: &Arc<str>, kept: &mut Kept) -> Result<Loaded
         .with_cert_resolver(Arc::new(Resolver::new(&certificates, tls.unknown_sni)));
     server.alpn_protocols = [(settings.http2, "h2"), (settings.http1, "http/1.1")]
         .into_iter()
-        .filter_map(|(spoken, name)| spoken.then(|| name.into()))
+        .filter(|(spoken, _)| *spoken)
+        .map(|(_, name)| name.into())
         .collect();
     // Early data can be replayed.
     server.max_early_data_size = 0;

@@ -34,6 +34,7 @@ pub struct Conn {
     counted: Counted,
     sender: http1::SendRequest<RequestBody>,
     shared: Rc<Shared>,
+    driver: tokio::task::AbortHandle,
     /// When it was put into the pool.
     pub idle_since: Micros,
 }
@@ -89,14 +90,15 @@ impl Conn {
             ended: Cell::new(false),
             waiter: RefCell::new(None),
         });
-        tokio::task::spawn_local(drive(
+        let driver = tokio::task::spawn_local(drive(
             connection,
             shared.clone(),
             timers.clone(),
             write_timeout,
             now,
-        ));
-        Ok(Self { counted, sender, shared, idle_since: 0 })
+        ))
+        .abort_handle();
+        Ok(Self { counted, sender, shared, driver, idle_since: 0 })
     }
 
     /// It goes into the pool, or comes out of it.
@@ -163,6 +165,13 @@ impl Conn {
         })
         .await;
         self.shared.upgraded.take()
+    }
+}
+
+impl Drop for Conn {
+    /// Left alone, the codec would go on sending a body that nobody waits for any more.
+    fn drop(&mut self) {
+        self.driver.abort();
     }
 }
 

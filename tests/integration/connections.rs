@@ -10,7 +10,8 @@ const ONE_WORKER: &str = "workers = 1";
 #[test]
 fn pipelined_requests_are_answered_in_their_order() {
     let origin = RawOrigin::script(|number| {
-        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{number}");
+        let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 1\r\n\r\n";
+        let answer = format!("{head}{number}");
         vec![Step::ReadHead, Step::Send(answer.into_bytes())]
     });
     let proxy = Proxy::new().runtime(ONE_WORKER).backend(&origin).run();
