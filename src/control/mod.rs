@@ -115,11 +115,11 @@ async fn serve(
     text: bool,
 ) -> Result<(), Fatal> {
     let mut signals = Signals::new()?;
-    control.start().await.map_err(|problems| {
+    let runtime = lock(&control.applied).loaded.config.runtime.clone();
+    let started = control.start(|| privileges::drop_rights(&runtime, state_dir)).await;
+    started.map_err(|problems| {
         problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\ntidegate: ")
     })?;
-    let runtime = lock(&control.applied).loaded.config.runtime.clone();
-    privileges::drop_rights(&runtime, state_dir)?;
     let path = lock(&control.applied).path.clone();
     banner::listening(&control, &path, &admin.url(), admin.public_url().as_deref(), text);
 

@@ -1,10 +1,14 @@
 //! What the process may do: enough open files for its connections, and no more rights than it
 //! needs once low ports are bound.
 
-use std::path::Path;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::{Gid, Group, Uid, User, chown, geteuid, setgid, setgroups, setuid};
+use nix::unistd::{Gid, Group, Uid, User, geteuid, setgid, setgroups, setuid};
 
 use crate::config::types::{Config, Runtime};
 
@@ -22,6 +26,14 @@ pub enum DropError {
     NotRoot,
     #[error("{what}: {error}")]
     System { what: &'static str, error: nix::Error },
+    #[error("state_dir {} cannot be given to runtime.user: {error}", .path.display())]
+    NotGiven { path: PathBuf, error: io::Error },
+    #[error(
+        "state_dir {} cannot be used by runtime.user: {error}; choose another runtime.state_dir, \
+         or let that user enter the folders above it",
+        .path.display()
+    )]
+    NotUsable { path: PathBuf, error: io::Error },
 }
 
 /// Raises the limit on open files as far as the listeners need and the system allows.
@@ -53,7 +65,8 @@ pub fn raise_file_limit(config: &Config) -> Option<String> {
     })
 }
 
-/// Changes to `runtime.user` and `runtime.group`, if they are set; `check` warns about a root that stays one.
+/// Changes to `runtime.user` and `runtime.group`, if they are set; `check` warns about a root that
+/// stays one. `state_dir` goes to the new user, and it is tried that it can be used.
 ///
 /// # Errors
 /// No such user or group, or the change is refused; then the process must not go on.
@@ -84,26 +97,45 @@ pub fn drop_rights(runtime: &Runtime, state_dir: &Path) -> Result<(), DropError>
         (None, None) => nix::unistd::getegid(),
     };
     let uid: Option<Uid> = user.map(|u| u.uid);
-    own(state_dir, uid, gid).map_err(system("state_dir"))?;
+    give(state_dir, uid, gid)
+        .map_err(|error| DropError::NotGiven { path: state_dir.to_owned(), error })?;
+    // The C library changes all threads of the process, not only this one.
     setgroups(&[gid]).map_err(system("setgroups"))?;
     setgid(gid).map_err(system("setgid"))?;
     if let Some(uid) = uid {
         setuid(uid).map_err(system("setuid"))?;
     }
-    Ok(())
+    try_out(state_dir).map_err(|error| DropError::NotUsable { path: state_dir.to_owned(), error })
 }
 
-/// Gives a folder and what is in it to the new user.
-fn own(path: &Path, uid: Option<Uid>, gid: Gid) -> nix::Result<()> {
-    chown(path, uid, Some(gid))?;
-    let Ok(entries) = std::fs::read_dir(path) else { return Ok(()) };
-    for entry in entries.flatten() {
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() => own(&entry.path(), uid, gid)?,
-            // A link is not followed: what it points to is not ours.
-            Ok(kind) if kind.is_file() => chown(&entry.path(), uid, Some(gid))?,
-            _ => {}
+/// Gives a folder and what is in it to the new user: what root owns, and only that.
+///
+/// The new user may write there, so nothing is taken by its name twice: each entry is opened
+/// without following links, and what has a second name elsewhere is left alone.
+fn give(path: &Path, uid: Option<Uid>, gid: Gid) -> io::Result<()> {
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let found = file.metadata()?;
+    let is_ours = found.uid() == 0 && (found.is_dir() || (found.is_file() && found.nlink() == 1));
+    if is_ours {
+        std::os::unix::fs::fchown(&file, uid.map(Uid::as_raw), Some(gid.as_raw()))?;
+    }
+    if found.is_dir() {
+        let opened = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        for entry in std::fs::read_dir(&opened)? {
+            let entry = entry?;
+            if entry.file_type().is_ok_and(|kind| kind.is_dir() || kind.is_file()) {
+                // Gone meanwhile, or swapped for a link: nothing of ours.
+                let _ = give(&opened.join(entry.file_name()), uid, gid);
+            }
         }
     }
     Ok(())
+}
+
+/// Whether files can be made in a folder.
+fn try_out(folder: &Path) -> io::Result<()> {
+    let probe = folder.join(".probe");
+    std::fs::write(&probe, b"")?;
+    std::fs::remove_file(probe)
 }

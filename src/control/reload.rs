@@ -4,7 +4,7 @@
 //! follows cannot fail. So a bad configuration changes nothing.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
@@ -25,6 +25,8 @@ use super::core::Control;
 use super::events::Kind;
 use super::journal::Scribes;
 use super::lock;
+use super::managed::within;
+use super::privileges::DropError;
 use super::services::{Resolved, Tasks};
 
 /// The configuration in use.
@@ -80,15 +82,23 @@ struct Prepared {
 }
 
 impl Control {
-    /// Takes the first configuration into use.
+    /// Takes the first configuration into use. `drop_rights` is called once everything is bound
+    /// and read that may need more rights than what follows: from there on processes are
+    /// started, taken over and served.
     ///
     /// # Errors
-    /// Everything that stands in the way; then nothing listens.
-    pub async fn start(self: &Arc<Self>) -> Result<(), Vec<Problem>> {
+    /// Everything that stands in the way; then nothing listens and nothing was started.
+    pub async fn start(
+        self: &Arc<Self>,
+        drop_rights: impl FnOnce() -> Result<(), DropError>,
+    ) -> Result<(), Vec<Problem>> {
         let mut reloader = self.reloading.lock().await;
         let loaded = lock(&self.applied).loaded.clone();
-        let prepared = self.prepare(&mut reloader, loaded)?;
-        let binding = self.bind(&prepared.loaded)?;
+        let path = lock(&self.applied).path.clone();
+        let tls = load_tls(&mut reloader.tls, &loaded.config, &path)?;
+        let binding = self.bind(&loaded)?;
+        drop_rights().map_err(|error| vec![problem(&path, error.to_string())])?;
+        let prepared = self.prepare(&mut reloader, loaded, tls).await?;
         let generation = self.take(&mut reloader, prepared);
         self.acknowledged(generation).await;
         self.plane.listen(binding).await;
@@ -149,9 +159,10 @@ impl Control {
             return Err(vec![problem(&path, "tidegate is stopping".into())]);
         }
         let restart_required = self.restart_required(&loaded.config);
-        let mut prepared = self.prepare(reloader, loaded)?;
+        let tls = load_tls(&mut reloader.tls, &loaded.config, &path)?;
+        let binding = self.bind(&loaded)?;
+        let mut prepared = self.prepare(reloader, loaded, tls).await?;
         prepared.addresses = self.look_up(&prepared.loaded.config).await;
-        let binding = self.bind(&prepared.loaded)?;
         let generation = self.take(reloader, prepared);
         self.acknowledged(generation).await;
         self.plane.listen(binding).await;
@@ -165,7 +176,7 @@ impl Control {
         for (name, service) in &new.services {
             let Some(managed) = self.managed(name) else { continue };
             let built = managed.built();
-            let same = service.orchestrator.as_ref().is_some_and(|new| {
+            let same = service.orchestrator.as_ref().is_none_or(|new| {
                 new.kind == built.kind
                     && new.table == built.table
                     && new.stop_grace == built.stop_grace
@@ -183,31 +194,26 @@ impl Control {
         files.into_iter().map(|seen| Seen::now(seen.path)).collect()
     }
 
-    fn prepare(&self, reloader: &mut Reloader, loaded: Loaded) -> Result<Prepared, Vec<Problem>> {
+    async fn prepare(
+        &self,
+        reloader: &mut Reloader,
+        loaded: Loaded,
+        (tls, certificates): (TlsConfigs, Vec<tls::CertificateInfo>),
+    ) -> Result<Prepared, Vec<Problem>> {
         let mut problems = Vec::new();
         let path = lock(&self.applied).path.clone();
         let mut prepared = Prepared {
-            tls: TlsConfigs::new(),
-            certificates: Vec::new(),
+            tls,
+            certificates,
             orchestrators: BTreeMap::new(),
             access_log: None,
             addresses: Vec::new(),
             loaded,
         };
         let config = &prepared.loaded.config;
-        for listener in &config.listeners {
-            match reloader.tls.load(listener) {
-                Ok(Some(tls)) => {
-                    prepared.tls.insert(listener.name.clone(), tls.config);
-                    prepared.certificates.extend(tls.certificates);
-                }
-                Ok(None) => {}
-                Err(errors) => problems.extend(
-                    errors
-                        .iter()
-                        .map(|e| problem(&path, format!("listener \"{}\": {e}", listener.name))),
-                ),
-            }
+        match self.access_log(&config.log.access) {
+            Ok(log) => prepared.access_log = log,
+            Err(error) => problems.push(problem(&path, format!("log.access.path: {error}"))),
         }
         for (name, service) in &config.services {
             let Some(orchestrator) = &service.orchestrator else { continue };
@@ -233,11 +239,11 @@ impl Control {
                     .push(problem(&path, format!("service \"{name}\": orchestrator: {error}"))),
             }
         }
-        match self.access_log(&config.log.access) {
-            Ok(log) => prepared.access_log = log,
-            Err(error) => problems.push(problem(&path, format!("log.access.path: {error}"))),
+        if problems.is_empty() {
+            return Ok(prepared);
         }
-        if problems.is_empty() { Ok(prepared) } else { Err(problems) }
+        let_go(prepared.orchestrators).await;
+        Err(problems)
     }
 
     /// The open log if nothing about it changed, else a new one.
@@ -313,6 +319,39 @@ fn restart_required(old: &Config, new: &Config) -> Vec<String> {
     keys.into_iter().filter(|(changed, _)| *changed).map(|(_, key)| key.to_owned()).collect()
 }
 
-fn problem(path: &std::path::Path, message: String) -> Problem {
+/// The TLS settings of all listeners, and the certificates in them.
+fn load_tls(
+    loader: &mut tls::Loader,
+    config: &Config,
+    path: &Path,
+) -> Result<(TlsConfigs, Vec<tls::CertificateInfo>), Vec<Problem>> {
+    let (mut configs, mut certificates) = (TlsConfigs::new(), Vec::new());
+    let mut problems = Vec::new();
+    for listener in &config.listeners {
+        match loader.load(listener) {
+            Ok(Some(tls)) => {
+                configs.insert(listener.name.clone(), tls.config);
+                certificates.extend(tls.certificates);
+            }
+            Ok(None) => {}
+            Err(errors) => problems.extend(
+                errors
+                    .iter()
+                    .map(|e| problem(path, format!("listener \"{}\": {e}", listener.name))),
+            ),
+        }
+    }
+    if problems.is_empty() { Ok((configs, certificates)) } else { Err(problems) }
+}
+
+/// Orchestrators that are not taken into use after all: what they found runs on.
+async fn let_go(orchestrators: BTreeMap<Arc<str>, Arc<dyn Orchestrator>>) {
+    for orchestrator in orchestrators.into_values() {
+        // Nobody is left to be told, and the next start finds the same.
+        let _ = within(orchestrator.shutdown(false)).await;
+    }
+}
+
+fn problem(path: &Path, message: String) -> Problem {
     Problem { file: path.to_owned(), line: 0, column: 0, message }
 }

@@ -31,6 +31,10 @@ impl StateDir {
     /// The directory cannot be made or written, or another tidegate holds it.
     pub fn lock(path: &Path) -> Result<Self, StateDirError> {
         let io = |error| StateDirError::Io { path: path.to_owned(), error };
+        // Only the folder itself is private: another user that is dropped to must get there.
+        if let Some(above) = path.parent() {
+            fs::create_dir_all(above).map_err(io)?;
+        }
         fs::DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(io)?;
         let file = path.join("lock");
         let open =

@@ -21,6 +21,7 @@ mod openapi;
 mod operator;
 mod origin;
 mod peers;
+mod privileges;
 mod quickstart;
 mod reload_effects;
 mod reloads;
