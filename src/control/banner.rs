@@ -38,10 +38,14 @@ pub fn listening(control: &Control, path: &Path, admin: &str, public: Option<&st
         return;
     }
     eprintln!("tidegate {}   config {} (generation 1)", env!("CARGO_PKG_VERSION"), path.display());
-    for (_, url) in urls {
+    let mut urls = urls.map(|(_, url)| url);
+    match urls.next() {
+        Some(first) => eprintln!("  listening  {first:<31}admin  {admin}"),
+        None => eprintln!("  admin      {admin}"),
+    }
+    for url in urls {
         eprintln!("  listening  {url}");
     }
-    eprintln!("  admin      {admin}");
     if let Some(url) = public {
         eprintln!("  public     {url}");
     }

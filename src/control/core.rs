@@ -42,6 +42,8 @@ pub struct Control {
     /// One reload at a time.
     pub reloading: tokio::sync::Mutex<super::reload::Reloader>,
     pub stopping: AtomicBool,
+    /// Services whose orchestrator is on its way out; until it is gone no other takes its place.
+    pub ending: Mutex<BTreeMap<Arc<str>, Option<Arc<Managed>>>>,
     /// Lines of the access log that were lost.
     pub log_dropped: Arc<AtomicU64>,
     /// Every service had its first round of checks.
@@ -72,6 +74,7 @@ impl Control {
             applied: Mutex::new(applied),
             reloading: tokio::sync::Mutex::new(reloader),
             stopping: AtomicBool::new(false),
+            ending: Mutex::default(),
             log_dropped: Arc::default(),
             settled: AtomicBool::new(false),
             checks: Mutex::default(),
@@ -205,6 +208,7 @@ impl Control {
             step,
             by: by.as_str(),
             in_flight: backend.gate.in_flight(),
+            tunnels: 0,
         };
         let kind = match change {
             Change::Joined { .. } => return,
@@ -232,7 +236,14 @@ impl Control {
                 }
             }
         };
-        self.events.send(Some(service_of(change)), kind);
+        let service = Some(service_of(change));
+        let starts = matches!(change, Change::Ready { .. }) && !self.settled.load(Relaxed);
+        let ends = self.stopping.load(Relaxed) && !kind.is_warning();
+        if starts || ends {
+            self.events.send_quietly(service, kind);
+        } else {
+            self.events.send(service, kind);
+        }
     }
 
     /// Says once when a service loses its last available backend.

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::types as config;
+
 use crate::registry::DrainedBy;
 use crate::upstream::backend::Backend;
 use crate::upstream::gate::State;
@@ -22,10 +24,29 @@ const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_mil
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drained {
     Idle,
-    /// At the limit, with that many requests still running.
-    Forced(u32),
+    /// At a limit, with so much still running; it was cut or will be with the stop.
+    Forced {
+        requests: u32,
+        tunnels: u32,
+    },
     /// It is no longer draining: taken back, or gone.
     Over,
+}
+
+/// How long a drain waits for what runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub requests: Duration,
+    /// For upgraded connections.
+    pub tunnels: Duration,
+}
+
+impl Limits {
+    pub const NONE: Self = Self { requests: Duration::ZERO, tunnels: Duration::ZERO };
+
+    pub fn of(config: &config::Orchestrator) -> Self {
+        Self { requests: config.drain_timeout, tunnels: config.tunnel_drain_timeout }
+    }
 }
 
 impl Control {
@@ -52,10 +73,10 @@ impl Control {
             return;
         }
         let backend = lock(&self.registry).pool(&service).and_then(|p| p.get(&id)?.backend.clone());
-        let limit =
-            self.managed(&service).map_or(Duration::ZERO, |managed| managed.config().drain_timeout);
+        let limits =
+            self.managed(&service).map_or(Limits::NONE, |managed| Limits::of(&managed.config()));
         if let Some(backend) = backend {
-            match self.wait_idle(&backend, limit).await {
+            match self.wait_idle(&backend, limits).await {
                 Drained::Over => return,
                 ended => self.tell_drained(&backend, DrainedBy::Scaling, ended),
             }
@@ -78,19 +99,34 @@ impl Control {
         }
     }
 
-    /// Waits until nothing is in flight on a draining backend.
-    pub async fn wait_idle(&self, backend: &Backend, limit: Duration) -> Drained {
-        let deadline = self.clock.now() + limit.as_micros() as u64;
+    /// Waits until nothing is in flight on a draining backend. Upgraded connections end by
+    /// themselves even less than long requests do: they have a time of their own and are cut
+    /// after it.
+    pub async fn wait_idle(&self, backend: &Backend, limits: Limits) -> Drained {
+        let began = self.clock.now();
+        let past = |limit: Duration| self.clock.now() >= began + limit.as_micros() as u64;
+        let mut cut = 0;
         let mut pause = LOOK.0;
         loop {
             if backend.gate.state() != State::Draining {
                 return Drained::Over;
             }
-            if backend.gate.is_idle() {
+            let idle = backend.gate.is_idle();
+            let tunnels = backend.tunnels();
+            if idle && cut == 0 {
                 return Drained::Idle;
             }
-            if self.clock.now() >= deadline {
-                return Drained::Forced(backend.gate.in_flight());
+            if idle {
+                return Drained::Forced { requests: 0, tunnels: cut };
+            }
+            if tunnels > cut && past(limits.tunnels) {
+                cut = tunnels;
+                backend.cut_tunnels(true);
+                self.plane.wake();
+            }
+            if past(limits.requests) && (tunnels == 0 || past(limits.tunnels)) {
+                let requests = backend.gate.in_flight().saturating_sub(tunnels);
+                return Drained::Forced { requests, tunnels: cut };
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LOOK.1);
@@ -98,9 +134,9 @@ impl Control {
     }
 
     pub fn tell_drained(&self, backend: &Backend, by: DrainedBy, ended: Drained) {
-        let (step, in_flight) = match ended {
-            Drained::Idle => (DrainStep::Idle, 0),
-            Drained::Forced(cut) => (DrainStep::Forced, cut),
+        let (step, in_flight, tunnels) = match ended {
+            Drained::Idle => (DrainStep::Idle, 0, 0),
+            Drained::Forced { requests, tunnels } => (DrainStep::Forced, requests, tunnels),
             Drained::Over => return,
         };
         let kind = Kind::Drain {
@@ -109,6 +145,7 @@ impl Control {
             step,
             by: by.as_str(),
             in_flight,
+            tunnels,
         };
         self.events.send(Some(&backend.service), kind);
     }

@@ -46,6 +46,9 @@ pub enum Kind {
         step: DrainStep,
         by: &'static str,
         in_flight: u32,
+        /// Upgraded connections that were cut.
+        #[serde(skip_serializing_if = "is_zero")]
+        tunnels: u32,
     },
     /// A backend ended by itself.
     Crash {
@@ -70,6 +73,9 @@ pub enum Kind {
     /// The scaler wanted more, or could not get what it wanted.
     ScaleBlocked {
         reason: String,
+        /// It will pass by itself, as limits and cooldowns do.
+        #[serde(skip)]
+        routine: bool,
     },
     /// No backend of the service takes requests any more.
     NoHealthyBackends {
@@ -148,8 +154,8 @@ impl Kind {
         match self {
             Self::BackendState { state, .. } => *state == "unhealthy",
             Self::Drain { step, .. } => *step == DrainStep::Forced,
+            Self::ScaleBlocked { routine, .. } => !routine,
             Self::Crash { .. }
-            | Self::ScaleBlocked { .. }
             | Self::NoHealthyBackends { .. }
             | Self::OrchestratorFailed { .. }
             | Self::ReloadFailed { .. } => true,
@@ -177,15 +183,16 @@ impl Kind {
                 }
                 line
             }
-            Self::Drain { backend, address, step, by, in_flight } => {
+            Self::Drain { backend, address, step, by, in_flight, tunnels } => {
                 let place = place(backend, *address);
                 match step {
                     DrainStep::Begun => format!("draining {place} ({by}), {in_flight} in flight"),
                     DrainStep::Undone => format!("{place} takes requests again ({by})"),
                     DrainStep::Idle => format!("{place} idle"),
-                    DrainStep::Forced => {
-                        format!("{place} drained by force at its limit, {in_flight} requests cut")
-                    }
+                    DrainStep::Forced => format!(
+                        "{place} drained by force at its limit, {in_flight} requests and \
+                         {tunnels} upgraded connections cut"
+                    ),
                 }
             }
             Self::Crash { backend, address, cause } => {
@@ -198,7 +205,7 @@ impl Kind {
             Self::Replaced { lost, size, .. } => {
                 format!("{lost} lost, replaced; {size} are wanted")
             }
-            Self::ScaleBlocked { reason } => format!("scaling is held back: {reason}"),
+            Self::ScaleBlocked { reason, .. } => format!("scaling is held back: {reason}"),
             Self::NoHealthyBackends { reason } => format!("no healthy backend: {reason}"),
             Self::OrchestratorFailed { operation, error } => {
                 format!("orchestrator: {operation} failed: {error}")
@@ -239,8 +246,21 @@ impl Events {
 
     /// Tells everyone who listens, and the log. Never waits.
     pub fn send(&self, service: Option<&Arc<str>>, kind: Kind) {
+        let quiet = matches!(kind, Kind::ScaleBlocked { routine: true, .. });
+        self.send_as(service, kind, quiet);
+    }
+
+    /// The same, but the log tells of it only when it is asked for details: at the start and at
+    /// the end everything comes and goes, which is no news.
+    pub fn send_quietly(&self, service: Option<&Arc<str>>, kind: Kind) {
+        self.send_as(service, kind, true);
+    }
+
+    fn send_as(&self, service: Option<&Arc<str>>, kind: Kind, quiet: bool) {
         let name = service.map_or("", |s| s);
-        if kind.is_warning() {
+        if quiet {
+            tracing::debug!(target: "tidegate::event", service = name, event = kind.name(), "{}", kind.line());
+        } else if kind.is_warning() {
             tracing::warn!(target: "tidegate::event", service = name, event = kind.name(), "{}", kind.line());
         } else {
             tracing::info!(target: "tidegate::event", service = name, event = kind.name(), "{}", kind.line());
@@ -261,6 +281,10 @@ impl Events {
 pub fn seconds(ms: u64) -> String {
     let s = Duration::from_millis(ms).as_secs_f64();
     if s < 10.0 && ms % 1000 != 0 { format!("{s:.2} s") } else { format!("{s:.0} s") }
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 fn place(id: &str, address: Option<SocketAddr>) -> String {

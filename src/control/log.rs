@@ -12,6 +12,9 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::types::{Log, LogFormat};
 
+/// Where the lines come from that backends print.
+const BACKEND: &str = "tidegate::backend";
+
 /// Starts the log; true if it is text. A second call in one process (an embedder's tests) keeps the first.
 pub fn start(config: &Log) -> bool {
     let text = match config.format {
@@ -20,7 +23,8 @@ pub fn start(config: &Log) -> bool {
         LogFormat::Json => false,
     };
     // The filter was checked with the configuration.
-    let filter = EnvFilter::try_new(&config.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let level = level(&config.level, text);
+    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let _ = if text {
         builder.event_format(Line).try_init()
@@ -28,6 +32,13 @@ pub fn start(config: &Log) -> bool {
         builder.json().flatten_event(true).try_init()
     };
     text
+}
+
+/// What backends print fills a terminal in no time: there it is left out unless `log.level` asks
+/// for it, or for details of anything.
+fn level(configured: &str, text: bool) -> String {
+    let asked = [BACKEND, "debug", "trace"].iter().any(|word| configured.contains(word));
+    if text && !asked { format!("{configured},{BACKEND}=warn") } else { configured.to_owned() }
 }
 
 /// `14:03:08  app  backend 127.0.0.1:20002 ready after 0.31 s`
@@ -90,5 +101,19 @@ impl Visit for Fields {
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.put(field, format!("{value:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_backends_print_is_left_out_on_a_terminal_unless_asked_for() {
+        assert_eq!(level("info", true), "info,tidegate::backend=warn");
+        assert_eq!(level("info", false), "info");
+        for asked in ["debug", "info,tidegate::backend=info", "warn,tidegate::scale=trace"] {
+            assert_eq!(level(asked, true), asked);
+        }
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
+use crate::clock::Micros;
 use crate::config::types as config;
 use crate::orchestrator::{Applied, InstanceId, Orchestrator, OrchestratorError, Plan, Usage};
 
@@ -19,6 +20,13 @@ use super::scaling::Scaling;
 
 /// Longest wait for one answer of an orchestrator.
 pub const CALL_LIMIT: Duration = Duration::from_secs(10);
+
+/// CPU and memory, and when that was asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Measured {
+    pub at: Micros,
+    pub of: BTreeMap<InstanceId, Usage>,
+}
 
 /// An orchestrated service.
 pub struct Managed {
@@ -38,7 +46,7 @@ pub struct Managed {
     /// Something above changed.
     pub orders: Notify,
     pub scaling: Mutex<Scaling>,
-    pub usage: Mutex<BTreeMap<InstanceId, Usage>>,
+    usage: Mutex<Measured>,
     /// The last failure, told once until it changes.
     trouble: Mutex<Option<String>>,
 }
@@ -79,6 +87,15 @@ impl Managed {
 
     pub fn configure(&self, config: config::Orchestrator) {
         *lock(&self.config) = config;
+    }
+
+    /// As last measured; empty if that failed.
+    pub fn measured(&self) -> Measured {
+        lock(&self.usage).clone()
+    }
+
+    pub fn measure(&self, measured: Measured) {
+        *lock(&self.usage) = measured;
     }
 
     pub fn size(&self) -> u32 {
@@ -161,5 +178,81 @@ impl Backoff {
 
     pub fn reset(&mut self) {
         *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::control::journal::Scribes;
+    use crate::orchestrator::memory::{Memory, Mood};
+
+    fn managed(memory: &Arc<Memory>) -> Managed {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let scribes = Scribes::start(folder.path()).expect("a thread");
+        let (journal, scribe) = scribes.open(&"app".into());
+        let table = crate::config::tree::Table::parse("", std::path::Path::new("a.toml")).0;
+        let second = Duration::from_secs(1);
+        let config = config::Orchestrator {
+            kind: "memory".into(),
+            table,
+            start_timeout: second,
+            drain_timeout: second,
+            tunnel_drain_timeout: second,
+            stop_grace: second,
+            on_exit: config::OnExit::Stop,
+        };
+        Managed::new("app".into(), memory.clone(), config, Scaling::new(None, journal, scribe))
+    }
+
+    fn memory() -> Arc<Memory> {
+        Arc::new(Memory::new(Clock::real(), Duration::ZERO, Duration::ZERO))
+    }
+
+    #[tokio::test]
+    async fn orders_stay_until_they_were_accepted() {
+        let memory = memory();
+        let managed = managed(&memory);
+        managed.apply(2).await.expect("accepted");
+        managed.order_removal("mem-1".into());
+        managed.order_removal("mem-1".into());
+        let error = OrchestratorError::Transient("not now".into());
+        memory.set_mood(Mood::Failing(error.clone()));
+        assert_eq!(managed.apply(1).await, Err(error));
+        assert_eq!(managed.removals().len(), 1, "written down once, and still");
+        memory.set_mood(Mood::Well);
+        let applied = managed.apply(1).await.expect("accepted");
+        assert_eq!((&applied.stopping[..], &applied.started[..]), (&["mem-1".into()][..], &[][..]));
+        assert!(managed.removals().is_empty());
+        assert_eq!(managed.apply(1).await, Ok(Applied::default()), "nothing is done twice");
+    }
+
+    #[tokio::test]
+    async fn each_plan_is_newer_than_those_of_an_earlier_run() {
+        let memory = memory();
+        managed(&memory).apply(1).await.expect("accepted");
+        let first = memory.plan().generation;
+        let later = managed(&memory);
+        later.apply(1).await.expect("accepted");
+        later.apply(1).await.expect("accepted");
+        assert!(memory.plan().generation > first);
+    }
+
+    #[test]
+    fn a_failure_is_news_once() {
+        let managed = managed(&memory());
+        let failure = || Some("no".to_owned());
+        assert!(managed.is_news(failure()) && !managed.is_news(failure()));
+        assert!(!managed.is_news(None) && managed.is_news(failure()));
+    }
+
+    #[test]
+    fn waits_double_up_to_half_a_minute() {
+        let mut backoff = Backoff::default();
+        let waits: Vec<u64> = (0..7).map(|_| backoff.next_wait().as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+        backoff.reset();
+        assert_eq!(backoff.next_wait().as_secs(), 1);
     }
 }

@@ -11,6 +11,7 @@ use crate::upstream::gate::State;
 
 use super::core::Control;
 use super::lock;
+use super::sample::cpu_ratio;
 use super::scaling::{Changes, word};
 
 /// What a service's scaling contributes.
@@ -103,7 +104,7 @@ impl Control {
                     up: entry.is_available(),
                     in_flight: entry.backend.as_ref().map_or(0, |b| b.gate.in_flight().into()),
                     duration: entry.backend.as_ref().and_then(|b| windows.backend_total(b.uid)),
-                    cpu: usage.map(|u| u.cpu),
+                    cpu: usage.map(cpu_ratio),
                     memory_bytes: usage.map(|u| u.memory_bytes),
                 });
             }
@@ -129,7 +130,7 @@ impl Control {
                         .as_ref()
                         .map_or_else(Vec::new, |s| limits(s.limited_by.map(|(stage, _)| stage))),
                     proposals: status.map(|s| s.proposals).unwrap_or_default(),
-                    usage: lock(&m.usage).clone(),
+                    usage: m.measured().of,
                 }
             })
             .collect()

@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod orchestrate;
 pub mod privileges;
 pub mod reload;
+mod retire;
 mod sample;
 pub mod scaling;
 pub mod services;
@@ -25,6 +26,8 @@ pub mod signals;
 pub mod state_dir;
 pub mod status;
 pub mod stop;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,6 +1,5 @@
 //! The tasks of one orchestrated service: watching what there is, carrying out what is wanted.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use crate::orchestrator::OrchestratorError;
 use super::core::Control;
 use super::events::Kind;
 use super::lock;
-use super::managed::{Backoff, Managed, within};
+use super::managed::{Backoff, Managed, Measured, within};
 
 /// A list is asked for at least this often, also if the orchestrator says that nothing changed.
 const RELIST: Duration = Duration::from_secs(10);
@@ -51,9 +50,11 @@ pub async fn measure(control: Arc<Control>, managed: Arc<Managed>) {
         return;
     }
     loop {
+        // Asked at that moment: an answer that comes late is as old as the question.
+        let at = control.clock.now();
         let usage = within(managed.orchestrator.usage()).await;
         // What is not known is missing, not what it was before.
-        *lock(&managed.usage) = usage.unwrap_or_else(|_| BTreeMap::new());
+        managed.measure(Measured { at, of: usage.unwrap_or_default() });
         let interval = control.scaling_interval(&managed.service);
         tokio::time::sleep(interval).await;
     }
@@ -89,7 +90,8 @@ impl Control {
                 if managed.is_news(applied.held_back.clone())
                     && let Some(reason) = applied.held_back
                 {
-                    self.events.send(Some(&managed.service), Kind::ScaleBlocked { reason });
+                    let kind = Kind::ScaleBlocked { reason, routine: false };
+                    self.events.send(Some(&managed.service), kind);
                 }
                 Ok(())
             }
@@ -125,7 +127,8 @@ impl Control {
                     "backend {id} was not ready within {} s and is replaced{last}",
                     limit.as_secs_f64()
                 );
-                self.events.send(Some(&managed.service), Kind::ScaleBlocked { reason });
+                let kind = Kind::ScaleBlocked { reason, routine: false };
+                self.events.send(Some(&managed.service), kind);
             }
         }
     }

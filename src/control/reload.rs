@@ -99,7 +99,9 @@ impl Control {
         let binding = self.bind(&loaded)?;
         drop_rights().map_err(|error| vec![problem(&path, error.to_string())])?;
         let prepared = self.prepare(&mut reloader, loaded, tls).await?;
+        let config = prepared.loaded.config.clone();
         let generation = self.take(&mut reloader, prepared);
+        self.end_leftovers(reloader.kinds.clone(), &config);
         self.acknowledged(generation).await;
         self.plane.listen(binding).await;
         Ok(())
@@ -220,6 +222,13 @@ impl Control {
             if self.managed(name).is_some() {
                 continue;
             }
+            if lock(&self.ending).contains_key(name) {
+                let message = format!(
+                    "service \"{name}\": what ran for it before is still being ended; reload again then"
+                );
+                problems.push(problem(&path, message));
+                continue;
+            }
             let context = Context {
                 service: name.clone(),
                 table: orchestrator.table.clone(),
@@ -272,7 +281,7 @@ impl Control {
         let generation = self.publish();
         self.take_orchestrators(reloader, &config, orchestrators);
         self.resolve_fixed(&mut reloader.tasks, &config);
-        self.retire(&mut reloader.tasks, retired);
+        self.retire(&mut reloader.tasks, retired, &config);
         if let Some(access) = &reloader.access {
             access.set(&config.admin);
         }

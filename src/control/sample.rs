@@ -1,17 +1,18 @@
 //! What one tick saw of one service, gathered from the registry, the windows and the usage that
 //! its orchestrator reports. Judging it is left to `scale`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Micros;
 use crate::config::types::Metric;
-use crate::orchestrator::{InstanceId, Usage};
+use crate::orchestrator::Usage;
 use crate::registry::{Entry, Pool};
 use crate::scale::{Candidate, Counts, Life, Sample, Signal, Wanted};
 use crate::telemetry::window::Windows;
 use crate::upstream::gate::State;
+
+use super::managed::Measured;
 
 /// The window of the p99 that outcomes compare.
 const OUTCOME_SPAN: Duration = Duration::from_secs(15);
@@ -21,7 +22,7 @@ pub struct From<'a> {
     pub service: &'a Arc<str>,
     pub pool: Option<&'a Pool>,
     pub windows: &'a Windows,
-    pub usage: &'a BTreeMap<InstanceId, Usage>,
+    pub usage: &'a Measured,
     pub wanted: &'a [Wanted],
     pub now: Micros,
     pub span: Duration,
@@ -104,14 +105,14 @@ fn signal(from: &From<'_>, wanted: &Wanted, entries: &[&Entry]) -> Signal {
     let each = |total: f64| (serving > 0).then(|| total / serving as f64);
     let mean = |value: &dyn Fn(&Usage) -> f64| {
         let known: Vec<f64> =
-            ready.iter().filter_map(|e| from.usage.get(&e.id)).map(value).collect();
+            ready.iter().filter_map(|e| from.usage.of.get(&e.id)).map(value).collect();
         let sum: f64 = known.iter().sum();
         ((!known.is_empty()).then(|| sum / known.len() as f64), ready.len() - known.len())
     };
     let recent = || from.windows.service(from.service, from.span);
     let windowed = || from.windows.service(from.service, wanted.window.max(from.span));
     let (value, missing) = match wanted.metric {
-        Metric::Cpu => mean(&|u| u.cpu / u.cpu_limit.unwrap_or_else(cores)),
+        Metric::Cpu => mean(&cpu_ratio),
         Metric::Memory => mean(&|u| u.memory_bytes as f64),
         Metric::ResponseTime => {
             let quantile = |t: crate::telemetry::window::ServiceReading| {
@@ -132,8 +133,19 @@ fn signal(from: &From<'_>, wanted: &Wanted, entries: &[&Entry]) -> Signal {
         quantile: wanted.quantile,
         value,
         missing: missing as u32,
-        age: Duration::ZERO,
+        age: match wanted.metric {
+            Metric::Cpu | Metric::Memory => {
+                Duration::from_micros(from.now.saturating_sub(from.usage.at))
+            }
+            // Read from the counters this very tick.
+            _ => Duration::ZERO,
+        },
     }
+}
+
+/// CPU in use, of what the instance may use.
+pub fn cpu_ratio(usage: &Usage) -> f64 {
+    usage.cpu / usage.cpu_limit.unwrap_or_else(cores)
 }
 
 fn cores() -> f64 {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::clock::Micros;
 use crate::registry::DrainedBy;
 use crate::scale::record::Outcome;
-use crate::scale::{Action, Journal, Plan, Record, Scaler, Tick};
+use crate::scale::{Action, Journal, Plan, Reason, Record, Scaler, Tick};
 
 use super::core::Control;
 use super::events::Kind;
@@ -127,7 +127,7 @@ impl Control {
         span: Duration,
     ) -> crate::scale::Sample {
         let windows = lock(&self.windows);
-        let usage = lock(&managed.usage);
+        let usage = managed.measured();
         let mut registry = lock(&self.registry);
         let lost = registry.take_lost(&managed.service);
         let pool = registry.pool(&managed.service);
@@ -178,6 +178,11 @@ impl Control {
             Action::Replace { size, lost } => Kind::Replaced { lost: *lost, size: *size, decision },
             Action::Refuse { at, wanted, reason } if wanted > at => Kind::ScaleBlocked {
                 reason: format!("{wanted} wanted, {at} kept: {}", word(*reason)),
+                // It goes on as soon as a moment has passed.
+                routine: matches!(
+                    reason,
+                    Reason::Limit | Reason::Cooldown | Reason::Stabilization | Reason::MaxSurge
+                ),
             },
             _ => return,
         };

@@ -10,10 +10,9 @@ use tokio::task::AbortHandle;
 
 use crate::config::types::{Config, FixedBackend};
 use crate::orchestrator::Orchestrator;
-use crate::registry::{Change, DrainedBy, Pool};
+use crate::registry::Pool;
 use crate::scale::Scaler;
 use crate::upstream::backend::Backend;
-use crate::upstream::gate::State;
 
 use super::core::Control;
 use super::managed::{Backoff, Managed};
@@ -23,8 +22,6 @@ use super::{lock, orchestrate};
 
 /// Longest wait for one answer of the resolver.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
-/// How long a removed service's orchestrator may take to end what it started, beyond the grace.
-const SHUTDOWN_MARGIN: Duration = Duration::from_secs(5);
 
 /// Service, id of a fixed backend, and where that is.
 pub type Resolved = (Arc<str>, Arc<str>, SocketAddr);
@@ -32,7 +29,7 @@ pub type Resolved = (Arc<str>, Arc<str>, SocketAddr);
 /// Tasks that belong to services.
 #[derive(Default)]
 pub struct Tasks {
-    orchestrated: HashMap<Arc<str>, Vec<AbortHandle>>,
+    pub(super) orchestrated: HashMap<Arc<str>, Vec<AbortHandle>>,
     resolving: HashMap<(Arc<str>, Arc<str>), AbortHandle>,
 }
 
@@ -127,45 +124,6 @@ impl Control {
                 tokio::spawn(orchestrate::measure(self.clone(), managed)).abort_handle(),
             ];
             reloader.tasks.orchestrated.insert(name.clone(), tasks);
-        }
-    }
-
-    /// Lets services go: drained, then ended with all that their orchestrators started.
-    pub(super) fn retire(self: &Arc<Self>, tasks: &mut Tasks, retired: Vec<Pool>) {
-        for pool in retired {
-            let service = pool.config().name.clone();
-            for task in tasks.orchestrated.remove(&service).unwrap_or_default() {
-                task.abort();
-            }
-            let managed = lock(&self.managed).remove(&service);
-            tokio::spawn(self.clone().end(pool, managed));
-        }
-    }
-
-    async fn end(self: Arc<Self>, pool: Pool, managed: Option<Arc<Managed>>) {
-        let backends: Vec<_> = pool.entries().filter_map(|e| e.backend.clone()).collect();
-        // The snapshot without them is published. Requests that were routed by the one before are
-        // served; then nobody picks them any more.
-        self.acknowledged(self.plane.current().generation).await;
-        for backend in &backends {
-            backend.gate.set_state(State::Draining);
-        }
-        let config = managed.as_ref().map(|m| m.config());
-        let limit = config.as_ref().map_or(Duration::from_secs(300), |c| c.drain_timeout);
-        let waits = backends.iter().map(|backend| async {
-            let ended = self.wait_idle(backend, limit).await;
-            self.tell_drained(backend, DrainedBy::Removed, ended);
-            let (service, id) = (backend.service.clone(), backend.id.clone());
-            backend.gate.set_state(State::Gone);
-            self.after(&Change::Gone { service, id, backend: Some(backend.clone()), crash: None });
-        });
-        futures_util::future::join_all(waits).await;
-        if let (Some(managed), Some(config)) = (managed, config) {
-            let limit = config.stop_grace + SHUTDOWN_MARGIN;
-            let ended = tokio::time::timeout(limit, managed.orchestrator.shutdown(true)).await;
-            if !matches!(ended, Ok(Ok(()))) {
-                tracing::warn!(service = %managed.service, "its orchestrator did not end everything");
-            }
         }
     }
 

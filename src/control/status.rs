@@ -23,7 +23,7 @@ impl Control {
     /// One service as of now.
     pub fn view(&self, name: &str) -> Option<view::Service> {
         let managed = self.managed(name);
-        let usage = managed.as_ref().map(|m| lock(&m.usage).clone()).unwrap_or_default();
+        let usage = managed.as_ref().map(|m| m.measured().of).unwrap_or_default();
         let scaling = managed.as_ref().and_then(|m| self.scaling_view(m));
         let windows = lock(&self.windows);
         let registry = lock(&self.registry);
@@ -101,7 +101,9 @@ impl Control {
         let backend = entry.backend.as_deref();
         let traffic = backend.and_then(|b| windows.backend(b.uid, RECENT));
         let ms = |q| traffic.as_ref().and_then(|t| t.ttfb.quantile(q)).map(|us| us / 1e3);
-        let ramp = backend.map_or(Duration::ZERO, |b| b.ramp_left(now, slow_start));
+        let ramp = backend
+            .filter(|_| pool.slow_starts(now))
+            .map_or(Duration::ZERO, |b| b.ramp_left(now, slow_start));
         let left = |since: Micros, limit: Duration| {
             limit.saturating_sub(Duration::from_micros(now.saturating_sub(since)))
         };

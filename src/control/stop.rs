@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
 use crate::config::types::OnExit;
 use crate::registry::DrainedBy;
 
@@ -55,6 +58,18 @@ impl Control {
                 ),
             }
         });
+        let mut ends: Vec<BoxFuture<'_, ()>> = ends.map(|end| end.boxed()).collect();
+        let ending: Vec<_> = lock(&self.ending).values().flatten().cloned().collect();
+        ends.extend(ending.into_iter().map(|managed| {
+            async move {
+                let limit = managed.config().stop_grace + MARGIN;
+                let ended = tokio::time::timeout(limit, managed.orchestrator.shutdown(true)).await;
+                if !matches!(ended, Ok(Ok(()))) {
+                    tracing::warn!(service = %managed.service, "stopping: not all of it was ended");
+                }
+            }
+            .boxed()
+        }));
         futures_util::future::join_all(ends).await;
     }
 

@@ -26,15 +26,19 @@ pub struct Tunnel {
     pub exchange: Box<Exchange>,
 }
 
-/// Relays until both directions have ended, one breaks, nothing moves for `timeout.tunnel`, or
-/// the process stops.
+/// Relays until both directions have ended, one breaks, nothing moves for `timeout.tunnel`, the
+/// backend has drained for `tunnel_drain_timeout`, or the process stops.
 pub async fn relay(client: &Client, mut stream: ClientStream, early: Bytes, mut tunnel: Tunnel) {
     let mut up = Direction::new(early);
     let mut down = Direction::new(std::mem::take(&mut tunnel.early));
     let idle = client.listener.config.timeout.tunnel;
     client.timer.arm_in(client.worker.now(), idle);
+    let counted = tunnel.exchange.backend().map(|backend| backend.tunnel());
     let backend = &mut tunnel.backend;
     poll_fn(|cx| {
+        if counted.as_ref().is_some_and(|tunnel| tunnel.is_cut()) {
+            return Poll::Ready(());
+        }
         let before = up.moved + down.moved;
         let up_done = up.poll(cx, &mut stream, backend);
         let down_done = down.poll(cx, backend, &mut stream);

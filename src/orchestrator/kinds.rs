@@ -61,6 +61,11 @@ impl Kinds {
             .ok_or_else(|| KindError::Unknown { name: name.to_owned(), known: self.known() })
     }
 
+    /// All kinds, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<dyn Factory>)> {
+        self.factories.iter().map(|(name, factory)| (name.as_str(), factory))
+    }
+
     /// Known names for people, `none` first.
     fn known(&self) -> String {
         std::iter::once("none")

@@ -151,4 +151,15 @@ pub struct Context {
 pub trait Factory: Send + Sync + 'static {
     fn check(&self, context: &Context) -> Vec<crate::config::Problem>;
     fn build(&self, context: Context) -> Result<Arc<dyn Orchestrator>, OrchestratorError>;
+
+    /// Ends what an earlier tidegate started for a service that is not (or not by this kind) run
+    /// any more, as far as `state_dir`, the service's folder, tells of it. Returns how many
+    /// instances that were. May block, for the time of a grace.
+    ///
+    /// # Errors
+    /// What is in the folder cannot be read or written.
+    fn end_leftovers(&self, state_dir: &std::path::Path) -> std::io::Result<usize> {
+        let _ = state_dir;
+        Ok(0)
+    }
 }

@@ -158,8 +158,8 @@ impl Exchange {
     }
 
     /// The last backend it was sent to.
-    pub fn backend(&self) -> Option<&Backend> {
-        self.held.as_ref().map(|held| &*held.backend.backend)
+    pub fn backend(&self) -> Option<&Arc<Backend>> {
+        self.held.as_ref().map(|held| &held.backend.backend)
     }
 
     pub fn service(&self) -> Option<&Arc<str>> {

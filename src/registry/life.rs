@@ -111,6 +111,7 @@ impl Pool {
         entry.drain = None;
         entry.since = now;
         let Some(backend) = entry.backend.clone() else { return Ok(Vec::new()) };
+        backend.cut_tunnels(false);
         backend.gate.set_state(if drain.was_ready { State::Ready } else { State::Starting });
         self.view = None;
         if drain.was_ready {
@@ -157,22 +158,35 @@ impl Pool {
         Some(Change::Gone { service, id: entry.id, backend: entry.backend, crash })
     }
 
-    /// Begins slow start, unless the process has only just started or so many would ramp that
-    /// holding them back would only push their load onto few.
+    /// Takes the orchestrated ones out.
+    pub(super) fn release(&mut self) -> Vec<Arc<Backend>> {
+        self.view = None;
+        let entries = std::mem::take(&mut self.entries);
+        let (out, kept) = entries.into_iter().partition(|(_, entry)| entry.orchestrated);
+        self.entries = kept;
+        let out: std::collections::BTreeMap<_, Entry> = out;
+        out.into_values().filter_map(|entry| entry.backend).collect()
+    }
+
+    /// Begins slow start, unless the process has only just started; how long it is noticed.
     fn ramp(&mut self, backend: &Arc<Backend>, now: Micros, warm: bool) -> Option<Duration> {
         let slow_start = self.config.slow_start;
         if !warm || slow_start.is_zero() {
             return None;
         }
         backend.ramp(now);
-        let ready = || self.entries.values().filter(|e| e.is_available());
-        let ramping = |e: &&Entry| {
-            e.backend.as_ref().is_some_and(|b| !b.ramp_left(now, slow_start).is_zero())
-        };
-        if ready().filter(ramping).count() * 2 > ready().count() {
-            ready().filter_map(|e| e.backend.as_ref()).for_each(|b| b.end_ramp());
-            return None;
-        }
-        Some(slow_start)
+        self.slow_starts(now).then_some(slow_start)
+    }
+
+    /// Whether ramps count. Where more than half would ramp they do not, as holding many back
+    /// would only push their load onto few; picking goes by the same rule. The ramps themselves
+    /// go on meanwhile, so the rest of one counts again once others are through.
+    pub fn slow_starts(&self, now: Micros) -> bool {
+        let slow_start = self.config.slow_start;
+        let available = || self.entries.values().filter(|e| e.is_available());
+        let ramping = available()
+            .filter_map(|e| e.backend.as_ref())
+            .filter(|b| !b.ramp_left(now, slow_start).is_zero());
+        ramping.count() * 2 <= available().count()
     }
 }

@@ -119,6 +119,11 @@ impl Registry {
         self.pools.remove(service)
     }
 
+    /// Lets go of the orchestrated backends of a service that stays, drained by whoever holds them.
+    pub fn release(&mut self, service: &str) -> Vec<Arc<Backend>> {
+        self.pools.get_mut(service).map_or_else(Vec::new, Pool::release)
+    }
+
     pub fn services(&self) -> impl Iterator<Item = &Arc<str>> {
         self.pools.keys()
     }

@@ -120,6 +120,10 @@ impl World {
     }
 
     fn ramps(&self, id: &str) -> bool {
+        let pool = self.registry.pool("app").expect("it is there");
+        if !pool.slow_starts(self.clock.now()) {
+            return false;
+        }
         self.backend(id).ramp_factor(self.clock.now(), Duration::from_secs(10)) < 1.0
     }
 }
@@ -178,6 +182,9 @@ fn who_joins_later_ramps_unless_most_would() {
     let changes = world.pass("a");
     assert!(matches!(&changes[..], [Change::Healthy { ramp: None, .. }]), "{changes:?}");
     assert!(!world.ramps("a") && !world.ramps("c") && !world.ramps("d"), "three of four");
+    world.running(&["a", "b", "c", "d", "e"]);
+    world.pass("e");
+    assert!(!world.ramps("e"), "four of five: who comes next does not ramp alone");
 }
 
 #[test]

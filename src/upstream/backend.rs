@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::time::Duration;
 
 use crate::clock::Micros;
@@ -34,6 +37,10 @@ pub struct Backend {
     pub gate: Gate,
     pub latency: PeakEwma,
     pub stats: PerWorker<BackendStats>,
+    /// Upgraded connections (WebSocket); each is also in flight at the gate.
+    tunnels: AtomicU32,
+    /// It drains and its upgraded connections have had their time.
+    cut: AtomicBool,
     /// When slow start began, in µs of the process clock; 0 = it does not ramp.
     ramp_from: AtomicU64,
 }
@@ -60,18 +67,32 @@ impl Backend {
             gate: Gate::new(state),
             latency: PeakEwma::default(),
             stats: PerWorker::new(workers),
+            tunnels: AtomicU32::new(0),
+            cut: AtomicBool::new(false),
             ramp_from: AtomicU64::new(0),
         }
+    }
+
+    /// Counts an upgraded connection until what is returned is dropped.
+    pub fn tunnel(self: &Arc<Self>) -> Tunnelled {
+        self.tunnels.fetch_add(1, Relaxed);
+        Tunnelled(self.clone())
+    }
+
+    /// Upgraded connections there are now.
+    pub fn tunnels(&self) -> u32 {
+        self.tunnels.load(Relaxed)
+    }
+
+    /// Says that upgraded connections are to end, or may stay after all. Who relays one looks at
+    /// this when it is woken, which is the caller's part.
+    pub fn cut_tunnels(&self, cut: bool) {
+        self.cut.store(cut, SeqCst);
     }
 
     /// Starts slow start now (joined or recovered).
     pub fn ramp(&self, now: Micros) {
         self.ramp_from.store(now.max(1), Relaxed);
-    }
-
-    /// Ends slow start at once.
-    pub fn end_ramp(&self) {
-        self.ramp_from.store(0, Relaxed);
     }
 
     /// Share of its weight that it gets now, 0.1..=1: `max(0.1, t ÷ slow_start)`.
@@ -91,5 +112,23 @@ impl Backend {
             0 => Duration::ZERO,
             from => slow_start.saturating_sub(Duration::from_micros(now.saturating_sub(from))),
         }
+    }
+}
+
+/// One upgraded connection of a backend, for as long as it lives.
+#[derive(Debug)]
+pub struct Tunnelled(Arc<Backend>);
+
+impl Tunnelled {
+    /// Whether it is to end now, because its backend goes away.
+    #[inline]
+    pub fn is_cut(&self) -> bool {
+        self.0.cut.load(SeqCst)
+    }
+}
+
+impl Drop for Tunnelled {
+    fn drop(&mut self) {
+        self.0.tunnels.fetch_sub(1, Relaxed);
     }
 }

@@ -25,6 +25,8 @@ pub struct Worker {
     pub rng: RefCell<fastrand::Rng>,
     local: RefCell<Rc<LocalSnapshot>>,
     log: RefCell<Option<Writer>>,
+    /// Of `Shared::wakes`, those that were heeded.
+    woken: Cell<u64>,
     /// The process is ending: answers close their connections.
     stopping: Cell<bool>,
 }
@@ -43,6 +45,7 @@ impl Worker {
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
             local: RefCell::new(Rc::new(local)),
             log: RefCell::new(None),
+            woken: Cell::new(0),
             stopping: Cell::new(false),
         })
     }
@@ -68,6 +71,10 @@ impl Worker {
             *self.local.borrow_mut() = Rc::new(old.next(latest));
         }
         self.shared.acknowledge(self.id, generation);
+        let wakes = self.shared.wakes.load(SeqCst);
+        if self.woken.replace(wakes) != wakes {
+            self.timers.wake_all();
+        }
     }
 
     fn follow_log(&self, latest: &Snapshot) {

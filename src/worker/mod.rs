@@ -130,6 +130,12 @@ impl DataPlane {
         generation
     }
 
+    /// Wakes every connection of every worker once, to look at what was changed before this call.
+    pub fn wake(&self) {
+        self.shared.wakes.fetch_add(1, SeqCst);
+        self.shared.published.send_modify(|_| {});
+    }
+
     pub fn current(&self) -> Arc<Snapshot> {
         self.shared.current.load_full()
     }

@@ -15,6 +15,8 @@ pub struct Shared {
     pub current: ArcSwap<Snapshot>,
     /// Wakes every worker when it changes; holds the latest generation.
     pub published: watch::Sender<u64>,
+    /// Counts the times that everyone who waits on a worker's timers was to look up.
+    pub wakes: AtomicU64,
     /// By worker: the generation it has taken up.
     taken_up: Box<[AtomicU64]>,
     acknowledged: Notify,
@@ -33,6 +35,7 @@ impl Shared {
         Arc::new(Self {
             published: watch::Sender::new(snapshot.generation),
             current: ArcSwap::from_pointee(snapshot),
+            wakes: AtomicU64::new(0),
             taken_up: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             acknowledged: Notify::new(),
             open: AtomicUsize::new(0),

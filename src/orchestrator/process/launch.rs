@@ -251,7 +251,7 @@ impl Supervisor {
             let _ = guard.add(&self.members[at].group);
         }
         let (service, instance) = (&*self.service, &*self.members[at].group.id);
-        tracing::info!(service, instance, pid, port, "instance started");
+        tracing::debug!(service, instance, pid, port, "instance started");
         Ok(())
     }
 

@@ -18,6 +18,7 @@ mod backoff;
 mod group;
 mod guard;
 mod launch;
+mod leftovers;
 mod member;
 mod output;
 mod ports;
@@ -120,6 +121,10 @@ impl Factory for ProcessFactory {
             published.clone(),
         )?;
         Ok(Arc::new(Process::start(context.service, supervisor, published)?))
+    }
+
+    fn end_leftovers(&self, state_dir: &std::path::Path) -> std::io::Result<usize> {
+        leftovers::end(state_dir)
     }
 }
 

@@ -207,7 +207,8 @@ impl Supervisor {
             }
             let how = member.how_it_ended();
             if member.is_live() {
-                tracing::warn!(service, instance = &*instance, "instance ended by itself: {how}");
+                // Whoever lists it tells people.
+                tracing::debug!(service, instance = &*instance, "instance ended by itself: {how}");
                 self.exits.push(member.instance_in(InstanceState::Exited(how.clone())));
                 self.backoff.exited(member.started, now, &how);
                 // Its descendants get the same signal and grace as if it had been stopped.
@@ -282,7 +283,7 @@ impl Supervisor {
             }
             let (service, instance) = (&*self.service, &*member.group.id);
             if let Some(address) = member.listens(&sockets) {
-                tracing::info!(service, instance, %address, "instance listens");
+                tracing::debug!(service, instance, %address, "instance listens");
                 member.address = Some(address);
                 member.phase = Phase::Running;
             } else if !std::mem::replace(&mut member.told_of_stranger, true) {

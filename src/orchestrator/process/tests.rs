@@ -352,3 +352,15 @@ fn crash(folder: &Path, on_crash: &str) -> Vec<i32> {
     tidegate.wait().expect("ours");
     store.load().expect("whole").instances.iter().map(|record| record.pid).collect()
 }
+
+#[test]
+fn what_a_crashed_tidegate_left_for_a_service_that_is_gone_is_ended() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let children = crash(folder.path(), "adopt");
+    assert!(children.iter().all(|pid| Stat::of(*pid).is_some_and(|s| !s.is_dead())));
+    let app = folder.path().join("app");
+    assert_eq!(leftovers::end(&app).expect("readable"), children.len());
+    assert!(!children.iter().any(|pid| Stat::of(*pid).is_some_and(|s| !s.is_dead())));
+    assert_eq!(leftovers::end(&app).expect("readable"), 0, "it is forgotten");
+    assert_eq!(leftovers::end(folder.path()).expect("readable"), 0, "a folder of another kind");
+}

@@ -215,7 +215,11 @@ impl Metrics<'_> {
         gauge("tidegate_backend_in_flight", "Requests sent to the backend, not finished.", &|b| {
             Some(b.in_flight as f64)
         });
-        gauge("tidegate_backend_cpu_ratio", "Cores that the backend uses.", &|b| b.cpu);
+        gauge(
+            "tidegate_backend_cpu_ratio",
+            "CPU that the backend uses, of what it may use.",
+            &|b| b.cpu,
+        );
         gauge("tidegate_backend_memory_bytes", "Memory that the backend uses.", &|b| {
             b.memory_bytes.map(|n| n as f64)
         });

@@ -80,7 +80,7 @@ pub struct Backend<'a> {
     pub up: bool,
     pub in_flight: u64,
     pub duration: Option<&'a Merged>,
-    /// Cores in use.
+    /// CPU in use, of what it may use: 1.0 = all.
     pub cpu: Option<f64>,
     pub memory_bytes: Option<u64>,
 }
