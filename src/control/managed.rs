@@ -214,28 +214,28 @@ mod tests {
     async fn orders_stay_until_they_were_accepted() {
         let memory = memory();
         let managed = managed(&memory);
-        managed.apply(2).await.expect("accepted");
+        managed.apply(|| 2).await.expect("accepted");
         managed.order_removal("mem-1".into());
         managed.order_removal("mem-1".into());
         let error = OrchestratorError::Transient("not now".into());
         memory.set_mood(Mood::Failing(error.clone()));
-        assert_eq!(managed.apply(1).await, Err(error));
+        assert_eq!(managed.apply(|| 1).await, Err(error));
         assert_eq!(managed.removals().len(), 1, "written down once, and still");
         memory.set_mood(Mood::Well);
-        let applied = managed.apply(1).await.expect("accepted");
+        let applied = managed.apply(|| 1).await.expect("accepted");
         assert_eq!((&applied.stopping[..], &applied.started[..]), (&["mem-1".into()][..], &[][..]));
         assert!(managed.removals().is_empty());
-        assert_eq!(managed.apply(1).await, Ok(Applied::default()), "nothing is done twice");
+        assert_eq!(managed.apply(|| 1).await, Ok(Applied::default()), "nothing is done twice");
     }
 
     #[tokio::test]
     async fn each_plan_is_newer_than_those_of_an_earlier_run() {
         let memory = memory();
-        managed(&memory).apply(1).await.expect("accepted");
+        managed(&memory).apply(|| 1).await.expect("accepted");
         let first = memory.plan().generation;
         let later = managed(&memory);
-        later.apply(1).await.expect("accepted");
-        later.apply(1).await.expect("accepted");
+        later.apply(|| 1).await.expect("accepted");
+        later.apply(|| 1).await.expect("accepted");
         assert!(memory.plan().generation > first);
     }
 
