@@ -4,12 +4,15 @@ use super::reader::Reader;
 use super::tree::{Node, Value};
 use super::values::Wrong;
 
+/// Makes the typed value of a key, or says what is wrong with it.
+pub(super) type Parse<T> = Box<dyn Fn(&Value) -> Result<T, Wrong>>;
+
 /// A key with its type, waiting to hear what is to be done when it is not there.
 #[must_use = "say `or`, `optional` or `required`"]
 pub struct Field<'r, 'a, T> {
     pub(super) reader: &'r mut Reader<'a>,
     pub(super) key: &'static str,
-    pub(super) parse: Box<dyn Fn(&Value) -> Result<T, Wrong>>,
+    pub(super) parse: Parse<T>,
     /// How the effective value is written.
     pub(super) shown: fn(&Value) -> Value,
 }

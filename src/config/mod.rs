@@ -56,10 +56,13 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
 }
 
+/// Gives the value of a variable, if it is set.
+pub type Lookup = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// What a configuration depends on besides its files.
 pub struct Env {
     /// Looks up an environment variable.
-    pub var: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    pub var: Lookup,
     /// Processor cores that `workers = 0` stands for.
     pub cores: usize,
     /// Whether this process runs as root.

@@ -50,10 +50,13 @@ pub struct Control {
     pub settled: AtomicBool,
     checks: Mutex<HashMap<u64, AbortHandle>>,
     /// Permits for checks under way, by service.
-    parallel: Mutex<HashMap<Arc<str>, (usize, Arc<Semaphore>)>>,
+    parallel: Mutex<HashMap<Arc<str>, Permits>>,
     /// Services that were told to have no healthy backend.
     dark: Mutex<HashSet<Arc<str>>>,
 }
+
+/// How many checks of a service may be under way, and the permits for them.
+type Permits = (usize, Arc<Semaphore>);
 
 impl Control {
     pub fn new(

@@ -280,7 +280,7 @@ impl Events {
 /// `0.31 s`, `30 s`: two significant digits are enough for a line.
 pub fn seconds(ms: u64) -> String {
     let s = Duration::from_millis(ms).as_secs_f64();
-    if s < 10.0 && ms % 1000 != 0 { format!("{s:.2} s") } else { format!("{s:.0} s") }
+    if s < 10.0 && !ms.is_multiple_of(1000) { format!("{s:.2} s") } else { format!("{s:.0} s") }
 }
 
 fn is_zero(n: &u32) -> bool {

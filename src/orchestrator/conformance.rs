@@ -90,7 +90,11 @@ async fn removes_exactly_who_is_named(subject: &Subject, capabilities: Capabilit
     let victim = before[1].clone();
     let unknown: InstanceId = "nobody-has-this-id".into();
     let applied = apply(subject, 7, 3, &[victim.id.clone(), unknown]).await;
-    assert_eq!(applied.stopping, [victim.id.clone()], "the named one is stopped, once");
+    assert_eq!(
+        applied.stopping,
+        std::slice::from_ref(&victim.id),
+        "the named one is stopped, once"
+    );
     assert_eq!(applied.started, [], "three are left, as wanted");
     let left = until(subject, "the victim is gone", |all| all.len() == 3).await;
     assert!(!left.iter().any(|i| i.id == victim.id), "{left:#?}");

@@ -92,7 +92,8 @@ fn precedence() {
     let beta: &[(&str, &str)] = &[("x-beta", "1")];
     let both: &[(&str, &str)] = &[("x-beta", "1"), ("x-gamma", "2")];
     let none: &[(&str, &str)] = &[];
-    let cases: &[(&str, &str, &str, &[(&'static str, &'static str)], Option<usize>)] = &[
+    type Case<'a> = (&'a str, &'a str, &'a str, &'a [(&'static str, &'static str)], Option<usize>);
+    let cases: &[Case<'_>] = &[
         // Prefixes end at a segment, the longest wins.
         ("other", "/", "GET", none, Some(0)),
         ("other", "/v", "GET", none, Some(0)),

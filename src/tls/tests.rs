@@ -216,7 +216,8 @@ fn unchanged_files_give_the_same_settings() {
     let renewed = make(dir.path(), "a", &["a.test"]);
     let second = load(&mut loader, &listener);
     assert!(!Arc::ptr_eq(&first.config, &second.config));
-    let got = shake(&second.config, &client(&[renewed.clone()]), "a.test").expect("handshake");
+    let got = shake(&second.config, &client(std::slice::from_ref(&renewed)), "a.test")
+        .expect("handshake");
     assert_eq!(got.cert, renewed);
 }
 

@@ -1,6 +1,9 @@
 //! All integration tests: one binary, so that it is linked once. One file a subject; what they
 //! share is in `tests/support`.
 
+// A test that cannot go on panics; that is its way of failing.
+#![allow(clippy::unwrap_used)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -46,8 +46,9 @@ fn role() {
             serve(port);
         }
         ["family", port] => {
-            let _server = play(&format!("serve {port}"));
-            let _daemon = play("daemon");
+            // They are to be left behind: that is what is tested.
+            std::mem::forget(play(&format!("serve {port}")));
+            std::mem::forget(play("daemon"));
             rest();
         }
         ["daemon"] => {
