@@ -1,7 +1,7 @@
 //! What the data plane reads: one immutable value, replaced as a whole.
 //!
 //! A snapshot is built by the control plane from a validated configuration and the live
-//! backends, and swapped in by [`Published`]. Nothing in it is changed afterwards except the
+//! backends, and swapped in by `DataPlane::publish`. Nothing in it is changed afterwards except the
 //! atomics of [`Backend`] and the statistics.
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! The scaling loop: sample → decision → orders → record. One tick reads top to bottom in
-//! [`Control::scale`]; it is synchronous and talks to nobody outside the process, so no
+//! `Control::scale`; it is synchronous and talks to nobody outside the process, so no
 //! orchestrator can hold it up. The decision itself is left to `scale`.
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! Serving one client connection: hyper's codec, and the waits it is held to.
 //!
-//! The codec has no timers of its own here. After each poll, [`Watch`] looks at what the
+//! The codec has no timers of its own here. After each poll, `Watch` looks at what the
 //! connection waits for (its next request, the rest of a head, a client that does not read)
 //! and arms the connection's one timer accordingly.
 

@@ -1,7 +1,7 @@
 //! Routing: host → path → method and headers, decided once per request without a lock or an allocation.
 //!
 //! The precedence is written at the head of the routes in the reference configuration. This
-//! file ties the parts together: [`hosts`] narrows by host, [`paths`] by path, and what is left
+//! file ties the parts together: `hosts` narrows by host, `paths` by path, and what is left
 //! are a few routes whose methods and headers are compared one after the other. Making a path
 //! comparable is [`path`]'s; changing it is [`rewrite`]'s and [`redirect`]'s.
 

@@ -1,7 +1,7 @@
 //! The newest records in memory, and the lines in which they are kept.
 //!
 //! A line is one JSON object: a record, or the outcome of an earlier one. Files are left to
-//! [`super::journal_file`].
+//! `journal_file`.
 
 use std::collections::VecDeque;
 use std::io;
