@@ -27,7 +27,7 @@ FILES = raise_file_limit()
 class Options:
     """What differs between cases."""
 
-    def __init__(self, access_log=False, services=0, echo=0, reloads=False):
+    def __init__(self, access_log=False, services=0, echo=0, reloads=False, workers=1):
         self.access_log = access_log
         # Further services, each with ten backends and a route /sN/.
         self.services = services
@@ -35,6 +35,7 @@ class Options:
         self.echo = echo or 9
         # HAProxy reloads only under its master process.
         self.reloads = reloads
+        self.workers = workers
 
 
 class Rival:
@@ -151,7 +152,7 @@ class Arm:
         """Writes the configuration; `turn` makes it another one, so that a reload has work to do."""
         values = {
             "DIR": self.folder, "PLAIN": self.plain, "TLS": self.tls, "ADMIN": self.admin,
-            "ECHO": self.options.echo, "CERT": CERT, "KEY": KEY,
+            "ECHO": self.options.echo, "CERT": CERT, "KEY": KEY, "WORKERS": self.options.workers,
         }
         self.file = {"nginx": self.nginx, "haproxy": self.haproxy, "tidegate": self.tidegate}[
             self.rival.kind](values, turn)
@@ -164,7 +165,7 @@ class Arm:
         services = range(self.options.services)
         many = "".join(map(server, self.backends(MANY)))
         values |= {
-            "USER": user(), "FILES": FILES,
+            "USER": user(), "FILES": FILES, "REUSEPORT": "reuseport" if self.options.workers > 1 else "",
             "ACCESS_LOG": f"{self.folder}/access combined buffer=64k flush=1s"
             if self.options.access_log else "off",
             "SERVERS": "\n".join(map(server, self.backends())),

@@ -3,6 +3,7 @@
 Nothing here knows of proxies or of cases.
 """
 
+import copy
 import os
 import platform
 import resource
@@ -19,8 +20,15 @@ class Cpus:
     def __init__(self, pin):
         every = sorted(os.sched_getaffinity(0))
         self.pinned = pin and len(every) > 1
+        self.every = set(every)
         self.proxy = {every[-1]} if self.pinned else set(every)
         self.rest = set(every[:-1]) if self.pinned else set(every)
+
+    def unpinned(self):
+        """Everything may run everywhere."""
+        other = copy.copy(self)
+        other.pinned, other.proxy, other.rest = False, self.every, self.every
+        return other
 
 
 class Process:

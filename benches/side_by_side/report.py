@@ -10,6 +10,7 @@ START, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 IDLE_BYTES, IDLE_TLS = 3072, 1.0
 RELOAD_SECONDS, RELOAD_P99 = 1.0, 1.3
 SERVICES_KIB, PICK = 200 * 1024, 1.05
+TWO_WORKERS = 1.05
 
 
 def table(head, rows):
@@ -125,13 +126,26 @@ def reloading(rows, ours):
     return text
 
 
+def two_workers(rows, ours):
+    text = table(
+        ["(n) two workers, case (a), not pinned", "CPU µs, one", "CPU µs, two", "ratio", "ratio (rounds)",
+         "requests/s, one", "two", "failed"],
+        [[row["arm"], number(row["one_us"], 1), number(row["two_us"], 1), number(row["two_us"] / row["one_us"]),
+          number(row["paired"]), number(row["one_per_second"], 0), number(row["two_per_second"], 0),
+          row["failures"]] for row in rows])
+    for row in rows:
+        if row["arm"] == ours:
+            text += f"\nTarget ≤ {TWO_WORKERS}: {verdict(row['two_us'] / row['one_us'], TWO_WORKERS)}.\n"
+    return text
+
+
 def markdown(result):
     """The measured section of docs/performance.md."""
     ours = result["ours"]
     parts = [table(["", ""], result["facts"]), f"```\n{result['command']}\n```\n"]
     if result["cases"]:
         parts.append(load_cases(result["cases"], ours))
-    for name, render in (("j", idle), ("k", services), ("l", reloading)):
+    for name, render in (("j", idle), ("k", services), ("l", reloading), ("n", two_workers)):
         if result["special"].get(name):
             parts.append(render(result["special"][name], ours))
     for error in result["errors"]:

@@ -25,13 +25,13 @@ import special
 from bench import Bench
 from cases import CASES
 
-SPECIAL = ("j", "k", "l")
+SPECIAL = ("j", "k", "l", "n")
 
 
 def arguments():
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", default="all", help="letters a to m, as a,c,j")
+    parser.add_argument("--case", default="all", help="letters a to n, as a,c,j")
     parser.add_argument("--rounds", type=int, default=5, help="alternated rounds of each case")
     parser.add_argument("--seconds", type=int, default=2, help="length of a round")
     parser.add_argument("--idle", type=int, default=8000, help="connections of case j")
@@ -83,7 +83,8 @@ def measure(bench, letters, asked, result):
     for letter, title, run in (
             ("j", "idle connections", lambda: special.idle(bench, asked.idle, say)),
             ("k", "many services", lambda: special.services(bench, say)),
-            ("l", "reloading", lambda: special.reloading(bench, say))):
+            ("l", "reloading", lambda: special.reloading(bench, say)),
+            ("n", "two workers", lambda: special.two_workers(bench, say))):
         if letter in letters:
             jobs.append((letter, title, lambda letter=letter, run=run: result["special"].update({letter: run()})))
     for letter, title, job in jobs:

@@ -1,4 +1,5 @@
-"""The cases with a shape of their own: (j) idle memory, (k) many services, (l) reloading.
+"""The cases with a shape of their own: (j) idle memory, (k) many services, (l) reloading,
+(n) two workers.
 
 Each returns rows of plain values for the report; a row is one arm.
 """
@@ -14,6 +15,7 @@ from statistics import median
 
 import load
 from arms import Options, wait_for
+from bench import Bench
 
 SERVICES = 1000
 FEW_SERVICES = 10
@@ -156,4 +158,28 @@ def reloading(bench, say):
             rows.append(row)
             say(f"  {rival.label:<16} p99 {row['calm_p99_ms']:.2f} → {row['p99_ms']:.2f} ms, "
                 f"{row['failures']} failed, {turn} reloads")
+    return rows
+
+
+def two_workers(bench, say):
+    """Case (a) with one worker and with two, nothing pinned: what the second costs each request."""
+    rows = []
+    free = Bench(bench.cpus.unpinned(), bench.rivals, bench.rounds, bench.seconds)
+    def small(cpus, arm, seconds):
+        return load.wrk(cpus, f"http://localhost:{arm.plain}/small", seconds, 64)
+    for rival in bench.rivals:
+        with free.arms(Options(), [rival]) as (one,), free.arms(Options(workers=2), [rival]) as (two,):
+            one.label, two.label = "one", "two"
+            rounds = free.alternate([one, two], small, lambda text: None)
+            row = {
+                "arm": rival.label,
+                "one_us": median(r["cpu_us"] for r in rounds["one"]),
+                "two_us": median(r["cpu_us"] for r in rounds["two"]),
+                "paired": median(t["cpu_us"] / o["cpu_us"] for o, t in zip(rounds["one"], rounds["two"])),
+                "one_per_second": median(r["per_second"] for r in rounds["one"]),
+                "two_per_second": median(r["per_second"] for r in rounds["two"]),
+                "failures": sum(r["failures"] for r in rounds["one"] + rounds["two"]),
+            }
+            rows.append(row)
+            say(f"  {rival.label:<16} {row['one_us']:.1f} → {row['two_us']:.1f} µs")
     return rows
