@@ -45,7 +45,10 @@ def wrk(cpus, url, seconds, connections, headers=(), script=None, arguments=()):
 
 
 def quantile(out, name):
-    value, unit = re.search(rf"^\s+{name}%\s+([\d.]+)(us|ms|s|m)$", out, re.M).groups()
+    found = re.search(rf"^\s+{name}%\s+([\d.]+)(us|ms|s|m)$", out, re.M)
+    if not found:
+        return None
+    value, unit = found.groups()
     return float(value) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60000}[unit]
 
 

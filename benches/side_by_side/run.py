@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import shlex
+import subprocess
 import sys
 import time
 
@@ -74,8 +75,9 @@ def chosen(text):
     return wanted
 
 
-def measure(bench, letters, asked, result):
-    """Every chosen case; one that fails is told and does not end the others."""
+def measure(bench, letters, asked, result, save):
+    """Every chosen case; one that fails is told and does not end the others. Ctrl-C ends them,
+    with a report of those that are done."""
     jobs = []
     for case in CASES:
         if case.letter in letters:
@@ -91,9 +93,13 @@ def measure(bench, letters, asked, result):
         say(f"({letter}) {title}")
         try:
             job()
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
             result["errors"].append(f"({letter}) {title}: {error}")
             say(f"  FAILED: {error}")
+        except KeyboardInterrupt:
+            result["errors"].append(f"({letter}) and what follows it: the run was ended")
+            return
+        save()
 
 
 def rounds(bench, case):
@@ -101,6 +107,31 @@ def rounds(bench, case):
         measured = bench.alternate(running, case.drive, say)
     return {"letter": case.letter, "title": case.title, "unit": case.unit, "targets": case.targets,
             "rounds": measured}
+
+
+def facts(bench, load_before):
+    """What the figures depend on, as (name, value)."""
+    cpus = bench.cpus
+    return [
+        *machine.facts(),
+        *((rival.label, f"{rival.kind} {rival.version}") for rival in bench.rivals),
+        ("one worker each", f"proxy on CPU {min(cpus.proxy)}, load and origin on the others"
+         if cpus.pinned else "not pinned"),
+        ("rounds", f"{bench.rounds} of {bench.seconds} s, alternated"),
+        ("load average", f"{load_before:.1f} before, {machine.load_average():.1f} after"),
+        ("date", time.strftime("%Y-%m-%d")),
+    ]
+
+
+def write(page, text, result):
+    """Into the Markdown file, and every round as JSON beside it."""
+    with open(page) as file:
+        whole = report.replace(file.read(), text)
+    with open(page, "w") as file:
+        file.write(whole)
+    with open(os.path.splitext(page)[0] + ".json", "w") as file:
+        json.dump(result, file, indent=1)
+        file.write("\n")
 
 
 def main():
@@ -116,26 +147,17 @@ def main():
         "command": shlex.join([os.path.relpath(sys.argv[0], arms.ROOT), *sys.argv[1:]]),
         "cases": [], "special": {}, "errors": [],
     }
-    measure(bench, letters, asked, result)
-    result["facts"] = [
-        *machine.facts(),
-        *((f"{rival.label}", f"{rival.kind} {rival.version}") for rival in bench.rivals),
-        ("one worker each", f"proxy on CPU {min(cpus.proxy)}, load and origin on the others"
-         if cpus.pinned else "not pinned"),
-        ("rounds", f"{asked.rounds} of {asked.seconds} s, alternated"),
-        ("load average", f"{before:.1f} before, {machine.load_average():.1f} after"),
-        ("date", time.strftime("%Y-%m-%d")),
-    ]
-    text = report.markdown(result)
-    print(text)
-    if asked.write:
-        with open(asked.write) as file:
-            page = report.replace(file.read(), text)
-        with open(asked.write, "w") as file:
-            file.write(page)
-        with open(os.path.splitext(asked.write)[0] + ".json", "w") as file:
-            json.dump(result, file, indent=1)
-            file.write("\n")
+
+    def save():
+        """Rewrites the table after each case, so that a run that is cut short is not lost."""
+        result["facts"] = facts(bench, before)
+        text = report.markdown(result)
+        if asked.write:
+            write(asked.write, text, result)
+        return text
+
+    measure(bench, letters, asked, result, save)
+    print(save())
     sys.exit(1 if result["errors"] else 0)
 
 
