@@ -144,7 +144,7 @@ def markdown(result):
     ours = result["ours"]
     parts = [table(["", ""], result["facts"]), f"```\n{result['command']}\n```\n"]
     if result["cases"]:
-        parts.append(load_cases(result["cases"], ours))
+        parts.append(load_cases(sorted(result["cases"], key=lambda case: case["letter"]), ours))
     for name, render in (("j", idle), ("k", services), ("l", reloading), ("n", two_workers)):
         if result["special"].get(name):
             parts.append(render(result["special"][name], ours))

@@ -32,7 +32,7 @@ SPECIAL = ("j", "k", "l", "n")
 def arguments():
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", default="all", help="letters a to n, as a,c,j")
+    parser.add_argument("--case", default="all", help="letters a to n, as a,c,j; measured in that order")
     parser.add_argument("--rounds", type=int, default=5, help="alternated rounds of each case")
     parser.add_argument("--seconds", type=int, default=2, help="length of a round")
     parser.add_argument("--idle", type=int, default=8000, help="connections of case j")
@@ -89,6 +89,8 @@ def measure(bench, letters, asked, result, save):
             ("n", "two workers", lambda: special.two_workers(bench, say))):
         if letter in letters:
             jobs.append((letter, title, lambda letter=letter, run=run: result["special"].update({letter: run()})))
+    # In the order that was asked for.
+    jobs.sort(key=lambda job: letters.index(job[0]))
     for letter, title, job in jobs:
         say(f"({letter}) {title}")
         try:
