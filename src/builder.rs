@@ -13,7 +13,6 @@ use crate::orchestrator::kinds::{KindError, Kinds};
 /// # struct Mine;
 /// # use tidegate::orchestrator::*;
 /// # impl Factory for Mine {
-/// #     fn check(&self, _: &Context) -> Vec<tidegate::config::Problem> { vec![] }
 /// #     fn build(&self, _: Context) -> Result<std::sync::Arc<dyn Orchestrator>, OrchestratorError> {
 /// #         Err(OrchestratorError::Permanent("not here".into()))
 /// #     }

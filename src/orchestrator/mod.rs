@@ -9,6 +9,7 @@ pub mod memory;
 pub mod process;
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -28,6 +29,20 @@ pub struct Instance {
     pub labels: BTreeMap<String, String>,
     pub zone: Option<Arc<str>>,
     pub started_at: SystemTime,
+}
+
+impl Instance {
+    /// One that was started now and runs already; without labels and zone.
+    pub fn started(id: InstanceId, address: SocketAddr) -> Self {
+        let (address, started_at) = (Some(address), SystemTime::now());
+        let (state, labels) = (InstanceState::Running, BTreeMap::new());
+        Self { id, address, state, labels, zone: None, started_at }
+    }
+
+    /// Whether it lives and owns its address.
+    pub fn is_running(&self) -> bool {
+        self.state == InstanceState::Running
+    }
 }
 
 /// What the orchestrator can say about an instance; readiness is decided by health checks.
@@ -110,6 +125,13 @@ pub enum OrchestratorError {
     Stale { got: u64, applied: u64 },
 }
 
+impl From<std::io::Error> for OrchestratorError {
+    /// Most of them pass: too many open files, no free port, no memory.
+    fn from(error: std::io::Error) -> Self {
+        Self::Transient(error.to_string())
+    }
+}
+
 /// Who starts and stops the backends of one service. One value serves one service; every
 /// method may be called at any time and from several tasks. Callers bound each call with a timeout.
 pub trait Orchestrator: Send + Sync + 'static {
@@ -125,10 +147,18 @@ pub trait Orchestrator: Send + Sync + 'static {
     /// Moves towards the plan; returns once the orders are given, not once they are done.
     fn apply(&self, plan: Plan) -> BoxFuture<'_, Result<Applied, OrchestratorError>>;
 
-    /// Whom a removal of `n` would take, where the victim cannot be chosen; else empty.
-    fn predict_removal(&self, n: u32) -> BoxFuture<'_, Result<Vec<InstanceId>, OrchestratorError>>;
+    /// Whom a removal of `n` would take, where the victim cannot be chosen; else empty, as it is
+    /// unless overridden: to be written where `capabilities` says `Victims::Balanced`.
+    fn predict_removal(&self, n: u32) -> BoxFuture<'_, Result<Vec<InstanceId>, OrchestratorError>> {
+        let _ = n;
+        Box::pin(ready(Ok(Vec::new())))
+    }
 
-    fn usage(&self) -> BoxFuture<'_, Result<BTreeMap<InstanceId, Usage>, OrchestratorError>>;
+    /// CPU and memory of each instance; of none unless overridden: to be written where
+    /// `capabilities` says `usage`.
+    fn usage(&self) -> BoxFuture<'_, Result<BTreeMap<InstanceId, Usage>, OrchestratorError>> {
+        Box::pin(ready(Ok(BTreeMap::new())))
+    }
 
     /// tidegate is ending. `stop`: end every instance (grace, then kill) and return when none
     /// is left; otherwise let go of them so that they live on.
@@ -149,7 +179,12 @@ pub struct Context {
 /// Errors are configuration errors with a place in the file. `check` must not start anything:
 /// it is also called by `tidegate check`.
 pub trait Factory: Send + Sync + 'static {
-    fn check(&self, context: &Context) -> Vec<crate::config::Problem>;
+    /// What is wrong with the kind's own keys. Unless overridden the kind has none, and so each
+    /// key that is there is unknown.
+    fn check(&self, context: &Context) -> Vec<crate::config::Problem> {
+        context.table.read(|_| ()).1
+    }
+
     fn build(&self, context: Context) -> Result<Arc<dyn Orchestrator>, OrchestratorError>;
 
     /// Ends what an earlier tidegate started for a service that is not (or not by this kind) run
@@ -161,5 +196,15 @@ pub trait Factory: Send + Sync + 'static {
     fn end_leftovers(&self, state_dir: &std::path::Path) -> std::io::Result<usize> {
         let _ = state_dir;
         Ok(0)
+    }
+}
+
+/// A function that builds one is a factory, of a kind without keys of its own.
+impl<F> Factory for F
+where
+    F: Fn(Context) -> Result<Arc<dyn Orchestrator>, OrchestratorError> + Send + Sync + 'static,
+{
+    fn build(&self, context: Context) -> Result<Arc<dyn Orchestrator>, OrchestratorError> {
+        self(context)
     }
 }

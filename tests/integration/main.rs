@@ -22,6 +22,7 @@ mod load;
 mod metrics;
 mod openapi;
 mod operator;
+mod orchestrators;
 mod origin;
 mod peers;
 mod privileges;
