@@ -1,7 +1,5 @@
 //! tidegate: a layer-7 load-balancing reverse proxy with a built-in scaler.
 
-#![allow(missing_docs, dead_code)] // until the skeleton is filled
-
 pub mod admin;
 #[cfg(test)]
 mod architecture;

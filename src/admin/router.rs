@@ -24,6 +24,7 @@ pub struct App {
 
 /// One method of one path.
 pub struct Endpoint {
+    #[cfg_attr(not(test), expect(dead_code, reason = "compared with the OpenAPI file"))]
     pub method: Method,
     pub path: &'static str,
     router: MethodRouter<App>,
@@ -87,4 +88,35 @@ async fn unknown_path(uri: Uri) -> Problem {
 async fn unknown_method(method: Method, uri: Uri) -> Problem {
     let detail = format!("{} does not take {method}; see the Allow header", uri.path());
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_openapi_file_describes_exactly_what_is_served() {
+        let document: serde_json::Value =
+            serde_json::from_str(include_str!("openapi.json")).unwrap();
+        let mut described = BTreeSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                described.insert((path.clone(), method.to_ascii_uppercase()));
+                // Every parameter of the path is described.
+                let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+                for name in path.split('/').filter_map(|part| part.strip_prefix('{')) {
+                    let name = name.trim_end_matches('}');
+                    assert!(
+                        parameters.iter().any(|p| p["name"] == name && p["in"] == "path"),
+                        "{path}"
+                    );
+                }
+            }
+        }
+        let served: BTreeSet<_> =
+            endpoints().iter().map(|e| (e.path.to_owned(), e.method.to_string())).collect();
+        assert_eq!(described, served);
+    }
 }

@@ -39,7 +39,10 @@ pub struct SocketFile(PathBuf);
 /// A socket that accepts.
 pub enum Acceptor {
     Tcp(tokio::net::TcpListener),
-    Unix(tokio::net::UnixListener, SocketFile),
+    Unix(
+        tokio::net::UnixListener,
+        #[expect(dead_code, reason = "removes the file when dropped")] SocketFile,
+    ),
 }
 
 /// Any connection.

@@ -371,29 +371,6 @@ async fn a_reload_changes_who_may_ask() {
     );
 }
 
-#[test]
-fn the_openapi_file_describes_exactly_what_is_served() {
-    let document: serde_json::Value = serde_json::from_str(include_str!("openapi.json")).unwrap();
-    let mut described = BTreeSet::new();
-    for (path, item) in document["paths"].as_object().unwrap() {
-        for (method, operation) in item.as_object().unwrap() {
-            described.insert((path.clone(), method.to_ascii_uppercase()));
-            // Every parameter of the path is described.
-            let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
-            for name in path.split('/').filter_map(|part| part.strip_prefix('{')) {
-                let name = name.trim_end_matches('}');
-                assert!(
-                    parameters.iter().any(|p| p["name"] == name && p["in"] == "path"),
-                    "{path}"
-                );
-            }
-        }
-    }
-    let served: BTreeSet<_> =
-        endpoints().iter().map(|e| (e.path.to_owned(), e.method.to_string())).collect();
-    assert_eq!(described, served);
-}
-
 #[tokio::test]
 async fn the_openapi_file_names_every_field_of_the_documents() {
     let admin = run();

@@ -52,7 +52,10 @@ struct Shared {
 /// A connection that a request may use.
 pub(super) enum Connection {
     Http1(http1::SendRequest<Body>),
-    Http2(http2::SendRequest<Body>, Stream),
+    Http2(
+        http2::SendRequest<Body>,
+        #[expect(dead_code, reason = "counts the stream until it is dropped")] Stream,
+    ),
 }
 
 /// One stream of an HTTP/2 connection, counted while it lives.

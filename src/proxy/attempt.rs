@@ -64,9 +64,13 @@ pub async fn send(
 ) -> Result<Answer, Failed> {
     let worker = &exchange.client.worker;
     let mut request = request;
+    let mut fresh = false;
     held.stats().requests.inc();
     loop {
-        let pooled = take(exchange, &held, asks.idempotent).await;
+        let pooled = match fresh {
+            true => None,
+            false => take(exchange, &held, asks.idempotent).await,
+        };
         let is_pooled = pooled.is_some();
         let mut conn = match pooled {
             Some(conn) => conn,
@@ -96,7 +100,19 @@ pub async fn send(
             Err(Broke::Unsent(back)) => {
                 return Err(not_connected(exchange, &held, ConnectKind::Reset, *back));
             }
-            Err(Broke::Sent(error)) => return Err(broke(exchange, &held, &conn, error)),
+            Err(Broke::Sent(error)) => {
+                // Most likely closed while the request was on its way to it (RFC 9112 §9.3.1):
+                // once more, on a connection of its own.
+                let again =
+                    (is_pooled && asks.keep_head && !conn.answered() && !conn.write_timed_out())
+                        .then(|| tries::again(exchange, conn.take_head()))
+                        .flatten();
+                let Some(again) = again else { return Err(broke(exchange, &held, &conn, error)) };
+                let stats = held.service().view.stats.of(worker.id);
+                stats.retries.inc(crate::telemetry::RetryReason::Stale);
+                request = again;
+                fresh = true;
+            }
             Err(Broke::TimedOut) => return Err(timed_out(exchange, &held, &conn)),
         }
     }

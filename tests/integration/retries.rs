@@ -106,6 +106,26 @@ fn a_connection_closed_in_the_pool_costs_nothing() {
 }
 
 #[test]
+fn a_pooled_connection_closed_on_the_way_costs_an_idempotent_request_nothing() {
+    // The first connection answers once and closes when the next request is on it.
+    let origin = RawOrigin::script(|connection| {
+        let mut steps = vec![Step::ReadHead, Step::Send(OK.into())];
+        if connection == 0 {
+            steps.push(Step::ReadHead);
+        }
+        steps
+    });
+    let proxy = balanced(&[&|p| p.backend(&origin)], "[service.app.retry]\nattempts = 1");
+    for _ in 0..2 {
+        assert_eq!(send("GET", &proxy.url("/"), &[], b"").unwrap().status, 200);
+    }
+    assert_eq!((origin.connections(), retries(&proxy, "stale")), (2, 1.0));
+    // It is no retry: no other backend was needed, and none was blamed.
+    assert_eq!(retries(&proxy, "reset"), 0.0);
+    assert_eq!(proxy.service("app")["backends"][0]["errors"], 0);
+}
+
+#[test]
 fn a_body_up_to_64_kib_is_sent_again_and_a_larger_one_is_not() {
     let broken = RawOrigin::script(|_| vec![Step::ReadHead, Step::Read(1), Step::Reset]);
     let good = Origin::new().start();

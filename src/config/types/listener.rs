@@ -1,0 +1,108 @@
+//! `[[listener]]`: the way in.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// `[[listener]]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    pub name: Arc<str>,
+    pub address: Vec<SocketAddr>,
+    pub http1: bool,
+    pub http2: bool,
+    pub trusted_proxies: Vec<IpNet>,
+    pub max_connections: usize,
+    /// 0 = no limit.
+    pub max_connections_per_ip: usize,
+    pub redirect_to_https: bool,
+    pub timeout: ListenerTimeout,
+    pub limit: ListenerLimit,
+    pub tls: Option<ListenerTls>,
+}
+
+/// `[listener.timeout]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListenerTimeout {
+    pub handshake: Duration,
+    pub header: Duration,
+    pub body: Duration,
+    pub keep_alive: Duration,
+    pub write: Duration,
+    pub tunnel: Duration,
+}
+
+/// `[listener.limit]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListenerLimit {
+    pub header_bytes: usize,
+    pub header_count: usize,
+    pub uri_bytes: usize,
+    pub h2_streams: u32,
+    pub h2_resets_per_second: u32,
+}
+
+/// `[listener.tls]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListenerTls {
+    pub min_version: TlsVersion,
+    pub session_tickets: bool,
+    pub unknown_sni: UnknownSni,
+    pub certificates: Vec<Certificate>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    V1_2,
+    V1_3,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownSni {
+    Reject,
+    Default,
+}
+
+/// `[[listener.tls.certificate]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+#[cfg(test)]
+impl Listener {
+    /// A plain HTTP listener with the defaults of the reference configuration.
+    pub fn plain(name: &str, address: &[SocketAddr]) -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            name: name.into(),
+            address: address.to_vec(),
+            http1: true,
+            http2: true,
+            trusted_proxies: Vec::new(),
+            max_connections: 16384,
+            max_connections_per_ip: 0,
+            redirect_to_https: false,
+            timeout: ListenerTimeout {
+                handshake: seconds(10),
+                header: seconds(10),
+                body: seconds(30),
+                keep_alive: seconds(75),
+                write: seconds(30),
+                tunnel: seconds(3600),
+            },
+            limit: ListenerLimit {
+                header_bytes: 32 * 1024,
+                header_count: 100,
+                uri_bytes: 8 * 1024,
+                h2_streams: 128,
+                h2_resets_per_second: 100,
+            },
+            tls: None,
+        }
+    }
+}

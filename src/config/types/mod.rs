@@ -1,0 +1,32 @@
+//! The validated configuration: what the rest of the program may rely on.
+//!
+//! Every value here has passed `check`, so bad states cannot be expressed where a type can
+//! rule them out. Field names are the keys of the TOML file. No other module takes the whole
+//! [`Config`]; each takes the small part it needs.
+
+mod listener;
+mod process;
+mod route;
+mod scaling;
+mod service;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use listener::*;
+pub use process::*;
+pub use route::*;
+pub use scaling::*;
+pub use service::*;
+
+/// One whole configuration, as made from one file and what it includes.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub runtime: Runtime,
+    pub log: Log,
+    pub admin: Admin,
+    pub listeners: Vec<Arc<Listener>>,
+    /// In file order; the router sorts them by precedence.
+    pub routes: Vec<Arc<Route>>,
+    pub services: BTreeMap<Arc<str>, Arc<Service>>,
+}

@@ -1,0 +1,68 @@
+//! What concerns the process as a whole: `[runtime]`, `[log]`, `[admin]`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// `[runtime]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Runtime {
+    /// Data-plane threads, 1..=256; already resolved (0 in the file means one per core).
+    pub workers: usize,
+    pub state_dir: PathBuf,
+    pub shutdown_delay: Duration,
+    pub shutdown_timeout: Duration,
+    pub user: Option<String>,
+    pub group: Option<String>,
+    pub watch: bool,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    /// A `tracing` filter: `info`, `debug`, or `tidegate::scale=debug,info`.
+    pub level: String,
+    pub format: LogFormat,
+    pub access: AccessLog,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Auto,
+    Text,
+    Json,
+}
+
+/// `[log.access]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccessLog {
+    pub enabled: bool,
+    /// `None` is standard output (`-`).
+    pub path: Option<PathBuf>,
+    pub format: AccessFormat,
+    /// Share of successful requests written, 0..=1.
+    pub sample: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessFormat {
+    Json,
+    Combined,
+}
+
+/// `[admin]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admin {
+    pub listen: AdminListen,
+    pub public_listen: Option<SocketAddr>,
+    pub hosts: Vec<String>,
+    pub allow: Vec<IpNet>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum AdminListen {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}

@@ -1,0 +1,71 @@
+//! `[[route]]`: where it goes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// `[[route]]`
+#[derive(Debug, Clone)]
+pub struct Route {
+    pub name: Arc<str>,
+    /// Names of listeners; empty = all.
+    pub listeners: Vec<Arc<str>>,
+    /// Lower case, without port; empty = any.
+    pub host: Vec<HostPattern>,
+    pub path: PathPattern,
+    /// Empty = all.
+    pub methods: Vec<http::Method>,
+    pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
+    pub action: RouteAction,
+    /// The whole exchange, all tries.
+    pub timeout: Option<Duration>,
+    /// Bytes; `None` = no limit.
+    pub max_body: Option<u64>,
+    pub rewrite: Option<Rewrite>,
+    pub headers_in: HeaderRules,
+    pub headers_out: HeaderRules,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostPattern {
+    Exact(String),
+    /// `*.example.com`, kept as `.example.com`: one or more labels before it.
+    Wildcard(String),
+}
+
+#[derive(Debug, Clone)]
+pub enum PathPattern {
+    Exact(String),
+    /// Ends at a segment: `/v1/` matches `/v1` and `/v1/x`, not `/v1x`.
+    Prefix(String),
+    Regex(regex::Regex),
+}
+
+#[derive(Debug, Clone)]
+pub enum RouteAction {
+    Service(Arc<str>),
+    Redirect {
+        /// `{host}`, `{path}` and `{query}` are replaced; `{path}` carries the query unless `{query}` is used.
+        to: String,
+        status: http::StatusCode,
+    },
+    Respond {
+        status: http::StatusCode,
+        body: bytes::Bytes,
+        headers: Vec<(http::HeaderName, http::HeaderValue)>,
+    },
+}
+
+/// `rewrite = { strip_prefix, add_prefix, regex, to }`
+#[derive(Debug, Clone)]
+pub struct Rewrite {
+    pub strip_prefix: String,
+    pub add_prefix: String,
+    pub regex: Option<(regex::Regex, String)>,
+}
+
+/// `[route.headers_in]` and `[route.headers_out]`
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HeaderRules {
+    pub set: Vec<(http::HeaderName, http::HeaderValue)>,
+    pub remove: Vec<http::HeaderName>,
+}

@@ -1,0 +1,93 @@
+//! `[service.NAME.scaling]`: how many serve it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// `[service.NAME.scaling]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scaling {
+    pub mode: ScalingMode,
+    pub min: u32,
+    pub max: u32,
+    pub interval: Duration,
+    /// 0 = `max`.
+    pub max_surge: u32,
+    pub concurrency: Option<ConcurrencyPolicy>,
+    /// In file order, by name.
+    pub targets: Vec<(Arc<str>, TargetPolicy)>,
+    pub thresholds: Vec<(Arc<str>, ThresholdPolicy)>,
+    pub up: Behaviour,
+    pub down: Behaviour,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScalingMode {
+    On,
+    UpOnly,
+    DryRun,
+    Off,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConcurrencyPolicy {
+    pub target: f64,
+    pub utilization: f64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct TargetPolicy {
+    pub metric: Metric,
+    /// For `response_time`.
+    pub quantile: f64,
+    /// In the metric's unit: ratio (cpu), bytes (memory), seconds (response_time), requests (in_flight), requests/s (rps).
+    pub value: f64,
+    pub tolerance: f64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ThresholdPolicy {
+    pub metric: Metric,
+    pub quantile: f64,
+    pub up_above: f64,
+    pub down_below: f64,
+}
+
+/// What a policy looks at. CPU, memory, in-flight, rps and connections are means per ready backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Metric {
+    Cpu,
+    Memory,
+    ResponseTime,
+    ErrorRate,
+    InFlight,
+    Rps,
+    Connections,
+}
+
+/// `[service.NAME.scaling.up]` and `.down`: Kubernetes HPA v2 `behavior`, same meaning.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Behaviour {
+    pub stabilization: Duration,
+    pub select: Select,
+    pub limits: Vec<ScaleLimit>,
+    pub cooldown: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Select {
+    Max,
+    Min,
+    Disabled,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ScaleLimit {
+    pub amount: LimitAmount,
+    pub per: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum LimitAmount {
+    Percent(u32),
+    Backends(u32),
+}

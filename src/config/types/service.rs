@@ -1,0 +1,153 @@
+//! `[service.NAME]`: who serves it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::tree::Table;
+
+use super::Scaling;
+
+/// `[service.NAME]`
+#[derive(Debug, Clone)]
+pub struct Service {
+    pub name: Arc<str>,
+    pub balance: Balance,
+    pub slow_start: Duration,
+    /// Share of healthy ready backends under which health is ignored; 0 = off.
+    pub panic_threshold: f64,
+    pub forwarded: Forwarded,
+    pub host: HostRule,
+    pub backends: Vec<FixedBackend>,
+    pub transport: Transport,
+    pub health: Health,
+    pub retry: Retry,
+    pub orchestrator: Option<Orchestrator>,
+    pub scaling: Option<Scaling>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    RoundRobin,
+    LeastConnections,
+    P2cEwma,
+    IpHash,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarded {
+    XForwarded,
+    Rfc7239,
+    Both,
+    Off,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum HostRule {
+    Preserve,
+    Backend,
+    Fixed(http::HeaderValue),
+}
+
+/// `[[service.NAME.backend]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FixedBackend {
+    pub id: Arc<str>,
+    /// `host:port`; the host may be a name.
+    pub host: String,
+    pub port: u16,
+    /// 1..=65535
+    pub weight: u32,
+    pub backup: bool,
+}
+
+/// `[service.NAME.transport]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transport {
+    pub connect_timeout: Duration,
+    pub response_timeout: Duration,
+    pub read_timeout: Duration,
+    pub write_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub max_idle_per_worker: usize,
+}
+
+/// `[service.NAME.health]`, with `auto` already resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Health {
+    pub kind: HealthKind,
+    pub path: String,
+    pub method: http::Method,
+    /// 0 = the backend's own.
+    pub port: u16,
+    pub host: Option<http::HeaderValue>,
+    /// Inclusive ranges of status codes.
+    pub expect_status: Vec<(u16, u16)>,
+    pub expect_body: String,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub healthy_after: u32,
+    pub unhealthy_after: u32,
+    pub start_period: Duration,
+    pub max_parallel: usize,
+}
+
+/// What `auto` becomes depends on where a backend comes from, so both answers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HealthKind {
+    /// For backends written in the file.
+    pub fixed: Check,
+    /// For backends that an orchestrator or discovery brings.
+    pub orchestrated: Check,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    Http,
+    Tcp,
+    None,
+}
+
+/// `[service.NAME.retry]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retry {
+    /// Further tries, each on another backend.
+    pub attempts: u32,
+    pub on: RetryOn,
+    pub methods: Vec<http::Method>,
+    /// Share of requests, 0..=1.
+    pub budget: f64,
+    /// Retries a second that are always allowed.
+    pub budget_min: u32,
+    /// Bytes of a body kept for a resend; at most 64 KiB.
+    pub body_buffer: usize,
+    pub backoff: Duration,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RetryOn {
+    pub connect: bool,
+    pub reset: bool,
+    pub refused: bool,
+    pub timeout: bool,
+    /// Statuses received from a backend.
+    pub statuses: Vec<u16>,
+}
+
+/// `[service.NAME.orchestrator]`: what is common, and the kind's own table for its factory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Orchestrator {
+    pub kind: String,
+    pub start_timeout: Duration,
+    pub drain_timeout: Duration,
+    pub tunnel_drain_timeout: Duration,
+    pub stop_grace: Duration,
+    pub on_exit: OnExit,
+    /// The kind's own keys with their places in the file.
+    pub table: Table,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnExit {
+    Keep,
+    Stop,
+}
