@@ -4,6 +4,8 @@
 //! After Finagle and linkerd, who draw two (Mitzenmacher 2001): with 2 slow of 16, two draws are
 //! forced onto a slow one in 0.83 % of picks, three never.
 
+use crate::ewma;
+
 use super::candidates::Candidates;
 
 /// Distinct candidates compared.
@@ -49,15 +51,27 @@ fn sample(candidates: &Candidates<'_>, rng: &mut fastrand::Rng, drawn: &mut [usi
     seen.min(D)
 }
 
-/// The cheapest; equal ones are equally likely.
+/// The cheapest; equal ones are equally likely. One that nothing is known of yet counts as the
+/// median of the others: with a fixed guess it would starve beside peers that are faster than that.
 fn least(candidates: &Candidates<'_>, rng: &mut fastrand::Rng, drawn: &[usize]) -> Option<usize> {
+    let estimate = |i: usize| {
+        let latency = &candidates.member(i).backend.latency;
+        latency.is_known().then(|| latency.read(candidates.now))
+    };
+    let mut known = [0.0; D];
+    let mut n = 0;
+    for estimate in drawn.iter().filter_map(|&i| estimate(i)) {
+        known[n] = estimate;
+        n += 1;
+    }
+    let unknown = ewma::median(&mut known[..n]).unwrap_or(ewma::UNKNOWN_US);
     let mut best = None;
     let mut least = f32::INFINITY;
     let mut ties = 1;
     for &i in drawn {
         let backend = &candidates.member(i).backend;
         let load = (backend.gate.in_flight() + 1) as f32 / candidates.weight(i) as f32;
-        let cost = backend.latency.read(candidates.now) * load;
+        let cost = estimate(i).unwrap_or(unknown) * load;
         ties = if cost == least { ties + 1 } else { 1 };
         if cost < least || (cost == least && rng.u32(..ties) == 0) {
             best = Some(i);

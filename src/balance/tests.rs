@@ -144,6 +144,16 @@ fn p2c_spreads_over_two_that_nothing_is_known_of() {
 }
 
 #[test]
+fn p2c_does_not_starve_a_newcomer_beside_fast_peers() {
+    let mut world = World::new(Balance::P2cEwma, members(&[1, 1, 1]));
+    for m in &world.members[1..] {
+        m.backend.latency.record(500.0, SECOND);
+    }
+    let shares = world.shares(3000);
+    assert!((0.28..0.39).contains(&shares[0]), "{shares:?}");
+}
+
+#[test]
 fn p2c_finds_the_few_available_among_many() {
     let mut world = World::new(Balance::P2cEwma, members(&[1; 1000]));
     for m in &world.members[3..] {
