@@ -27,6 +27,8 @@ use hosts::Hosts;
 pub struct Router {
     /// By listener index. Listeners with the same routes share one table.
     listeners: Vec<Arc<Hosts>>,
+    /// For connections of a listener that was removed: the routes of every listener.
+    elsewhere: Arc<Hosts>,
     /// By route index: what is compared once host and path fit.
     conditions: Conditions,
 }
@@ -47,26 +49,25 @@ impl Router {
     pub fn new(routes: &[Arc<config::Route>], listeners: &[Arc<str>]) -> Self {
         let conditions = Conditions(routes.iter().map(|route| Condition::new(route)).collect());
         let mut tables: HashMap<Vec<usize>, Arc<Hosts>> = HashMap::new();
-        let listeners = listeners
-            .iter()
-            .map(|name| {
-                let here = |route: &config::Route| {
-                    route.listeners.is_empty() || route.listeners.contains(name)
-                };
-                let indexes: Vec<usize> =
-                    (0..routes.len()).filter(|&index| here(&routes[index])).collect();
-                Arc::clone(
-                    tables
-                        .entry(indexes)
-                        .or_insert_with_key(|indexes| Arc::new(Hosts::new(routes, indexes))),
-                )
-            })
-            .collect();
-        Self { listeners, conditions }
+        let mut table = |name: Option<&Arc<str>>| {
+            let here = |route: &config::Route| {
+                route.listeners.is_empty() || name.is_some_and(|n| route.listeners.contains(n))
+            };
+            let indexes: Vec<usize> =
+                (0..routes.len()).filter(|&index| here(&routes[index])).collect();
+            let table = tables
+                .entry(indexes)
+                .or_insert_with_key(|indexes| Arc::new(Hosts::new(routes, indexes)));
+            Arc::clone(table)
+        };
+        let elsewhere = table(None);
+        let listeners = listeners.iter().map(|name| table(Some(name))).collect();
+        Self { listeners, elsewhere, conditions }
     }
 
     /// Index (into `routes` as given to [`Router::new`]) of the route that answers, by the
     /// precedence at the head of the routes in the reference configuration.
+    /// A `listener` that is not among them has the routes of every listener.
     /// `host` is lower case without port; `path` is normalised. A route for GET does not
     /// answer HEAD unless it says so. `*` (`OPTIONS *`) is answered by routes of the path `/`.
     pub fn find(
@@ -78,7 +79,8 @@ impl Router {
         headers: &HeaderMap,
     ) -> Option<usize> {
         let fits = |route| self.conditions.fit(route, method, headers);
-        self.listeners.get(listener)?.by_precedence(host, |paths| paths.find(path, &fits))
+        let hosts = self.listeners.get(listener).unwrap_or(&self.elsewhere);
+        hosts.by_precedence(host, |paths| paths.find(path, &fits))
     }
 }
 

@@ -190,6 +190,8 @@ fn routes_of_other_listeners_do_not_answer() {
     let find = |listener| router.find(listener, None, "/admin", &Method::GET, &HeaderMap::new());
     assert_eq!(find(0), Some(0));
     assert_eq!(find(1), Some(1));
+    // Connections of a listener that was removed.
+    assert_eq!(find(usize::MAX), Some(0));
 }
 
 #[test]
