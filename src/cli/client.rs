@@ -3,7 +3,7 @@
 //! Plain blocking HTTP/1.0: one request a connection, and no answer can be chunked. The
 //! commands need no more, and start in a millisecond.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -21,6 +21,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IO_TIMEOUT: Duration = Duration::from_secs(35);
 /// Most bytes of an answer; a thousand services with a thousand backends fit.
 const MAX_ANSWER: u64 = 1 << 30;
+/// Most bytes of one line of a stream of events.
+const MAX_LINE: u64 = 1 << 20;
 /// What is escaped in a path segment: all but the unreserved (RFC 3986 section 2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -73,6 +75,15 @@ pub enum Failure {
     Output(#[from] io::Error),
 }
 
+/// What a stream of events says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard<'a> {
+    /// It is open: what happens from now on is heard of.
+    Open,
+    /// The data of one event.
+    Data(&'a str),
+}
+
 impl Client {
     /// # Errors
     /// The URL or the token is not one.
@@ -117,6 +128,40 @@ impl Client {
         self.send(&method, path, None).map(drop)
     }
 
+    /// Gives `data` each event of a stream of server-sent events, until the stream ends.
+    ///
+    /// # Errors
+    /// The stream could not be opened, or broke.
+    pub fn follow(&self, path: &str, mut data: impl FnMut(Heard<'_>)) -> Result<(), Failure> {
+        let request = self.head(&Method::GET, path, 0).replace("application/json", "*/*");
+        let stream: Box<dyn Read> = match &self.target {
+            Target::Tcp(address) => connect(address).and_then(|stream| ask(stream, &request)),
+            Target::Unix(path) => connect_unix(path).and_then(|stream| ask(stream, &request)),
+        }
+        .map_err(|error| self.unreachable(&error))?;
+        let mut lines = BufReader::new(stream);
+        let mut status = String::new();
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let read = (&mut lines).take(MAX_LINE).read_until(b'\n', &mut line);
+            if read.map_err(|error| self.unreachable(&error))? == 0 {
+                return Ok(());
+            }
+            let text = String::from_utf8_lossy(&line);
+            if status.is_empty() {
+                status = text.trim_end().to_owned();
+                if status.split(' ').nth(1) != Some("200") {
+                    return Err(self.foreign(&format!("it answers {status:?} to {path}")));
+                }
+            } else if text.starts_with(':') {
+                data(Heard::Open);
+            } else if let Some(event) = text.strip_prefix("data:") {
+                data(Heard::Data(event.trim()));
+            }
+        }
+    }
+
     /// The body of a good answer.
     fn send(
         &self,
@@ -132,9 +177,7 @@ impl Client {
         };
         match answer {
             Ok(answer) => self.judge(&answer),
-            Err(error) => {
-                Err(Failure::Unreachable { url: self.url.clone(), reason: reason(&error) })
-            }
+            Err(error) => Err(self.unreachable(&error)),
         }
     }
 
@@ -172,6 +215,10 @@ impl Client {
                 Err(_) => self.foreign(&format!("it answers with status {}", code.unwrap_or(0))),
             }),
         }
+    }
+
+    fn unreachable(&self, error: &io::Error) -> Failure {
+        Failure::Unreachable { url: self.url.clone(), reason: reason(error) }
     }
 
     fn foreign(&self, reason: &str) -> Failure {
@@ -249,6 +296,12 @@ fn connect_unix(path: &PathBuf) -> io::Result<UnixStream> {
     stream.set_read_timeout(Some(IO_TIMEOUT))?;
     stream.set_write_timeout(Some(IO_TIMEOUT))?;
     Ok(stream)
+}
+
+/// Sends a request; the answer is read by the caller.
+fn ask(mut stream: impl Read + Write + 'static, request: &str) -> io::Result<Box<dyn Read>> {
+    stream.write_all(request.as_bytes())?;
+    Ok(Box::new(stream))
 }
 
 fn exchange(mut stream: impl Read + Write, request: &str) -> io::Result<Vec<u8>> {

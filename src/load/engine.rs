@@ -90,6 +90,7 @@ pub fn run(
 
     let unfinished = run.in_flight.load(Relaxed) as u64;
     let totals = Totals {
+        start: run.start,
         url: plan.url.to_string(),
         seconds,
         unfinished,

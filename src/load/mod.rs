@@ -3,22 +3,31 @@
 //! A closed loop (send, wait, send again) slows down with the server and so hides its worst
 //! moments; here the arrivals are planned from the rate alone, and latency is counted from the
 //! planned time. What could not be sent is reported, never left out. [`run`] is the whole
-//! library; commands and tests build a [`Plan`] and read the [`Report`]. The scenarios (spike,
-//! ramp) are only other rates, see [`Rate`].
+//! library; commands and tests build a [`Plan`] and read the [`Report`]. The standard tests of
+//! scaling ([`Standard`]) are only other rates, with a [`Verdict`] and a chart of the report.
 
 mod arrivals;
+pub mod chart;
 mod client;
 mod engine;
+#[cfg(test)]
+mod fixture;
 mod outcome;
 mod record;
 mod report;
+mod sizes;
+mod standard;
 mod tls;
+mod verdict;
 
 pub use arrivals::{Arrivals, Rate, Spacing};
 pub use engine::run;
 pub use outcome::Cause;
 pub use report::{Latency, Report, Second};
+pub use sizes::{Look, Mark, MarkKind, Sizes};
+pub use standard::{Phase, Phases, Standard};
 pub use tls::Trust;
+pub use verdict::{Criterion, Judgement, LATE_MS, P99_MS, Verdict};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};

@@ -11,13 +11,14 @@ use std::time::Duration;
 use http::StatusCode;
 
 /// Why there was no good answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Cause {
     /// The connection was refused: never accepted, so not a failed request.
     Refused,
-    /// No connection for another reason (unreachable, no free port, timeout while connecting).
+    /// No connection for another reason (unreachable, timeout while connecting).
     Connect,
+    /// This machine had no port or descriptor left for a connection.
+    Local,
     /// The TLS handshake failed.
     Tls,
     /// The connection was reset, before or within the answer.
@@ -29,22 +30,39 @@ pub enum Cause {
     /// No complete answer in time.
     Timeout,
     /// A 5xx of the proxy itself.
-    #[serde(rename = "status_5xx")]
     Status5xx,
     /// The protocol was broken.
     Protocol,
 }
 
 impl Cause {
+    /// The name that the JSON report has for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Connect => "connect",
+            Self::Local => "local",
+            Self::Tls => "tls",
+            Self::Reset => "reset",
+            Self::Closed => "closed",
+            Self::Incomplete => "incomplete",
+            Self::Timeout => "timeout",
+            Self::Status5xx => "status_5xx",
+            Self::Protocol => "protocol",
+        }
+    }
+
     /// Whether it is a failed request, by the definition above.
     pub fn is_failure(self) -> bool {
-        !matches!(self, Self::Refused | Self::Connect)
+        !matches!(self, Self::Refused | Self::Connect | Self::Local)
     }
 
     /// Of a failed attempt to connect.
     pub(super) fn of_connect(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::Refused,
+            io::ErrorKind::AddrNotAvailable => Self::Local,
+            _ if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => Self::Local,
             _ => Self::Connect,
         }
     }
@@ -65,6 +83,12 @@ impl Cause {
                 _ => Self::Protocol,
             }
         }
+    }
+}
+
+impl serde::Serialize for Cause {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) struct Recorder {
     pub(super) not_sent: u64,
     pub(super) completed: u64,
     pub(super) backend_errors: u64,
+    pub(super) errors: u64,
     pub(super) bytes: u64,
     pub(super) causes: BTreeMap<Cause, u64>,
     pub(super) status: BTreeMap<u16, u64>,
@@ -41,6 +42,7 @@ impl Recorder {
             not_sent: 0,
             completed: 0,
             backend_errors: 0,
+            errors: 0,
             bytes: 0,
             causes: BTreeMap::new(),
             status: BTreeMap::new(),
@@ -70,6 +72,21 @@ impl Recorder {
     pub(super) fn done(&mut self, done: Done) {
         self.late.saturating_record(micros(done.late));
         let latency = micros(done.latency);
+        let error = match &done.outcome {
+            Outcome::Answer { status, .. } => {
+                if let Some((second, _)) = self.second(done.due + done.latency) {
+                    second.answered += 1;
+                }
+                status.is_client_error() || status.is_server_error()
+            }
+            Outcome::Failed(_) => true,
+        };
+        if error {
+            self.errors += 1;
+            if let Some((second, _)) = self.second(done.due) {
+                second.errors += 1;
+            }
+        }
         let cause = match done.outcome {
             Outcome::Answer { status, backend, bytes, own_error } => {
                 self.completed += 1;
@@ -188,6 +205,27 @@ mod tests {
         assert_eq!((recorder.completed, recorder.backend_errors), (3, 1));
         assert_eq!(recorder.latency.len(), 1, "only good answers have a latency");
         assert_eq!(recorder.at(0).map(|second| second.failed), Some(1));
+        assert_eq!((recorder.errors, recorder.at(0).map(|second| second.errors)), (2, Some(2)));
+    }
+
+    #[test]
+    fn an_answer_counts_in_the_second_in_which_it_came() {
+        let mut recorder = Recorder::new(Duration::from_secs(10));
+        recorder.due(Duration::ZERO, true);
+        recorder.done(Done {
+            due: Duration::ZERO,
+            latency: Duration::from_millis(2500),
+            late: Duration::ZERO,
+            outcome: Outcome::Answer {
+                status: StatusCode::OK,
+                backend: None,
+                bytes: 0,
+                own_error: false,
+            },
+        });
+        let timeline = recorder.timeline();
+        assert_eq!(timeline.iter().map(|second| second.answered).collect::<Vec<_>>(), [0, 0, 1]);
+        assert_eq!(timeline.iter().map(|second| second.completed).collect::<Vec<_>>(), [1, 0, 0]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The result of a load, for people and (as JSON) for programs.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use hdrhistogram::{Counter, Histogram};
 use serde::Serialize;
@@ -13,6 +14,9 @@ use super::record::Recorder;
 /// `unfinished`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
+    /// What all times are counted from.
+    #[serde(skip)]
+    pub start: Instant,
     pub url: String,
     /// From the start to the last planned request.
     pub seconds: f64,
@@ -27,6 +31,8 @@ pub struct Report {
     pub not_connected: BTreeMap<Cause, u64>,
     /// 5xx that a backend answered itself; not in `failed`.
     pub backend_errors: u64,
+    /// Requests without a complete answer, or with a status of 400 and above, of whoever.
+    pub errors: u64,
     /// Due, but held back by the bound on requests under way: the rate was not kept.
     pub not_sent: u64,
     /// Under way when the load was ended.
@@ -70,7 +76,7 @@ pub struct Latency {
     pub max: f64,
 }
 
-/// One second of a load, by the time at which requests were due.
+/// One second of a load, by the time at which requests were due (`answered`: by the answers').
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Second {
     /// From 0.
@@ -78,8 +84,12 @@ pub struct Second {
     pub sent: u64,
     pub not_sent: u64,
     pub completed: u64,
+    /// Complete answers that came in this second, whenever their requests were due.
+    pub answered: u64,
     pub failed: u64,
     pub not_connected: u64,
+    /// As in [`Report::errors`].
+    pub errors: u64,
     pub p50_ms: f64,
     pub p99_ms: f64,
     pub max_ms: f64,
@@ -87,6 +97,7 @@ pub struct Second {
 
 /// What only the engine knows.
 pub(super) struct Totals {
+    pub(super) start: Instant,
     pub(super) url: String,
     pub(super) seconds: f64,
     pub(super) unfinished: u64,
@@ -105,6 +116,7 @@ impl Report {
         let share = |answers: u64| Share { answers, share: answers as f64 / named as f64 };
         let per_second = |count: u64| count as f64 / totals.seconds.max(1e-9);
         Self {
+            start: totals.start,
             url: totals.url,
             seconds: totals.seconds,
             planned: recorder.planned,
@@ -114,6 +126,7 @@ impl Report {
             failures,
             not_connected,
             backend_errors: recorder.backend_errors,
+            errors: recorder.errors,
             not_sent: recorder.not_sent,
             unfinished: totals.unfinished,
             resent: totals.resent,
