@@ -63,7 +63,7 @@ pub enum Command {
     Undrain(drain::Args),
     /// Have the configuration read again
     Reload(reload::Args),
-    Load(load::Args),
+    Load(Box<load::Args>),
     Origin(origin::Args),
 }
 
@@ -107,7 +107,7 @@ impl Cli {
             Command::Drain(args) => drain::run(&args),
             Command::Undrain(args) => drain::run_undrain(&args),
             Command::Reload(args) => reload::run(&args),
-            Command::Load(args) => load::run(args),
+            Command::Load(args) => load::run(*args),
             Command::Origin(args) => origin::run(args),
         }
     }

@@ -32,6 +32,7 @@ mod reloads;
 mod retries;
 mod routes;
 mod scaling;
+mod standard_load;
 mod stopping;
 mod timeouts;
 mod tls;
