@@ -1,0 +1,66 @@
+//! One pick of each algorithm, with the place at the gate that it takes and gives back.
+
+use divan::{Bencher, black_box};
+
+use tidegate::balance::{Balancer, Pick};
+use tidegate::config::types::Balance;
+
+use super::world;
+
+const BACKENDS: [usize; 3] = [3, 30, 1000];
+
+#[divan::bench(args = BACKENDS)]
+fn round_robin(bencher: Bencher, backends: usize) {
+    pick(bencher, Balance::RoundRobin, backends);
+}
+
+/// Unequal weights: the smooth rule itself, which looks at every backend.
+#[divan::bench(args = BACKENDS)]
+fn round_robin_weighted(bencher: Bencher, backends: usize) {
+    let mut view = world::service(Balance::RoundRobin, backends);
+    view.backends[0].weight = 5;
+    pick_from(bencher, &view);
+}
+
+#[divan::bench(args = BACKENDS)]
+fn least_connections(bencher: Bencher, backends: usize) {
+    pick(bencher, Balance::LeastConnections, backends);
+}
+
+#[divan::bench(args = BACKENDS)]
+fn p2c_ewma(bencher: Bencher, backends: usize) {
+    pick(bencher, Balance::P2cEwma, backends);
+}
+
+#[divan::bench(args = BACKENDS)]
+fn ip_hash(bencher: Bencher, backends: usize) {
+    pick(bencher, Balance::IpHash, backends);
+}
+
+/// What a changed membership costs each worker.
+#[divan::bench(args = BACKENDS)]
+fn sync(bencher: Bencher, backends: usize) {
+    let view = world::service(Balance::LeastConnections, backends);
+    let mut balancer = Balancer::new(view.config.balance);
+    bencher.bench_local(|| balancer.sync(black_box(&view)));
+}
+
+fn pick(bencher: Bencher, balance: Balance, backends: usize) {
+    pick_from(bencher, &world::service(balance, backends));
+}
+
+fn pick_from(bencher: Bencher, view: &tidegate::snapshot::ServiceView) {
+    let mut balancer = Balancer::new(view.config.balance);
+    balancer.sync(view);
+    let mut rng = fastrand::Rng::with_seed(7);
+    // Another client each time: those of one would all hash to the same backend.
+    let mut client = 0x0a00_0000_u32;
+    bencher.bench_local(|| {
+        client += 1;
+        let pick = Pick { now: world::NOW, client: client.to_be_bytes().into(), tried: &[] };
+        let picked = balancer.pick(black_box(view), black_box(&pick), &mut rng);
+        let picked = picked.expect("all are ready");
+        view.backends[picked].backend.gate.leave();
+        picked
+    });
+}
