@@ -104,14 +104,19 @@ def user():
 
 
 class Origin:
-    """nginx on several ports of 127.0.0.1, one process."""
+    """nginx on several ports of 127.0.0.1, one process.
 
-    def __init__(self, folder, cpus):
+    With `still` its clock stands still, so that every answer has the same Date: HTTP/2 pays for
+    each new one, and how many there are depends on how fast the machine is.
+    """
+
+    def __init__(self, folder, cpus, still=False):
         self.ports = free_ports(MANY)
         with open(os.path.join(folder, "bulk"), "wb") as file:
             file.write(b"x" * (1 << 20))
         values = {
             "DIR": folder, "USER": user(), "FILES": FILES, "SMALL": "x" * 128, "FIRST": self.ports[0],
+            "CLOCK": "timer_resolution 1d;" if still else "",
             "LISTEN": "\n".join(f"        listen 127.0.0.1:{p} backlog=4096;" for p in self.ports),
         }
         file = render("origin.conf", os.path.join(folder, "origin.conf"), values)

@@ -16,6 +16,7 @@ mod connections;
 mod frozen;
 mod h2;
 mod headers;
+mod instructions;
 mod killed;
 mod limits;
 mod load;

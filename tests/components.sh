@@ -1,0 +1,29 @@
+# Programs that tests and benches run as peers: sourced by tests/run and .ci/run.
+#
+#   components PROGRAM:PACKAGE...
+#
+# installs what is missing where that is allowed (root and apt), and says what still is missing.
+# TIDEGATE_INSTALL=no installs nothing.
+
+have() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null; }
+
+components() {
+    local component packages=() policy=/usr/sbin/policy-rc.d made_policy='' log
+    for component in "$@"; do
+        have "${component%%:*}" || packages+=("${component##*:}")
+    done
+    if [ ${#packages[@]} -gt 0 ] && [ "${TIDEGATE_INSTALL:-yes}" = yes ] && [ "$(id -u)" = 0 ] && have apt-get; then
+        echo "installing ${packages[*]}"
+        # nginx must not start: tests run their own.
+        [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy; chmod +x $policy; made_policy=yes; }
+        log=$(mktemp)
+        { DEBIAN_FRONTEND=noninteractive timeout 300 apt-get update -q &&
+            DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install -y -q --no-install-recommends "${packages[@]}"; } \
+            </dev/null >"$log" 2>&1 || { tail -n 5 "$log"; echo "could not install them"; }
+        rm -f "$log"
+        [ -z "$made_policy" ] || rm -f $policy
+    fi
+    for component in "$@"; do
+        have "${component%%:*}" || echo "missing: ${component%%:*}; what needs it is skipped"
+    done
+}
