@@ -97,11 +97,12 @@ def idle(rows, ours):
 def services(rows, ours):
     text = table(
         ["(k) 1,000 routes × 1,000 services × 10", "start s", "reload s", "µs a request, 10 services",
-         "same requests, 1,000 services", "ratio (rounds)", "requests to all 1,000", "failed", "RSS MiB",
-         "after 3 reloads"],
+         "same requests, 1,000 services", "ratio (rounds)", "requests to all 1,000", "failed", "idle, % of a core",
+         "RSS MiB at the start", "after requests to all", "after 5 reloads"],
         [[row["arm"], number(row["start_seconds"]), number(row["reload_seconds"]), number(row["us_of_10"], 1),
           number(row["us_of_1000"], 1), number(row["pick_ratio"]), number(row["us_all"], 1),
-          row["failures"], number(row["rss_kib"] / 1024, 0), number(row["rss_after_reloads_kib"] / 1024, 0)]
+          row["failures"], number(row["idle_cpu_percent"], 1), number(row["rss_start_kib"] / 1024, 0),
+          number(row["rss_kib"] / 1024, 0), number(row["rss_after_reloads_kib"] / 1024, 0)]
          for row in rows])
     for row in rows:
         if row["arm"] == ours:

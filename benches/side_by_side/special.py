@@ -19,6 +19,8 @@ from bench import Bench
 
 SERVICES = 1000
 FEW_SERVICES = 10
+# How long nothing is asked for, to see what that costs.
+IDLE_SECONDS = 10
 RELOADS_PER_SECOND = 2
 # Requests a second while reloading: well under what one worker can do, so that p99 is not a queue.
 RATE = 2000
@@ -75,6 +77,8 @@ def services(bench, say):
                 bench.arms(Options(services=SERVICES, reloads=True), [rival]) as (big,):
             small.label, big.label = "small", "big"
             row = {"arm": rival.label, "start_seconds": big.start_seconds}
+            row["rss_start_kib"] = big.process.memory("VmRSS")
+            row["idle_cpu_percent"] = idle_cpu(big)
             rounds = bench.alternate([small, big], ten, lambda text: None)
             row["us_of_10"] = median(r["cpu_us"] for r in rounds["small"])
             row["us_of_1000"] = median(r["cpu_us"] for r in rounds["big"])
@@ -83,12 +87,20 @@ def services(bench, say):
             row["us_all"] = bench.measure(big, thousand)["cpu_us"]
             row["failures"] = sum(r["failures"] for r in rounds["small"] + rounds["big"])
             row["rss_kib"] = big.process.memory("VmRSS")
-            row["reload_seconds"] = median(reload_time(big, turn) for turn in range(1, 4))
+            row["reload_seconds"] = median(reload_time(big, turn) for turn in range(1, 6))
             row["rss_after_reloads_kib"] = big.process.memory("VmRSS")
             rows.append(row)
             say(f"  {rival.label:<16} start {row['start_seconds']:.2f} s, reload {row['reload_seconds']:.2f} s, "
-                f"{row['us_of_10']:.1f} → {row['us_of_1000']:.1f} µs, {row['rss_kib'] // 1024} MiB")
+                f"{row['us_of_10']:.1f} → {row['us_of_1000']:.1f} µs, {row['rss_start_kib'] // 1024} → {row['rss_kib'] // 1024} MiB, "
+                f"idle {row['idle_cpu_percent']:.1f} %")
     return rows
+
+
+def idle_cpu(arm):
+    """Percent of a core that is used while nothing is asked for."""
+    before = arm.process.cpu()
+    time.sleep(IDLE_SECONDS)
+    return (arm.process.cpu() - before) / IDLE_SECONDS * 100
 
 
 def reload(arm, turn):

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use futures_util::future::{self, BoxFuture};
 use tokio::sync::broadcast;
 
@@ -104,8 +105,8 @@ impl Source for Fake {
         Some((0..limit).map(record).collect())
     }
 
-    fn config_json(&self) -> serde_json::Value {
-        serde_json::json!({ "admin": {} })
+    fn config_json(&self) -> Bytes {
+        Bytes::from_static(br#"{"admin":{}}"#)
     }
 
     fn metrics(&self, openmetrics: bool) -> String {

@@ -102,8 +102,8 @@ pub async fn scaling(
     }
 }
 
-pub async fn config(State(app): State<App>) -> Json<serde_json::Value> {
-    Json(app.source.config_json())
+pub async fn config(State(app): State<App>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], app.source.config_json()).into_response()
 }
 
 pub async fn openapi() -> Response {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::broadcast;
 
@@ -27,8 +28,8 @@ pub trait Source: Send + Sync + 'static {
     /// `scale::Record` as JSON. `None`: there is no such service.
     fn decisions(&self, name: &str, limit: usize) -> Option<Vec<serde_json::Value>>;
 
-    /// The effective configuration, secrets masked.
-    fn config_json(&self) -> serde_json::Value;
+    /// The effective configuration as JSON text, secrets masked.
+    fn config_json(&self) -> Bytes;
 
     /// The metrics as Prometheus text, or as OpenMetrics 1.0 (ends with `# EOF`).
     fn metrics(&self, openmetrics: bool) -> String;

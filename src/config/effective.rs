@@ -3,9 +3,10 @@
 //! The table is written down by the reader while it checks, so this file only prints. Paths
 //! are absolute, so that the printed file means the same wherever it is put.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
-use serde_json::json;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::expand::escape;
 use super::tree::{Node, Source, Table, Value};
@@ -41,8 +42,9 @@ impl Effective {
 
     /// The values alone. Masked: no secrets, expanded variables, user-info in URLs, `env` or
     /// `command`.
-    pub fn to_json(&self, masked: bool) -> serde_json::Value {
-        json_of(&Node::Table(self.root.clone()), masked)
+    pub fn to_json(&self, masked: bool) -> String {
+        let json = serde_json::to_string(&Json { masked, what: &self.root });
+        json.expect("keys are strings, and a String takes everything")
     }
 }
 
@@ -148,39 +150,50 @@ fn source_of(value: &Value) -> String {
     }
 }
 
-fn json_of(node: &Node, masked: bool) -> serde_json::Value {
-    match node {
-        Node::String(text) if masked => json!(without_user_info(text)),
-        Node::String(text) => json!(text),
-        Node::Integer(number) => json!(number),
-        Node::Float(number) => json!(number),
-        Node::Bool(value) => json!(value),
-        Node::Datetime(date) => json!(date),
-        Node::Array(values) => values.iter().map(|value| json_value(value, masked)).collect(),
-        Node::Table(table) => {
-            let entries = table.entries.iter().map(|entry| {
-                let secret = masked && SECRET_KEYS.contains(&entry.key.as_str());
-                let value = if secret { json!(MASK) } else { json_value(&entry.value, masked) };
-                (entry.key.clone(), value)
-            });
-            serde_json::Value::Object(entries.collect())
+/// Written without a tree of its own: of a large configuration that would be the larger part.
+struct Json<'a, T> {
+    masked: bool,
+    what: &'a T,
+}
+
+impl Serialize for Json<'_, Table> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(Some(self.what.entries.len()))?;
+        for entry in &self.what.entries {
+            if self.masked && SECRET_KEYS.contains(&entry.key.as_str()) {
+                map.serialize_entry(&entry.key, MASK)?;
+            } else {
+                map.serialize_entry(&entry.key, &Json { masked: self.masked, what: &entry.value })?;
+            }
+        }
+        map.end()
+    }
+}
+
+impl Serialize for Json<'_, Value> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let masked = self.masked;
+        if masked && self.what.source == Source::Environment {
+            return to.serialize_str(MASK);
+        }
+        match &self.what.node {
+            Node::String(text) if masked => to.serialize_str(&without_user_info(text)),
+            Node::String(text) | Node::Datetime(text) => to.serialize_str(text),
+            Node::Integer(number) => to.serialize_i64(*number),
+            Node::Float(number) => to.serialize_f64(*number),
+            Node::Bool(value) => to.serialize_bool(*value),
+            Node::Array(values) => to.collect_seq(values.iter().map(|what| Json { masked, what })),
+            Node::Table(what) => Json { masked, what }.serialize(to),
         }
     }
 }
 
-fn json_value(value: &Value, masked: bool) -> serde_json::Value {
-    if masked && value.source == Source::Environment {
-        return json!(MASK);
-    }
-    json_of(&value.node, masked)
-}
-
 /// `redis://user:password@host/0` without who and what.
-fn without_user_info(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+fn without_user_info(text: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.into() };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     match rest[..end].rsplit_once('@') {
-        Some((_, host)) => format!("{scheme}://{MASK}@{host}{}", &rest[end..]),
-        None => text.to_owned(),
+        Some((_, host)) => format!("{scheme}://{MASK}@{host}{}", &rest[end..]).into(),
+        None => text.into(),
     }
 }

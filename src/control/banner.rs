@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_millis(20);
 pub fn listening(control: &Control, path: &Path, admin: &str, public: Option<&str>, text: bool) {
     let tls = |name: &str| {
         let applied = lock(&control.applied);
-        applied.loaded.config.listeners.iter().any(|l| *l.name == *name && l.tls.is_some())
+        applied.taken.config.listeners.iter().any(|l| *l.name == *name && l.tls.is_some())
     };
     let addresses = control.plane.addresses();
     let urls = addresses.iter().map(|(name, address)| {

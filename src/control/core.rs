@@ -22,11 +22,11 @@ use crate::upstream::backend::{Backend, Source};
 use crate::upstream::gate::State;
 use crate::worker::DataPlane;
 
+use super::applied::Applied;
 use super::build::Assembly;
 use super::events::{DrainStep, Events, Kind};
 use super::lock;
 use super::managed::Managed;
-use super::reload::Applied;
 
 /// What the parts of the control plane share.
 pub struct Control {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::broadcast;
@@ -117,8 +118,8 @@ impl Source for Handle {
         Some(newest.filter_map(|record| serde_json::to_value(record).ok()).collect())
     }
 
-    fn config_json(&self) -> serde_json::Value {
-        lock(&self.control.applied).loaded.effective.to_json(true)
+    fn config_json(&self) -> Bytes {
+        lock(&self.control.applied).taken.shown.clone()
     }
 
     fn metrics(&self, openmetrics: bool) -> String {

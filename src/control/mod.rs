@@ -5,6 +5,7 @@
 //! `reload` takes configurations into use, `services` and `orchestrate` follow backends,
 //! `scaling` decides, `drain` and `stop` end things, `handle` answers the admin API.
 
+pub mod applied;
 pub mod banner;
 pub mod build;
 pub mod core;
@@ -42,8 +43,9 @@ use crate::orchestrator::kinds::Kinds;
 use crate::worker::{DataPlane, Params};
 
 use self::core::Control;
+use applied::Applied;
 use handle::Handle;
-use reload::{Applied, Reloader};
+use reload::Reloader;
 use signals::{Signal, Signals};
 use state_dir::StateDir;
 
@@ -118,7 +120,7 @@ async fn serve(
     text: bool,
 ) -> Result<(), Fatal> {
     let mut signals = Signals::new()?;
-    let runtime = lock(&control.applied).loaded.config.runtime.clone();
+    let runtime = lock(&control.applied).taken.config.runtime.clone();
     let started = control.start(|| privileges::drop_rights(&runtime, state_dir)).await;
     started.map_err(|problems| {
         problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\ntidegate: ")

@@ -4,7 +4,7 @@
 //! follows cannot fail. So a bad configuration changes nothing.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
@@ -13,13 +13,14 @@ use crate::admin::AccessHandle;
 use crate::admin::view;
 use crate::config::types::{AccessLog as AccessConfig, Config};
 use crate::config::watch::Seen;
-use crate::config::{self, Env, Loaded, Problem};
+use crate::config::{self, Env, Problem};
 use crate::orchestrator::kinds::Kinds;
 use crate::orchestrator::{Context, Orchestrator};
 use crate::telemetry::access_log::AccessLog;
 use crate::tls;
 use crate::worker::Binding;
 
+use super::applied::{Applied, Taken};
 use super::build::TlsConfigs;
 use super::core::Control;
 use super::events::Kind;
@@ -28,38 +29,6 @@ use super::lock;
 use super::managed::within;
 use super::privileges::DropError;
 use super::services::{Resolved, Tasks};
-
-/// The configuration in use.
-pub struct Applied {
-    pub path: PathBuf,
-    pub loaded: Loaded,
-    /// The first one, which some keys are still taken from.
-    started: Config,
-    /// 1 for the first one.
-    pub generation: u64,
-    pub last: Option<view::LastReload>,
-    /// Reloads that went well and that failed.
-    pub reloads: (u64, u64),
-    pub certificates: Vec<tls::CertificateInfo>,
-    /// Files to watch, for whoever watches.
-    pub files: tokio::sync::watch::Sender<Vec<Seen>>,
-}
-
-impl Applied {
-    /// Before it is taken into use.
-    pub fn new(path: PathBuf, loaded: Loaded) -> Self {
-        Self {
-            path,
-            generation: 0,
-            last: None,
-            reloads: (0, 0),
-            certificates: Vec::new(),
-            files: tokio::sync::watch::Sender::new(loaded.files.clone()),
-            started: loaded.config.clone(),
-            loaded,
-        }
-    }
-}
 
 /// What only a reload needs; held by it.
 pub struct Reloader {
@@ -72,7 +41,7 @@ pub struct Reloader {
 
 /// All that a configuration needs to be taken into use without failing.
 struct Prepared {
-    loaded: Loaded,
+    taken: Taken,
     tls: TlsConfigs,
     certificates: Vec<tls::CertificateInfo>,
     orchestrators: BTreeMap<Arc<str>, Arc<dyn Orchestrator>>,
@@ -93,13 +62,13 @@ impl Control {
         drop_rights: impl FnOnce() -> Result<(), DropError>,
     ) -> Result<(), Vec<Problem>> {
         let mut reloader = self.reloading.lock().await;
-        let loaded = lock(&self.applied).loaded.clone();
+        let taken = lock(&self.applied).taken.clone();
         let path = lock(&self.applied).path.clone();
-        let tls = load_tls(&mut reloader.tls, &loaded.config, &path)?;
-        let binding = self.bind(&loaded)?;
+        let tls = load_tls(&mut reloader.tls, &taken.config, &path)?;
+        let binding = self.bind(&taken.config)?;
         drop_rights().map_err(|error| vec![problem(&path, error.to_string())])?;
-        let prepared = self.prepare(&mut reloader, loaded, tls).await?;
-        let config = prepared.loaded.config.clone();
+        let prepared = self.prepare(&mut reloader, taken, tls).await?;
+        let config = prepared.taken.config.clone();
         let generation = self.take(&mut reloader, prepared);
         self.end_leftovers(reloader.kinds.clone(), &config);
         self.acknowledged(generation).await;
@@ -151,20 +120,22 @@ impl Control {
     ) -> Result<view::ReloadOk, Vec<Problem>> {
         let path = lock(&self.applied).path.clone();
         let (kinds, file) = (reloader.kinds.clone(), path.clone());
-        let read =
-            tokio::task::spawn_blocking(move || config::load(&file, &kinds, &Env::of_process()));
-        let loaded = read.await.map_err(|e| vec![problem(&path, format!("reading: {e}"))])??;
-        for warning in &loaded.warnings {
-            tracing::warn!("{warning}");
-        }
+        let read = tokio::task::spawn_blocking(move || {
+            let loaded = config::load(&file, &kinds, &Env::of_process())?;
+            for warning in &loaded.warnings {
+                tracing::warn!("{warning}");
+            }
+            Ok::<_, Vec<Problem>>(Taken::from(loaded))
+        });
+        let taken = read.await.map_err(|e| vec![problem(&path, format!("reading: {e}"))])??;
         if self.stopping.load(Relaxed) {
             return Err(vec![problem(&path, "tidegate is stopping".into())]);
         }
-        let restart_required = self.restart_required(&loaded.config);
-        let tls = load_tls(&mut reloader.tls, &loaded.config, &path)?;
-        let binding = self.bind(&loaded)?;
-        let mut prepared = self.prepare(reloader, loaded, tls).await?;
-        prepared.addresses = self.look_up(&prepared.loaded.config).await;
+        let restart_required = self.restart_required(&taken.config);
+        let tls = load_tls(&mut reloader.tls, &taken.config, &path)?;
+        let binding = self.bind(&taken.config)?;
+        let mut prepared = self.prepare(reloader, taken, tls).await?;
+        prepared.addresses = self.look_up(&prepared.taken.config).await;
         let generation = self.take(reloader, prepared);
         self.acknowledged(generation).await;
         self.plane.listen(binding).await;
@@ -174,7 +145,7 @@ impl Control {
 
     /// Keys that are not as what runs was started with: they take effect with the next start.
     fn restart_required(&self, new: &Config) -> Vec<String> {
-        let mut keys = restart_required(&lock(&self.applied).started, new);
+        let mut keys = restart_required(lock(&self.applied).started(), new);
         for (name, service) in &new.services {
             let Some(managed) = self.managed(name) else { continue };
             let built = managed.built();
@@ -199,7 +170,7 @@ impl Control {
     async fn prepare(
         &self,
         reloader: &mut Reloader,
-        loaded: Loaded,
+        taken: Taken,
         (tls, certificates): (TlsConfigs, Vec<tls::CertificateInfo>),
     ) -> Result<Prepared, Vec<Problem>> {
         let mut problems = Vec::new();
@@ -210,9 +181,9 @@ impl Control {
             orchestrators: BTreeMap::new(),
             access_log: None,
             addresses: Vec::new(),
-            loaded,
+            taken,
         };
-        let config = &prepared.loaded.config;
+        let config = &prepared.taken.config;
         match self.access_log(&config.log.access) {
             Ok(log) => prepared.access_log = log,
             Err(error) => problems.push(problem(&path, format!("log.access.path: {error}"))),
@@ -259,23 +230,23 @@ impl Control {
     fn access_log(&self, new: &AccessConfig) -> std::io::Result<Option<Arc<AccessLog>>> {
         let open = lock(&self.assembly).access_log().cloned();
         let applied = lock(&self.applied);
-        if open.is_some() && applied.loaded.config.log.access == *new {
+        if open.is_some() && applied.taken.config.log.access == *new {
             return Ok(open);
         }
         AccessLog::open(new, self.log_dropped.clone())
     }
 
-    fn bind(&self, loaded: &Loaded) -> Result<Binding, Vec<Problem>> {
+    fn bind(&self, config: &Config) -> Result<Binding, Vec<Problem>> {
         let path = lock(&self.applied).path.clone();
-        self.plane.bind(&loaded.config.listeners).map_err(|errors| {
+        self.plane.bind(&config.listeners).map_err(|errors| {
             errors.iter().map(|error| problem(&path, error.to_string())).collect()
         })
     }
 
     /// What cannot fail: returns the snapshot's generation.
     fn take(self: &Arc<Self>, reloader: &mut Reloader, prepared: Prepared) -> u64 {
-        let Prepared { loaded, tls, certificates, orchestrators, access_log, addresses } = prepared;
-        let config = loaded.config.clone();
+        let Prepared { taken, tls, certificates, orchestrators, access_log, addresses } = prepared;
+        let config = taken.config.clone();
         let retired = self.take_services(&config, addresses);
         lock(&self.assembly).configure(&config, &tls, access_log);
         let generation = self.publish();
@@ -290,8 +261,8 @@ impl Control {
         let mut applied = lock(&self.applied);
         applied.generation += 1;
         applied.certificates = certificates;
-        applied.files.send_replace(loaded.files.clone());
-        applied.loaded = loaded;
+        applied.files.send_replace(taken.files.clone());
+        applied.taken = taken;
         generation
     }
 }

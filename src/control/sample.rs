@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Micros;
-use crate::config::types::Metric;
+use crate::config::types::{self as config, Metric};
 use crate::orchestrator::Usage;
 use crate::registry::{Entry, Pool};
-use crate::scale::{Candidate, Counts, Life, Sample, Signal, Wanted};
+use crate::scale::{Candidate, Counts, Life, Sample, Signal, WINDOW, Wanted};
 use crate::telemetry::window::Windows;
 use crate::upstream::gate::State;
 
+use super::TICK;
 use super::managed::Measured;
+use super::status::RECENT;
 
 /// The window of the p99 that outcomes compare.
 const OUTCOME_SPAN: Duration = Duration::from_secs(15);
@@ -26,6 +28,15 @@ pub struct From<'a> {
     pub wanted: &'a [Wanted],
     pub now: Micros,
     pub span: Duration,
+}
+
+/// The longest window of a service that anyone looks at: here, or for status.
+pub fn longest(service: &config::Service) -> Duration {
+    let scaling = service.scaling.as_ref().map_or(Duration::ZERO, |scaling| {
+        // A decision looks back to the one before, which may have come late.
+        (scaling.interval + TICK).max(WINDOW)
+    });
+    scaling.max(OUTCOME_SPAN).max(RECENT)
 }
 
 /// Gathers it. `wall` and `desired` are left to the caller.

@@ -71,7 +71,7 @@ impl Control {
         let mut windows = lock(&self.windows);
         let mut tick = windows.tick(self.clock.now());
         for service in &snapshot.services {
-            tick.service(&service.config.name, &service.stats);
+            tick.service(&service.config.name, &service.stats, sample::longest(&service.config));
             for member in &service.backends {
                 tick.backend(member.backend.uid, &member.backend.stats);
             }

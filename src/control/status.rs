@@ -17,7 +17,7 @@ use super::lock;
 use super::managed::Managed;
 
 /// Rates and quantiles are of so much time.
-const RECENT: Duration = Duration::from_secs(10);
+pub const RECENT: Duration = Duration::from_secs(10);
 
 impl Control {
     /// One service as of now.

@@ -174,6 +174,22 @@ async fn a_hanging_orchestrator_holds_up_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_reload_lets_go_of_everything_before_it() {
+    let services = "[[route]]\nservice = \"app\"\n\
+                    [service.app]\nbackend = [{ address = \"127.0.0.1:1\" }]\n";
+    let world = World::start(services).await;
+    world.control.tick();
+    let before = world.control.plane.current();
+    let snapshot = Arc::downgrade(&before);
+    let service = Arc::downgrade(&before.services[0].config);
+    let route = Arc::downgrade(&before.routes[0].config);
+    drop(before);
+    assert_eq!(world.reload(services).await.generation, 2);
+    eventually(|| snapshot.strong_count() == 0).await;
+    assert_eq!((service.strong_count(), route.strong_count()), (0, 0));
+}
+
+#[tokio::test]
 async fn an_idle_backend_is_drained_and_stopped() {
     let mut world = World::start(&orchestrated("app", 2, "")).await;
     let first = world.wait_for_ready("app", 2).await.remove(0);

@@ -29,7 +29,7 @@ pub mod wall;
 pub use journal::{Journal, JournalFile, Sink};
 pub use operator::Override;
 pub use plan::Plan;
-pub use policy::Wanted;
+pub use policy::{WINDOW, Wanted};
 pub use record::{Action, Reason, Record, Stage};
 pub use sample::{Candidate, Counts, Life, Sample, Signal};
 pub use scaler::{Scaler, Status, Tick};

@@ -6,9 +6,12 @@
 //! before 2³² values have fallen into one bucket.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
-use super::counter::Counter;
+use super::used::Used;
 
 /// Number of buckets: 8 below 8 µs, one µs wide each, then 23 octaves of 8.
 pub const BUCKETS: usize = 192;
@@ -22,8 +25,9 @@ pub struct Histogram(OnceLock<Box<Cells>>);
 #[derive(Debug)]
 struct Cells {
     buckets: [AtomicU32; BUCKETS],
-    /// µs, not capped.
-    sum: Counter,
+    /// µs, not capped. Each value adds at least 1 and is in its bucket before, so who finds the
+    /// sum unchanged need not look at the buckets.
+    sum: AtomicU64,
 }
 
 impl Histogram {
@@ -33,16 +37,26 @@ impl Histogram {
         let cells = self.0.get_or_init(Cells::new);
         let bucket = &cells.buckets[index(us)];
         bucket.store(bucket.load(Relaxed).wrapping_add(1), Relaxed);
-        cells.sum.add(us);
+        cells.sum.store(cells.sum.load(Relaxed).wrapping_add(us.max(1)), Release);
     }
 
     /// Adds what was recorded so far to a reading.
-    pub fn read_into(&self, reading: &mut Reading) {
+    fn read_into(&self, reading: &mut Reading) {
         let Some(cells) = self.0.get() else { return };
-        for (total, bucket) in reading.buckets.iter_mut().zip(&cells.buckets) {
-            *total = total.wrapping_add(bucket.load(Relaxed));
+        // Before the buckets: what comes in between is in them, and the next look finds another sum.
+        reading.sum = reading.sum.wrapping_add(cells.sum.load(Acquire));
+        for (i, bucket) in cells.buckets.iter().enumerate() {
+            let n = bucket.load(Relaxed);
+            if n > 0 {
+                let total = reading.buckets.at(i);
+                *total = total.wrapping_add(n);
+            }
         }
-        reading.sum = reading.sum.wrapping_add(cells.sum.get());
+    }
+
+    /// Sum of all durations so far, in µs, wrapping.
+    fn sum(&self) -> u64 {
+        self.0.get().map_or(0, |cells| cells.sum.load(Acquire))
     }
 
     /// Whether anything was ever recorded.
@@ -56,22 +70,16 @@ impl Cells {
     fn new() -> Box<Self> {
         Box::new(Self {
             buckets: std::array::from_fn(|_| AtomicU32::new(0)),
-            sum: Counter::default(),
+            sum: AtomicU64::new(0),
         })
     }
 }
 
 /// Sum over workers of the raw, wrapping counters.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Reading {
-    buckets: [u32; BUCKETS],
+    buckets: Used<u32>,
     sum: u64,
-}
-
-impl Default for Reading {
-    fn default() -> Self {
-        Self { buckets: [0; BUCKETS], sum: 0 }
-    }
 }
 
 impl Reading {
@@ -82,14 +90,19 @@ impl Reading {
         reading
     }
 
+    /// Whether nothing was recorded since this reading of the same histograms.
+    pub fn is_current<'a>(&self, histograms: impl IntoIterator<Item = &'a Histogram>) -> bool {
+        histograms.into_iter().fold(0_u64, |sum, h| sum.wrapping_add(h.sum())) == self.sum
+    }
+
     /// What was recorded between `earlier` and this reading of the same histograms.
     pub fn since(&self, earlier: &Self) -> Sparse {
-        let buckets = self.buckets.iter().zip(&earlier.buckets).enumerate();
+        // A counter that wrapped to zero is not among ours any more.
+        let seen = self.buckets.range().start.min(earlier.buckets.range().start)
+            ..self.buckets.range().end.max(earlier.buckets.range().end);
+        let change = |i: usize| self.buckets.get(i).wrapping_sub(earlier.buckets.get(i));
         Sparse {
-            buckets: buckets
-                .map(|(i, (now, then))| (i as u8, now.wrapping_sub(*then)))
-                .filter(|(_, n)| *n > 0)
-                .collect(),
+            buckets: seen.map(|i| (i as u8, change(i))).filter(|(_, n)| *n > 0).collect(),
             sum: self.sum.wrapping_sub(earlier.sum),
         }
     }
@@ -109,23 +122,17 @@ impl Sparse {
 }
 
 /// Durations of a window or of a whole life, merged over workers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Merged {
-    buckets: [u64; BUCKETS],
+    buckets: Used<u64>,
     count: u64,
     sum: u64,
-}
-
-impl Default for Merged {
-    fn default() -> Self {
-        Self { buckets: [0; BUCKETS], count: 0, sum: 0 }
-    }
 }
 
 impl Merged {
     pub fn add(&mut self, part: &Sparse) {
         for &(i, n) in &part.buckets {
-            self.buckets[usize::from(i)] += u64::from(n);
+            *self.buckets.at(usize::from(i)) += u64::from(n);
             self.count += u64::from(n);
         }
         self.sum = self.sum.wrapping_add(part.sum);
@@ -133,14 +140,14 @@ impl Merged {
 
     /// Counts one duration, in µs; for what happens on the control plane itself.
     pub fn record(&mut self, us: u64) {
-        self.buckets[index(us)] += 1;
+        *self.buckets.at(index(us)) += 1;
         self.count += 1;
         self.sum = self.sum.wrapping_add(us);
     }
 
     pub fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {
-            *mine += theirs;
+        for (i, n) in other.buckets.iter() {
+            *self.buckets.at(i) += n;
         }
         self.count += other.count;
         self.sum = self.sum.wrapping_add(other.sum);
@@ -168,7 +175,7 @@ impl Merged {
         }
         let rank = (q.clamp(0.0, 1.0) * self.count as f64).max(1.0);
         let mut below = 0.0;
-        for (i, &n) in self.buckets.iter().enumerate().filter(|(_, n)| **n > 0) {
+        for (i, n) in self.buckets.iter() {
             if below + n as f64 >= rank {
                 let (low, high) = (lower_bound(i) as f64, lower_bound(i + 1) as f64);
                 return Some((low + (high - low) * (rank - below) / n as f64).min(MAX_US as f64));
@@ -185,10 +192,10 @@ impl Merged {
             return self.count;
         }
         let at = index(us);
-        let below: u64 = self.buckets[..at].iter().sum();
+        let below: u64 = self.buckets.iter().take_while(|(i, _)| *i < at).map(|(_, n)| n).sum();
         let (low, high) = (lower_bound(at), lower_bound(at + 1));
         let share = (us - low) as f64 / (high - low) as f64;
-        below + (self.buckets[at] as f64 * share) as u64
+        below + (self.buckets.get(at) as f64 * share) as u64
     }
 }
 
@@ -260,13 +267,26 @@ mod tests {
     #[test]
     fn differences_survive_a_counter_that_wraps() {
         let mut before = Reading::default();
-        before.buckets[index(100)] = u32::MAX;
+        *before.buckets.at(index(100)) = u32::MAX;
         before.sum = u64::MAX;
         let mut after = before.clone();
-        after.buckets[index(100)] = 1;
+        *after.buckets.at(index(100)) = 1;
         after.sum = 199;
         let mut merged = Merged::default();
         merged.add(&after.since(&before));
         assert_eq!((merged.count(), merged.sum()), (2, 200));
+    }
+
+    #[test]
+    fn a_reading_is_current_until_something_is_recorded_even_if_it_took_no_time() {
+        let workers = [Histogram::default(), Histogram::default()];
+        let before = Reading::of(&workers);
+        assert!(before.is_current(&workers));
+        workers[1].record(0);
+        assert!(!before.is_current(&workers));
+        let now = Reading::of(&workers);
+        assert!(now.is_current(&workers));
+        assert_eq!(now.since(&before).buckets[..], [(0, 1)]);
+        assert!(now.since(&now).is_empty());
     }
 }

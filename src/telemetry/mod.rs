@@ -11,6 +11,7 @@ pub mod listener;
 pub mod prometheus;
 pub mod route;
 pub mod service;
+mod used;
 pub mod window;
 
 pub use backend::{BackendStats, Failure};

@@ -32,7 +32,7 @@ pub struct Checked {
     pub certificates: Vec<PathBuf>,
     pub warnings: Vec<Problem>,
     /// Every key that was asked for, dotted.
-    #[cfg_attr(not(test), expect(dead_code, reason = "compared with conf/full.toml"))]
+    #[cfg(test)]
     pub known: std::collections::BTreeSet<String>,
 }
 
@@ -52,7 +52,14 @@ pub fn check(root: &Table, kinds: &dyn Kinds, env: &Env, problems: &mut Vec<Prob
     // Defaults are merged and includes are read: neither is part of what it means.
     effective.entries.retain(|entry| !matches!(entry.key.as_str(), "include" | "defaults"));
     problems.append(&mut report.problems);
-    Checked { config, effective, certificates, warnings, known: report.known }
+    Checked {
+        config,
+        effective,
+        certificates,
+        warnings,
+        #[cfg(test)]
+        known: report.known,
+    }
 }
 
 fn read(
@@ -91,7 +98,7 @@ fn read(
     }
     one_address_each(r, &bound);
     for route in &routes {
-        references(r, route, &listeners, services.keys().map(|name| &**name));
+        references(r, route, &listeners, &services);
     }
 
     let certificates = listeners.iter().flat_map(|listener| listener.item.files()).collect();
@@ -147,11 +154,11 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
         && (a.ip() == b.ip() || every && a.is_ipv4() == b.is_ipv4())
 }
 
-fn references<'s>(
+fn references<T>(
     r: &mut Reader<'_>,
     route: &Named<route::Read>,
     listeners: &[Named<listener::Read>],
-    services: impl Iterator<Item = &'s str>,
+    services: &BTreeMap<Arc<str>, T>,
 ) {
     for (name, place) in &route.item.listeners {
         if !listeners.iter().any(|listener| &listener.name == name) {
@@ -159,12 +166,12 @@ fn references<'s>(
             r.push(place.problem(format!("listeners: there is no listener {name:?}; {there}")));
         }
     }
-    if let RouteAction::Service(name) = &route.item.route.action {
-        let services: Vec<_> = services.collect();
-        if !name.is_empty() && !services.contains(&&**name) {
-            let there = fields::there_are(services);
-            let message = format!("service: there is no service {name:?}; {there}");
-            r.push(route.item.service_place.problem(message));
-        }
+    if let RouteAction::Service(name) = &route.item.route.action
+        && !name.is_empty()
+        && !services.contains_key(name)
+    {
+        let there = fields::there_are(services.keys().map(|name| &**name));
+        let message = format!("service: there is no service {name:?}; {there}");
+        r.push(route.item.service_place.problem(message));
     }
 }

@@ -8,7 +8,7 @@ use crate::clock::Micros;
 use crate::telemetry::histogram::{Merged, Sparse};
 use crate::telemetry::{BackendStats, PerWorker};
 
-use super::{BACKEND_SPAN, Total};
+use super::{BACKEND_SPAN, Delta, Total};
 
 /// What happened in some span of time.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ pub(super) struct BackendWindow {
     last: Micros,
     requests: u64,
     failures: u64,
-    ttfb: Total,
+    ttfb: Delta,
     duration: Total,
     buckets: VecDeque<Bucket>,
 }
@@ -74,7 +74,16 @@ impl BackendWindow {
         let oldest = now.saturating_sub(BACKEND_SPAN.as_micros() as u64);
         while self.buckets.front().is_some_and(|b| b.to <= oldest) {
             self.buckets.pop_front();
+            if self.buckets.is_empty() {
+                // Not even the room for them.
+                self.buckets = VecDeque::new();
+            }
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.buckets.len()
     }
 
     pub(super) fn reading(&self, span: Duration) -> Option<BackendReading> {

@@ -27,8 +27,9 @@ use service::ServiceWindow;
 
 /// The longest window of a service.
 pub const SERVICE_SPAN: Duration = Duration::from_secs(300);
-/// The longest window of a backend.
-pub const BACKEND_SPAN: Duration = Duration::from_secs(60);
+/// The longest window of a backend. With traffic on all of them each second is kept ten thousand
+/// times, so no longer than anyone asks for.
+pub const BACKEND_SPAN: Duration = Duration::from_secs(15);
 
 /// Windows of all services and backends, and life-long histograms of all that is exported.
 #[derive(Debug, Default)]
@@ -74,6 +75,13 @@ impl Windows {
         self.backends.get(&uid)?.value.total()
     }
 
+    /// How many stretches of time are kept, of services and of backends.
+    #[cfg(test)]
+    fn kept(&self) -> (usize, usize) {
+        let services = self.services.values().map(|seen| seen.value.kept()).sum();
+        (services, self.backends.values().map(|seen| seen.value.kept()).sum())
+    }
+
     /// How late the workers' ticks came so far.
     pub fn stall_total(&self) -> Option<&Merged> {
         self.stall.merged()
@@ -105,13 +113,19 @@ pub struct Tick<'a> {
 }
 
 impl Tick<'_> {
-    /// A service that came back with other recorders under its name starts anew.
-    pub fn service(&mut self, name: &Arc<str>, stats: &Arc<PerWorker<ServiceStats>>) {
+    /// Keeps windows of up to `span`, at most [`SERVICE_SPAN`]. A service that came back with other
+    /// recorders under its name starts anew.
+    pub fn service(
+        &mut self,
+        name: &Arc<str>,
+        stats: &Arc<PerWorker<ServiceStats>>,
+        span: Duration,
+    ) {
         let tick = self.windows.tick;
         match self.windows.services.get_mut(name) {
             Some(seen) if seen.value.is_of(stats) => {
                 seen.tick = tick;
-                seen.value.tick(self.now);
+                seen.value.tick(self.now, span);
             }
             _ => {
                 let value = ServiceWindow::new(stats.clone(), self.now);
@@ -156,25 +170,43 @@ impl Drop for Tick<'_> {
     }
 }
 
-/// A histogram of a whole life, made from wrapping readings; nothing until the first value.
+/// What histograms got since the tick before; nothing is kept until the first value.
 #[derive(Debug, Default)]
-struct Total(Option<Box<(Reading, Merged)>>);
+struct Delta(Option<Box<Reading>>);
 
-impl Total {
-    /// Takes in what came since the last tick, and says what that was.
+impl Delta {
     fn tick<'a>(&mut self, histograms: impl Iterator<Item = &'a Histogram> + Clone) -> Sparse {
         if self.0.is_none() && !histograms.clone().any(Histogram::is_used) {
             return Sparse::default();
         }
-        let (last, merged) = &mut **self.0.get_or_insert_default();
+        let last = &mut **self.0.get_or_insert_default();
+        if last.is_current(histograms.clone()) {
+            return Sparse::default();
+        }
         let reading = Reading::of(histograms);
         let part = reading.since(last);
-        merged.add(&part);
         *last = reading;
         part
     }
+}
+
+/// A histogram of a whole life, made from wrapping readings; nothing until the first value.
+#[derive(Debug, Default)]
+struct Total {
+    delta: Delta,
+    merged: Option<Box<Merged>>,
+}
+
+impl Total {
+    /// Takes in what came since the last tick.
+    fn tick<'a>(&mut self, histograms: impl Iterator<Item = &'a Histogram> + Clone) {
+        let part = self.delta.tick(histograms);
+        if !part.is_empty() {
+            self.merged.get_or_insert_default().add(&part);
+        }
+    }
 
     fn merged(&self) -> Option<&Merged> {
-        self.0.as_deref().map(|(_, merged)| merged)
+        self.merged.as_deref()
     }
 }

@@ -1,4 +1,5 @@
-//! The windows of one service: arrivals, exact mean of in-flight, durations, errors.
+//! The windows of one service: arrivals, exact mean of in-flight, durations, errors. Seconds in which
+//! nothing happened are kept as one stretch: a thousand idle services cost next to nothing.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use crate::clock::Micros;
 use crate::telemetry::histogram::{Merged, Sparse};
 use crate::telemetry::{FlowReading, PerWorker, ServiceStats};
 
-use super::{SERVICE_SPAN, Total};
+use super::{Delta, SERVICE_SPAN};
 
 /// What happened in some span of time.
 #[derive(Debug, Clone)]
@@ -43,8 +44,8 @@ impl ServiceReading {
 pub(super) struct ServiceWindow {
     stats: Arc<PerWorker<ServiceStats>>,
     last: Counts,
-    duration: Total,
-    ttfb: Total,
+    duration: Delta,
+    ttfb: Delta,
     buckets: VecDeque<Bucket>,
 }
 
@@ -74,8 +75,8 @@ impl ServiceWindow {
         let mut window = Self {
             stats,
             last,
-            duration: Total::default(),
-            ttfb: Total::default(),
+            duration: Delta::default(),
+            ttfb: Delta::default(),
             buckets: VecDeque::new(),
         };
         window.durations();
@@ -86,14 +87,15 @@ impl ServiceWindow {
         Arc::ptr_eq(&self.stats, stats)
     }
 
-    pub(super) fn tick(&mut self, now: Micros) {
+    /// Keeps what `span` asks for, at most [`SERVICE_SPAN`].
+    pub(super) fn tick(&mut self, now: Micros, span: Duration) {
         let last = self.last;
         if now <= last.at {
             return;
         }
         let counts = Counts::read(&self.stats, now);
         let (duration, ttfb) = self.durations();
-        self.buckets.push_back(Bucket {
+        let bucket = Bucket {
             from: last.at,
             to: now,
             arrivals: counts.flow.arrivals.wrapping_sub(last.flow.arrivals),
@@ -102,11 +104,19 @@ impl ServiceWindow {
             failed: counts.failed.wrapping_sub(last.failed),
             duration,
             ttfb,
-        });
+        };
         self.last = counts;
-        let oldest = now.saturating_sub(SERVICE_SPAN.as_micros() as u64);
+        match self.buckets.back_mut() {
+            Some(before) if before.is_quiet() && bucket.is_quiet() => before.to = now,
+            _ => self.buckets.push_back(bucket),
+        }
+        let oldest = now.saturating_sub(span.min(SERVICE_SPAN).as_micros() as u64);
         while self.buckets.front().is_some_and(|b| b.to <= oldest) {
             self.buckets.pop_front();
+        }
+        if self.buckets.len() == 1 {
+            // The room of busier times.
+            self.buckets.shrink_to_fit();
         }
     }
 
@@ -115,10 +125,19 @@ impl ServiceWindow {
         (duration, self.ttfb.tick(self.stats.iter().map(|s| &s.ttfb)))
     }
 
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.buckets.len()
+    }
+
     pub(super) fn reading(&self, span: Duration) -> Option<ServiceReading> {
         let oldest = self.last.at.saturating_sub(span.as_micros() as u64);
-        // A tick that began before the span counts if most of it lies inside.
-        let inside = |b: &&Bucket| b.from.midpoint(b.to) >= oldest;
+        // A tick that began before the span counts if most of it lies inside; of a quiet stretch
+        // the part that does.
+        let inside = |b: &&Bucket| match b.is_quiet() {
+            true => b.to > oldest,
+            false => b.from.midpoint(b.to) >= oldest,
+        };
         let mut covered = 0;
         let (mut arrivals, mut area) = (0, 0);
         let mut reading = ServiceReading {
@@ -132,7 +151,8 @@ impl ServiceWindow {
             ttfb: Merged::default(),
         };
         for bucket in self.buckets.iter().rev().take_while(inside) {
-            covered += bucket.to - bucket.from;
+            let from = if bucket.is_quiet() { bucket.from.max(oldest) } else { bucket.from };
+            covered += bucket.to - from;
             arrivals += bucket.arrivals;
             area += bucket.area;
             reading.finished += bucket.finished;
@@ -147,6 +167,17 @@ impl ServiceWindow {
         reading.rps = arrivals as f64 / reading.span.as_secs_f64();
         reading.in_flight = area as f64 / covered as f64;
         Some(reading)
+    }
+}
+
+impl Bucket {
+    /// Nothing came, went or was being served.
+    fn is_quiet(&self) -> bool {
+        self.arrivals == 0
+            && self.area == 0
+            && self.finished == 0
+            && self.duration.is_empty()
+            && self.ttfb.is_empty()
     }
 }
 
