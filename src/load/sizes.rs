@@ -58,6 +58,8 @@ pub enum MarkKind {
     Crash,
     /// A backend stopped being healthy.
     Unhealthy,
+    /// The scaler wanted more and was held back, by its max or a limit.
+    Held,
     /// A backend that went away by itself was replaced.
     Replaced,
 }

@@ -224,6 +224,7 @@ fn mark(data: &Value) -> Option<(MarkKind, String)> {
         "backend_state" if text("state") == "unhealthy" => {
             Some((MarkKind::Unhealthy, format!("{} is unhealthy: {}", place(), text("reason"))))
         }
+        "scale_blocked" => Some((MarkKind::Held, format!("held back: {}", text("reason")))),
         "replaced" => {
             let text = format!("{} lost, replaced; {} wanted", number("lost")?, number("size")?);
             Some((MarkKind::Replaced, text))
@@ -256,6 +257,8 @@ mod tests {
         let crash = json!({"kind": "crash", "backend": "a", "address": "127.0.0.1:1", "cause": "signal: 9"});
         seen.hear("app", &event("app", crash));
         let state = |state: &str| json!({"kind": "backend_state", "backend": "b", "state": state, "reason": "timeout"});
+        let blocked = json!({"kind": "scale_blocked", "reason": "21 wanted, 8 kept: at_max"});
+        seen.hear("app", &event("app", blocked));
         seen.hear("app", &event("app", state("unhealthy")));
         seen.hear("app", &event("app", state("gone")));
         let marks: Vec<_> = seen.marks.iter().map(|(_, m)| (m.kind, m.text.as_str())).collect();
@@ -264,6 +267,7 @@ mod tests {
             [
                 (MarkKind::Up, "2 → 4 backends: cpu: 4"),
                 (MarkKind::Crash, "127.0.0.1:1 ended by itself: signal: 9"),
+                (MarkKind::Held, "held back: 21 wanted, 8 kept: at_max"),
                 (MarkKind::Unhealthy, "b is unhealthy: timeout"),
             ]
         );

@@ -24,7 +24,8 @@ pub(super) fn picture(chart: &Chart<'_>, points: &[Point], seconds: f64) -> Stri
     let rates = place(170.0, Scale::Linear(most_requests(points)));
     let latencies = place(170.0, latency_scale(points));
     let most_errors = points.iter().map(|point| point.errors).fold(0.0, f64::max);
-    let errors = place(34.0, Scale::Linear(most_errors.max(1.0)));
+    let height = if most_errors > 0.0 { 34.0 } else { 4.0 };
+    let errors = place(height, Scale::Linear(most_errors.max(1.0)));
     let backends = chart.sizes.map(|sizes| (place(120.0, backend_scale(sizes)), sizes));
     let last = backends.map_or(errors, |(frame, _)| frame);
 
@@ -37,7 +38,7 @@ pub(super) fn picture(chart: &Chart<'_>, points: &[Point], seconds: f64) -> Stri
     if let Some((frame, sizes)) = backends {
         backend_panel(&mut out, &frame, sizes);
     }
-    last.times(&mut out);
+    last.times(&mut out, rates.top);
     for point in points {
         let (from, to) = (rates.x(point.from), rates.x(point.to));
         let size = (to - from, last.bottom() - rates.top);
@@ -92,7 +93,7 @@ fn latency_panel(out: &mut String, frame: &Frame, points: &[Point]) {
     frame.grid(out, milliseconds);
     let y = frame.y(P99_MS);
     line(out, "bound", (LEFT, y), (RIGHT, y));
-    text(out, "tick end", RIGHT - 4.0, y - 5.0, &format!("p99 has to stay below {P99_MS:.0} ms"));
+    text(out, "tick over", LEFT + 6.0, y - 5.0, &format!("p99 has to stay below {P99_MS:.0} ms"));
     let value = |of: fn(&Point) -> Option<f64>| -> Vec<_> {
         points.iter().map(|point| (point.middle(), of(point))).collect()
     };
@@ -161,7 +162,12 @@ fn stretches(sizes: &Sizes, seconds: f64) -> Vec<Stretch<'_>> {
 /// Lines through all panels where something happened.
 fn lines(out: &mut String, sizes: &Sizes, first: &Frame, last: &Frame) {
     let few = sizes.marks.len() <= MOST_LINES;
-    for mark in within(sizes, first.seconds).filter(|mark| few || mark.kind == MarkKind::Crash) {
+    let has_line = |mark: &&Mark| match mark.kind {
+        MarkKind::Crash => true,
+        MarkKind::Held => false,
+        _ => few,
+    };
+    for mark in within(sizes, first.seconds).filter(has_line) {
         let x = first.x(mark.at_s);
         line(out, "event", (x, first.top), (x, last.bottom()));
     }
@@ -174,6 +180,7 @@ fn marks(out: &mut String, frame: &Frame, sizes: &Sizes) {
             MarkKind::Up => ("sign", "m0 -6l5 9h-10z"),
             MarkKind::Down => ("sign down", "m0 6l5 -9h-10z"),
             MarkKind::Crash | MarkKind::Unhealthy => ("sign bad", "m-5 -5l10 10m0 -10l-10 10"),
+            MarkKind::Held => ("sign bad", "m-5 0h10"),
             MarkKind::Replaced => ("sign", "m-4 -4h8v8h-8z"),
         };
         let at = (frame.x(mark.at_s), frame.top + 8.0);

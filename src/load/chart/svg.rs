@@ -60,12 +60,13 @@ impl Frame {
         line(out, "base", (LEFT, self.bottom()), (RIGHT, self.bottom()));
     }
 
-    /// The time axis below the frame.
-    pub(super) fn times(&self, out: &mut String) {
+    /// The time axis below the frame, with faint lines up to `top`.
+    pub(super) fn times(&self, out: &mut String, top: f64) {
         let step = step_of_time(self.seconds);
         let mut at = 0.0;
         while at <= self.seconds * 1.0001 {
             let x = self.x(at);
+            line(out, "grid faint", (x, top), (x, self.bottom()));
             line(out, "base", (x, self.bottom()), (x, self.bottom() + 5.0));
             text(out, "tick middle", x, self.bottom() + 19.0, &time(at));
             at += step;
