@@ -180,7 +180,7 @@ fn marks(out: &mut String, frame: &Frame, sizes: &Sizes) {
             MarkKind::Up => ("sign", "m0 -6l5 9h-10z"),
             MarkKind::Down => ("sign down", "m0 6l5 -9h-10z"),
             MarkKind::Crash | MarkKind::Unhealthy => ("sign bad", "m-5 -5l10 10m0 -10l-10 10"),
-            MarkKind::Held => ("sign bad", "m-5 0h10"),
+            MarkKind::Held => ("sign held", "m-5 0h10"),
             MarkKind::Replaced => ("sign", "m-4 -4h8v8h-8z"),
         };
         let at = (frame.x(mark.at_s), frame.top + 8.0);
