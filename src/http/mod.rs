@@ -5,6 +5,7 @@ pub mod fault;
 pub mod forwarded;
 pub mod headers;
 pub mod host;
+pub mod park;
 pub mod request_id;
 pub mod respond;
 pub mod serve;
@@ -12,3 +13,4 @@ pub mod streams;
 #[cfg(test)]
 mod tests;
 pub mod tunnel;
+pub mod watch;

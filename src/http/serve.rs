@@ -1,15 +1,11 @@
-//! Serving one client connection: hyper's codec, and the waits it is held to.
-//!
-//! The codec has no timers of its own here. After each poll, `Watch` looks at what the
-//! connection waits for (its next request, the rest of a head, a client that does not read)
-//! and arms the connection's one timer accordingly.
+//! Serving one client connection: hyper's codec, held to the waits of [`super::watch`].
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
@@ -17,6 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::clock::Micros;
 use crate::listener::stream::{ClientStream, Notes};
 use crate::proxy;
 use crate::snapshot::ListenerView;
@@ -24,11 +21,11 @@ use crate::worker::context::Worker;
 use crate::worker::timers::Timer;
 
 use super::forwarded::Peer;
+use super::park;
 use super::streams::{Streams, Turn};
 use super::tunnel::{self, Tunnel};
+use super::watch::{End, Watch};
 
-/// An idle connection of a stopping process waits this long for a request that is on its way.
-pub const LAST_CALL: Duration = Duration::from_secs(1);
 /// After an answer to a request that was not read to its end, the rest is read and thrown away
 /// for this long, or the reset would destroy the answer on its way (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
@@ -43,7 +40,7 @@ pub struct Client {
     pub listener: Arc<ListenerView>,
     pub peer: Peer,
     pub timer: Timer,
-    notes: Rc<Notes>,
+    pub(super) notes: Rc<Notes>,
     /// HTTP/2
     multiplexed: Cell<bool>,
     /// The last request had a body: perhaps not all of it was read.
@@ -52,6 +49,8 @@ pub struct Client {
     active: Cell<u32>,
     /// Exchanges that have begun.
     begun: Cell<u64>,
+    /// Idle since then, after so many exchanges.
+    idle: Cell<(u64, Micros)>,
     /// Streams that the client reset in the current second (second, count).
     resets: Cell<(u64, u32)>,
     /// HTTP/2: whom the stream that is polled just now waits for; see [`super::streams`].
@@ -83,6 +82,7 @@ impl Client {
             had_body: Cell::new(false),
             active: Cell::new(0),
             begun: Cell::new(0),
+            idle: Cell::new((u64::MAX, 0)),
             resets: Cell::new((0, 0)),
             turn: Cell::new(None),
             tunnel: RefCell::new(None),
@@ -113,6 +113,30 @@ impl Client {
         Active(self.clone())
     }
 
+    /// Exchanges that have begun so far.
+    pub fn begun(&self) -> u64 {
+        self.begun.get()
+    }
+
+    /// Whether an exchange runs.
+    pub fn is_active(&self) -> bool {
+        self.active.get() > 0
+    }
+
+    /// When the connection has been idle for too long. It is idle from the first time this is asked
+    /// after so many exchanges, whatever happens to the codec meanwhile.
+    pub fn idle_until(&self, after: u64, now: Micros) -> Micros {
+        let (then, since) = self.idle.get();
+        let since = if then == after { since } else { now };
+        self.idle.set((after, since));
+        since.saturating_add(self.listener.config.timeout.keep_alive.as_micros() as Micros)
+    }
+
+    /// Whether the codec holds nothing of an exchange: all was answered, written and read.
+    pub fn is_settled(&self) -> bool {
+        !self.is_active() && !self.had_body.get() && self.notes.is_quiet()
+    }
+
     /// What the connection becomes once the 101 is written.
     pub fn switch(&self, tunnel: Tunnel) {
         *self.tunnel.borrow_mut() = Some(tunnel);
@@ -138,7 +162,18 @@ impl Drop for Active {
 }
 
 /// Serves HTTP/1.0 and 1.1 until the connection ends.
-pub async fn http1(client: Rc<Client>, stream: ClientStream) {
+pub async fn http1(client: Rc<Client>, mut stream: ClientStream) {
+    // Boxed: a task is as large as the largest thing it awaits, and most connections are parked.
+    while let Some(parked) = Box::pin(requests(&client, stream)).await {
+        stream = parked;
+        if !park::wait(&client, &stream).await {
+            return close(&client, stream, false).await;
+        }
+    }
+}
+
+/// Serves requests until the connection ends, or is idle and can be parked: then here it is.
+async fn requests(client: &Rc<Client>, stream: ClientStream) -> Option<ClientStream> {
     let limit = &client.listener.config.limit;
     let mut builder = http1::Builder::new();
     builder.half_close(true).header_read_timeout(None).max_header_size(limit.header_bytes);
@@ -148,7 +183,7 @@ pub async fn http1(client: Rc<Client>, stream: ClientStream) {
     }
     let service = service_fn(|request| proxy::handle(client.clone(), request));
     let mut codec = builder.serve_connection(TokioIo::new(stream), service);
-    let mut watch = Watch::new(&client, true);
+    let mut watch = Watch::new(client, true);
     let end = poll_fn(|cx| match Pin::new(&mut codec).poll(cx) {
         Poll::Ready(result) => Poll::Ready(End::Done(result.is_ok())),
         Poll::Pending => watch.poll(cx),
@@ -157,20 +192,26 @@ pub async fn http1(client: Rc<Client>, stream: ClientStream) {
     let parts = codec.into_parts();
     let mut stream = parts.io.into_inner();
     match end {
+        End::Park => {
+            // A head that has begun to come with the request before: its deadline counts now.
+            stream.put_back(parts.read_buf);
+            return Some(stream);
+        }
         End::Done(true) => match client.tunnel.take() {
-            Some(tunnel) => Box::pin(tunnel::relay(&client, stream, parts.read_buf, tunnel)).await,
-            None => close(&client, stream, client.had_body.get()).await,
+            Some(tunnel) => Box::pin(tunnel::relay(client, stream, parts.read_buf, tunnel)).await,
+            None => close(client, stream, client.had_body.get()).await,
         },
         // The codec answered what it could not read; the client should get to see it.
-        End::Done(false) => close(&client, stream, true).await,
-        End::Idle => close(&client, stream, false).await,
+        End::Done(false) => close(client, stream, true).await,
+        End::Idle => close(client, stream, false).await,
         End::HeadTimedOut => {
             let _ =
                 client.timer.within(client.worker.now(), LINGER, stream.write_all(TIMED_OUT)).await;
-            close(&client, stream, true).await;
+            close(client, stream, true).await;
         }
         End::Stalled => {}
     }
+    None
 }
 
 /// Serves HTTP/2 until the connection ends.
@@ -220,90 +261,6 @@ pub async fn http2(client: Rc<Client>, mut stream: ClientStream) {
 fn is_flood(error: &hyper::Error) -> bool {
     let inner = std::error::Error::source(error).and_then(|e| e.downcast_ref::<h2::Error>());
     inner.and_then(h2::Error::reason) == Some(h2::Reason::ENHANCE_YOUR_CALM)
-}
-
-/// Why serving stopped.
-enum End {
-    /// The codec is done; false: with an error.
-    Done(bool),
-    Idle,
-    HeadTimedOut,
-    /// The client reads nothing.
-    Stalled,
-}
-
-/// What a connection waits for; a change of it sets the timer anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// An exchange runs; its own timers count.
-    Busy,
-    /// For the next request, after so many. Stopping: only for one that is on its way.
-    Idle { after: u64, stopping: bool },
-    /// For the rest of a head.
-    Head { after: u64 },
-    /// For the client to read; the number changes when it does.
-    Write { progress: u32 },
-}
-
-struct Watch<'a> {
-    client: &'a Client,
-    /// HTTP/1: bytes between exchanges are a head.
-    heads: bool,
-    phase: Phase,
-}
-
-impl<'a> Watch<'a> {
-    fn new(client: &'a Client, heads: bool) -> Self {
-        client.timer.disarm();
-        Self { client, heads, phase: Phase::Busy }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let phase = self.look();
-        if phase != self.phase {
-            self.phase = phase;
-            let timeout = &self.client.listener.config.timeout;
-            let wait = match phase {
-                Phase::Busy => None,
-                Phase::Idle { stopping: true, .. } => Some(LAST_CALL),
-                Phase::Idle { .. } => Some(timeout.keep_alive),
-                Phase::Head { .. } => Some(timeout.header),
-                Phase::Write { .. } => Some(timeout.write),
-            };
-            match wait {
-                Some(wait) => self.client.timer.arm_in(self.client.worker.now(), wait),
-                None => self.client.timer.disarm(),
-            }
-        }
-        // Also when nothing is armed: the worker wakes everyone when it stops.
-        match self.client.timer.poll_expired(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(()) => Poll::Ready(match phase {
-                Phase::Write { .. } => End::Stalled,
-                Phase::Head { .. } => End::HeadTimedOut,
-                _ => End::Idle,
-            }),
-        }
-    }
-
-    fn look(&self) -> Phase {
-        if let Some(progress) = self.client.notes.stalled() {
-            return Phase::Write { progress };
-        }
-        let after = self.client.begun.get();
-        if self.client.active.get() > 0 {
-            self.client.notes.read.set(false);
-            return Phase::Busy;
-        }
-        let started = match self.phase {
-            Phase::Head { after: then } => then == after,
-            _ => false,
-        };
-        if self.heads && (self.client.notes.read.take() || started) {
-            return Phase::Head { after };
-        }
-        Phase::Idle { after, stopping: self.client.worker.stopping() }
-    }
 }
 
 /// Closes the connection: the sending side first; with `linger`, what still comes is thrown away.

@@ -12,6 +12,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::http::forwarded::Peer;
 use crate::http::serve::{self, Client};
+use crate::http::watch;
 use crate::snapshot::ListenerView;
 use crate::telemetry::{Connection, Refusal};
 use crate::worker::context::{Counted, Worker};
@@ -145,7 +146,7 @@ async fn choose(client: &Client, mut stream: ClientStream) -> Option<(Protocol, 
             return Poll::Ready(read);
         }
         if client.worker.stopping() && !std::mem::replace(&mut last_call, true) {
-            client.timer.arm_in(client.worker.now(), serve::LAST_CALL);
+            client.timer.arm_in(client.worker.now(), watch::LAST_CALL);
         }
         client.timer.poll_expired(cx).map(|()| None)
     });

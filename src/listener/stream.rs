@@ -23,6 +23,8 @@ pub enum Transport {
 pub struct Notes {
     /// Bytes were read since this was last taken.
     pub read: Cell<bool>,
+    /// The last read found nothing.
+    pub waiting: Cell<bool>,
     /// A write would block.
     pub blocked: Cell<bool>,
     /// Grows with every write that took something.
@@ -47,6 +49,11 @@ impl Notes {
         self.blocked.get().then(|| self.progress.get())
     }
 
+    /// Whether the codec has taken all there was to read, and written all it had to write.
+    pub fn is_quiet(&self) -> bool {
+        self.waiting.get() && !self.read.get() && !self.blocked.get()
+    }
+
     fn wrote(&self, result: &Poll<io::Result<usize>>) {
         match result {
             Poll::Ready(Ok(_)) => {
@@ -68,7 +75,12 @@ impl AsyncRead for ClientStream {
         if !self.put_back.is_empty() {
             let n = self.put_back.len().min(buf.remaining());
             buf.put_slice(&self.put_back.split_to(n));
+            if self.put_back.is_empty() {
+                // An empty remainder would still hold the whole buffer.
+                self.put_back = Bytes::new();
+            }
             self.notes.read.set(true);
+            self.notes.waiting.set(false);
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
@@ -76,6 +88,7 @@ impl AsyncRead for ClientStream {
             Transport::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Transport::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
         };
+        self.notes.waiting.set(result.is_pending());
         if let Poll::Ready(Ok(())) = &result {
             if buf.filled().len() > before {
                 self.notes.read.set(true);
@@ -146,8 +159,24 @@ impl ClientStream {
     }
 
     /// Bytes that were read too early; they are read again before any others.
-    pub fn put_back(&mut self, bytes: Vec<u8>) {
-        self.put_back = bytes.into();
+    pub fn put_back(&mut self, bytes: impl Into<Bytes>) {
+        let bytes = bytes.into();
+        // Nothing, of a buffer that had something once, would hold the whole buffer.
+        self.put_back = if bytes.is_empty() { Bytes::new() } else { bytes };
+    }
+
+    /// Ready when a read would find something, or the end. Only to be asked when the last read
+    /// found nothing: what TLS has decrypted is not seen here.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.put_back.is_empty() {
+            return Poll::Ready(());
+        }
+        let tcp = match &self.transport {
+            Transport::Plain(tcp) => tcp,
+            Transport::Tls(tls) => tls.get_ref().0,
+        };
+        // An error is found by the read.
+        tcp.poll_read_ready(cx).map(drop)
     }
 
     /// Closes the sending side for good: close_notify for TLS, then FIN.

@@ -212,6 +212,9 @@ impl Drop for Exchange {
         if !self.complete && !self.broken {
             self.client.note_reset();
         }
+        if self.upload.as_ref().is_some_and(|upload| upload.ended()) {
+            self.client.had_body.set(false);
+        }
         if let Some(logged) = self.logged.take() {
             logged::write(&logged, self, took, !self.complete);
         }
