@@ -14,11 +14,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::{Body, Incoming};
 
 use crate::config::types::RouteAction;
 use crate::http::fault::Fault;
+use crate::http::request_id::RequestId;
 use crate::http::respond::{self, Asked};
 use crate::http::serve::Client;
 use crate::http::streams::Turn;
@@ -29,16 +30,44 @@ use crate::worker::local::LocalSnapshot;
 
 use body::ResponseBody;
 use exchange::Exchange;
+use forward::Forward;
 use logged::Logged;
 
 /// Serves one request: receive → route → (answer ourselves | pick → send → relay) → record.
 /// It never fails: what goes wrong becomes an answer.
-pub async fn handle(
+///
+/// All that needs no wait is done before the future is made: futures are moved about, and hold
+/// whatever they begin with to their end.
+pub fn handle(
     client: Rc<Client>,
     request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
-    let (mut head, body) = request.into_parts();
-    let mut exchange = Exchange::begin(&client, head.method.clone());
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
+    let (head, body) = request.into_parts();
+    let (wants, mut begun) = begin(&client, head, body);
+    async move {
+        let outcome = match &mut begun {
+            Begun::Forward(forward) => forward.run().await,
+            Begun::Over(outcome) => outcome.take(),
+        };
+        Ok(finish(&client, outcome, &wants))
+    }
+}
+
+/// What our own answers need to know of the request.
+struct Wants {
+    accept: Option<HeaderValue>,
+    request_id: RequestId,
+}
+
+/// What can be said of a request at once.
+enum Begun {
+    Forward(Forward),
+    /// It is some until it is taken.
+    Over(Option<Outcome>),
+}
+
+fn begin(client: &Rc<Client>, mut head: Parts, body: Incoming) -> (Wants, Begun) {
+    let mut exchange = Exchange::begin(client, head.method.clone());
     client.had_body.set(!body.is_end_stream());
     // The HTTP/1 codec counts them itself.
     let too_many = head.headers.len() > client.listener.config.limit.header_count;
@@ -52,7 +81,7 @@ pub async fn handle(
     }
     let accept = head.headers.get(header::ACCEPT).cloned();
     let local = client.worker.local();
-    let outcome = match route(&client, &local, &head, &body) {
+    let outcome = match route(client, &local, &head, &body) {
         _ if too_many => Outcome::Fault(Fault::HeadTooLarge, exchange),
         _ if client.listener.config.redirect_to_https => match to_https(&head) {
             Ok(response) => Outcome::Own(response, exchange),
@@ -63,8 +92,14 @@ pub async fn handle(
             exchange.routed(&route);
             match &route.config.action {
                 RouteAction::Service(_) => {
-                    let request = forward::Request { head, body, rewritten };
-                    forward::forward(exchange, &local, &route, &received, request).await
+                    let request = (head, body);
+                    match forward::prepare(exchange, &local, route, &received, request, rewritten) {
+                        Ok(forward) => {
+                            let wants = Wants { accept, request_id: received.id };
+                            return (wants, Begun::Forward(forward));
+                        }
+                        Err(exchange) => Outcome::Fault(Fault::Internal, exchange),
+                    }
                 }
                 own => match answer(own, &head) {
                     Ok(response) => Outcome::Own(response, exchange),
@@ -73,7 +108,7 @@ pub async fn handle(
             }
         }
     };
-    Ok(finish(&client, outcome, accept.as_ref(), received.id.as_str()))
+    (Wants { accept, request_id: received.id }, Begun::Over(Some(outcome)))
 }
 
 /// How an exchange comes to its answer.
@@ -160,26 +195,29 @@ fn answer(action: &RouteAction, head: &Parts) -> Result<Response<bytes::Bytes>, 
 }
 
 /// Puts the answer into its last shape and lets go of what an own answer need not hold.
-fn finish(
-    client: &Client,
-    outcome: Outcome,
-    accept: Option<&http::HeaderValue>,
-    request_id: &str,
-) -> Response<ResponseBody> {
+fn finish(client: &Client, outcome: Option<Outcome>, wants: &Wants) -> Response<ResponseBody> {
     let mut closes = client.worker.stopping();
     let mut response = match outcome {
-        Outcome::Relayed(response) => response,
-        Outcome::Own(mut response, mut exchange) => {
+        Some(Outcome::Relayed(response)) => response,
+        // Never: an exchange comes to its answer once.
+        None => {
+            let mut nothing = Response::new(ResponseBody::Own(bytes::Bytes::new()));
+            *nothing.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            nothing
+        }
+        Some(Outcome::Own(mut response, mut exchange)) => {
             closes |= exchange.is_unread();
             if let Some(route) = exchange.route() {
                 headers::apply(response.headers_mut(), &route.config.headers_out);
             }
             own(&mut exchange, response)
         }
-        Outcome::Fault(fault, mut exchange) => {
+        Some(Outcome::Fault(fault, mut exchange)) => {
             closes |= fault.closes() || exchange.is_unread();
             let retry_after = failure::retry_after(&fault);
             let method = exchange.method().clone();
+            let accept = wants.accept.as_ref();
+            let request_id = wants.request_id.as_str();
             let asked = Asked { method: &method, accept, request_id, retry_after };
             let response = respond::fault(&fault, asked);
             failure::record(&fault, &mut exchange);

@@ -8,6 +8,7 @@ use std::task::Poll;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use rustls::ServerConfig;
 use tokio_rustls::TlsAcceptor;
 
 use crate::http::forwarded::Peer;
@@ -67,44 +68,36 @@ pub async fn serve(admitted: Admitted, tcp: TcpStream) {
     let timer = worker.timers.timer();
     let limit = view.config.timeout.handshake;
     let tls = view.tls.is_some();
-    let opened = timer.within(worker.now(), limit, open(&view, tcp)).await;
-    let stream = match opened {
-        Some(Ok(stream)) => stream,
-        Some(Err(error)) => {
-            let why = match error {
-                OpenError::UnknownName => Refusal::UnknownSni,
-                OpenError::Handshake => Refusal::Handshake,
-            };
-            view.stats.refuse(why);
-            return;
+    let transport = match &view.tls {
+        None => Transport::Plain(tcp),
+        Some(config) => {
+            // Boxed, as all below: a task is as large as the largest thing it may await.
+            let opening = Box::pin(timer.within(worker.now(), limit, handshake(config, tcp)));
+            match opening.await.unwrap_or(Err(Refusal::Handshake)) {
+                Ok(transport) => transport,
+                Err(why) => return view.stats.refuse(why),
+            }
         }
-        None => return view.stats.refuse(Refusal::Handshake),
     };
+    let stream = ClientStream::new(transport);
     let peer = Peer::new(peer.ip(), tls, &view.config.trusted_proxies);
     let client = Client::new(worker, view, peer, timer, stream.notes.clone());
     match choose(&client, stream).await {
         Some((Protocol::Http1, stream)) => serve::http1(client, stream).await,
-        // A task is as large as the largest thing it may await.
         Some((Protocol::Http2, stream)) => Box::pin(serve::http2(client, stream)).await,
         None => {}
     }
 }
 
-enum OpenError {
-    Handshake,
-    /// A name that no certificate covers.
-    UnknownName,
-}
-
-async fn open(view: &ListenerView, tcp: TcpStream) -> Result<ClientStream, OpenError> {
-    let Some(config) = &view.tls else { return Ok(ClientStream::new(Transport::Plain(tcp))) };
+async fn handshake(config: &Arc<ServerConfig>, tcp: TcpStream) -> Result<Transport, Refusal> {
     match TlsAcceptor::from(config.clone()).accept(tcp).await {
-        Ok(stream) => Ok(ClientStream::new(Transport::Tls(Box::new(stream)))),
+        Ok(stream) => Ok(Transport::Tls(Box::new(stream))),
         Err(error) => Err(match error.get_ref().and_then(|e| e.downcast_ref()) {
+            // No certificate covers the name.
             Some(rustls::Error::General(why)) if why.contains("no server certificate") => {
-                OpenError::UnknownName
+                Refusal::UnknownSni
             }
-            _ => OpenError::Handshake,
+            _ => Refusal::Handshake,
         }),
     }
 }

@@ -2,19 +2,21 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::Request;
+use http::{Request, Response};
 
+use crate::clock::Micros;
 use crate::http::fault::{ConnectKind, Fault};
 use crate::telemetry::Failure;
 use crate::upstream::body::{BodyFault, RequestBody};
-use crate::upstream::conn::{Conn, Counted, SendError};
+use crate::upstream::conn::{AnswerBody, Conn, Counted, SendError};
 
 use super::exchange::{Exchange, Held};
 use super::failure;
-use super::tries::{self, Answer};
+use super::tries;
 
 /// Pooled connections that were idle for longer are not given to requests that must not be
 /// sent twice: the backend may be closing them just now.
@@ -36,9 +38,17 @@ pub struct Asks {
 pub struct Failed {
     pub fault: Fault,
     pub why: Unanswered,
-    /// The request, if it can be sent again.
-    pub request: Option<Request<RequestBody>>,
 }
+
+impl Failed {
+    /// Nothing is left to send; tries are only begun with a request.
+    fn without_request() -> Self {
+        Self { fault: Fault::Internal, why: Unanswered::Client }
+    }
+}
+
+/// The request of an exchange. A try takes it; afterwards it is here if it can be sent again.
+pub type Slot = Option<Request<RequestBody>>;
 
 /// What kept a backend from answering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,65 +65,67 @@ pub enum Unanswered {
     Client,
 }
 
-/// Sends the request to the backend that is held.
+/// Sends the request to the backend that is held; the head of its answer, and when it came.
 pub async fn send(
     exchange: &Exchange,
-    mut held: Held,
-    request: Request<RequestBody>,
+    held: &mut Held,
+    request: &mut Slot,
     asks: Asks,
-) -> Result<Answer, Failed> {
+) -> Result<(Response<AnswerBody>, Micros), Failed> {
     let worker = &exchange.client.worker;
-    let mut request = request;
     let mut fresh = false;
     held.stats().requests.inc();
     loop {
         let pooled = match fresh {
             true => None,
-            false => take(exchange, &held, asks.idempotent).await,
+            false => take(exchange, held, asks.idempotent).await,
         };
         let is_pooled = pooled.is_some();
         let mut conn = match pooled {
             Some(conn) => conn,
-            None => match connect(exchange, &held).await {
+            // Boxed: most requests find a connection.
+            None => match Box::pin(connect(exchange, held)).await {
                 Ok(conn) => {
                     held.since = worker.now();
                     conn
                 }
-                Err(kind) => return Err(not_connected(exchange, &held, kind, request)),
+                Err(kind) => return Err(not_connected(exchange, held, kind)),
             },
         };
-        match answer(exchange, &held, &mut conn, request, asks).await {
+        let Some(sent) = request.take() else { return Err(Failed::without_request()) };
+        let sending = std::pin::pin!(conn.send(sent, asks.keep_head, asks.upgrade));
+        match answer(exchange, held, sending).await {
             Ok(response) => {
                 let now = worker.now();
                 let took = now.saturating_sub(held.since);
                 held.stats().ttfb.record(took);
-                failure::judge(&held, response.status(), response.headers(), took, now);
+                failure::judge(held, response.status(), response.headers(), took, now);
                 held.conn = Some(conn);
-                return Ok(Answer { response, held, retries: 0, at: now });
+                return Ok((response, now));
             }
             // It was closed in the pool before a byte was written: nothing is lost but the try.
-            Err(Broke::Unsent(back)) if is_pooled => {
+            Err(Broke::Unsent(back)) => {
+                *request = Some(*back);
+                if !is_pooled {
+                    return Err(not_connected(exchange, held, ConnectKind::Reset));
+                }
                 let stats = held.service().view.stats.of(worker.id);
                 stats.retries.inc(crate::telemetry::RetryReason::Stale);
-                request = *back;
-            }
-            Err(Broke::Unsent(back)) => {
-                return Err(not_connected(exchange, &held, ConnectKind::Reset, *back));
             }
             Err(Broke::Sent(error)) => {
                 // Most likely closed while the request was on its way to it (RFC 9112 §9.3.1):
                 // once more, on a connection of its own.
-                let again =
-                    (is_pooled && asks.keep_head && !conn.answered() && !conn.write_timed_out())
-                        .then(|| tries::again(exchange, conn.take_head()))
-                        .flatten();
-                let Some(again) = again else { return Err(broke(exchange, &held, &conn, error)) };
+                if is_pooled && asks.keep_head && !conn.answered() && !conn.write_timed_out() {
+                    *request = tries::again(exchange, conn.take_head());
+                }
+                if request.is_none() {
+                    return Err(broke(exchange, held, &conn, request, error));
+                }
                 let stats = held.service().view.stats.of(worker.id);
                 stats.retries.inc(crate::telemetry::RetryReason::Stale);
-                request = again;
                 fresh = true;
             }
-            Err(Broke::TimedOut) => return Err(timed_out(exchange, &held, &conn)),
+            Err(Broke::TimedOut) => return Err(timed_out(exchange, held, &conn, request)),
         }
     }
 }
@@ -189,13 +201,10 @@ enum Broke {
 async fn answer(
     exchange: &Exchange,
     held: &Held,
-    conn: &mut Conn,
-    request: Request<RequestBody>,
-    asks: Asks,
-) -> Result<http::Response<crate::upstream::conn::AnswerBody>, Broke> {
+    mut sending: Pin<&mut impl Future<Output = Result<Response<AnswerBody>, SendError>>>,
+) -> Result<Response<AnswerBody>, Broke> {
     let timeout = held.service().view.config.transport.response_timeout;
     exchange.arm(held.since, timeout);
-    let mut sending = std::pin::pin!(conn.send(request, asks.keep_head, asks.upgrade));
     let result = poll_fn(|cx| {
         if let Poll::Ready(result) = sending.as_mut().poll(cx) {
             return Poll::Ready(result.map_err(|error| match error {
@@ -224,12 +233,7 @@ async fn answer(
     result
 }
 
-fn not_connected(
-    exchange: &Exchange,
-    held: &Held,
-    kind: ConnectKind,
-    request: Request<RequestBody>,
-) -> Failed {
+fn not_connected(exchange: &Exchange, held: &Held, kind: ConnectKind) -> Failed {
     let service = held.service().view.config.name.clone();
     let overdue = exchange.overdue();
     if !overdue {
@@ -239,10 +243,16 @@ fn not_connected(
         true => Fault::RouteTimeout { service: Some(service) },
         false => Fault::Connect { service, kind },
     };
-    Failed { fault, why: Unanswered::NotConnected(kind), request: Some(request) }
+    Failed { fault, why: Unanswered::NotConnected(kind) }
 }
 
-fn broke(exchange: &Exchange, held: &Held, conn: &Conn, error: hyper::Error) -> Failed {
+fn broke(
+    exchange: &Exchange,
+    held: &Held,
+    conn: &Conn,
+    request: &mut Slot,
+    error: hyper::Error,
+) -> Failed {
     let service = held.service().view.config.name.clone();
     if let Some(fault) = exchange.upload.as_ref().and_then(|upload| upload.fault()) {
         let fault = match fault {
@@ -250,7 +260,7 @@ fn broke(exchange: &Exchange, held: &Held, conn: &Conn, error: hyper::Error) -> 
             BodyFault::TimedOut => Fault::RequestTimeout,
             BodyFault::Broken => Fault::BadRequest("the request body is not valid"),
         };
-        return Failed { fault, why: Unanswered::Client, request: None };
+        return Failed { fault, why: Unanswered::Client };
     }
     let now = exchange.client.worker.now();
     let (fault, why, failure) = if conn.write_timed_out() {
@@ -262,16 +272,17 @@ fn broke(exchange: &Exchange, held: &Held, conn: &Conn, error: hyper::Error) -> 
         (Fault::Reset { service }, Unanswered::Reset, Failure::Reset)
     };
     failure::failed(held, now, failure);
-    Failed { fault, why, request: tries::again(exchange, conn.take_head()) }
+    *request = tries::again(exchange, conn.take_head());
+    Failed { fault, why }
 }
 
-fn timed_out(exchange: &Exchange, held: &Held, conn: &Conn) -> Failed {
+fn timed_out(exchange: &Exchange, held: &Held, conn: &Conn, request: &mut Slot) -> Failed {
     let service = held.service().view.config.name.clone();
     if exchange.overdue() {
         let fault = Fault::RouteTimeout { service: Some(service) };
-        return Failed { fault, why: Unanswered::TimedOut, request: None };
+        return Failed { fault, why: Unanswered::TimedOut };
     }
     failure::failed(held, exchange.client.worker.now(), Failure::Timeout);
-    let request = tries::again(exchange, conn.take_head());
-    Failed { fault: Fault::ResponseTimeout { service }, why: Unanswered::TimedOut, request }
+    *request = tries::again(exchange, conn.take_head());
+    Failed { fault: Fault::ResponseTimeout { service }, why: Unanswered::TimedOut }
 }

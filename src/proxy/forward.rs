@@ -1,8 +1,10 @@
 //! From a routed request to a backend's answer.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use http::Response;
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
 
 use crate::http::fault::Fault;
@@ -11,47 +13,74 @@ use crate::http::tunnel::Tunnel;
 use crate::snapshot::RouteView;
 use crate::telemetry::InFlight;
 use crate::upstream::body::{Limits, RequestBody, Upload};
+use crate::upstream::conn::AnswerBody;
 use crate::worker::local::{LocalService, LocalSnapshot};
 
 use super::Outcome;
 use super::body::{Relay, ResponseBody};
 use super::exchange::{Exchange, Held};
-use super::prepare::{self, Prepared};
-use super::tries::{self, Answer};
+use super::prepare;
+use super::tries::{self, Answer, Sending};
 
-/// A request as it came from the client.
-pub struct Request {
-    pub head: http::request::Parts,
-    pub body: Incoming,
-    /// The target that the backend gets, where the route rewrites it.
-    pub rewritten: Option<http::uri::PathAndQuery>,
+/// A request that goes to a backend, ready to be sent.
+pub struct Forward {
+    /// Until the answer is there.
+    exchange: Option<Box<Exchange>>,
+    service: Rc<LocalService>,
+    route: Arc<RouteView>,
+    sending: Sending,
 }
 
-/// Sends the request to a backend, or to others if that fails, and prepares the relay of the answer.
-pub async fn forward(
+/// Prepares a request for a service. `rewritten`: the target that the backend gets, where the
+/// route rewrites it.
+pub fn prepare(
     mut exchange: Box<Exchange>,
     local: &LocalSnapshot,
-    route: &RouteView,
+    route: Arc<RouteView>,
     received: &Received,
-    Request { head, body, rewritten }: Request,
-) -> Outcome {
-    let worker = exchange.client.worker.clone();
+    (mut head, body): (Parts, Incoming),
+    rewritten: Option<http::uri::PathAndQuery>,
+) -> Result<Forward, Box<Exchange>> {
     let service = route.service.and_then(|index| local.services.get(index));
-    let Some(service) = service else {
-        // A snapshot whose route names no service of its own cannot be built.
-        return Outcome::Fault(Fault::Internal, exchange);
-    };
+    // A snapshot whose route names no service of its own cannot be built.
+    let Some(service) = service.cloned() else { return Err(exchange) };
     let forwarded = service.view.config.forwarded;
-    let prepared = prepare::request(&exchange.client, route, received, head, rewritten, forwarded);
+    let client = exchange.client.clone();
+    let host = prepare::request(&client, &route, received, &mut head, rewritten, forwarded);
+    let worker = &client.worker;
     let stats = &service.view.stats;
     exchange.entered(InFlight::enter(stats, worker.id, &worker.clock, exchange.started));
     service.view.budget.request(exchange.started);
-    let upload = upload(&exchange, route, service, &prepared, body);
-    let request_body = upload.as_ref().map_or_else(RequestBody::empty, |upload| upload.body());
+    let upload = upload(&exchange, &route, &service, &head.method, body);
+    let body = upload.as_ref().map_or_else(RequestBody::empty, |upload| upload.body());
     exchange.upload = upload;
-    match tries::run(&exchange, service, received, prepared, request_body).await {
-        Ok(answer) => deliver(exchange, service, route, answer).await,
-        Err(fault) => Outcome::Fault(fault, exchange),
+    let sending = Sending {
+        request: Some(Request::from_parts(head, body)),
+        host,
+        client: received.client,
+        upgrade: received.upgrade,
+    };
+    Ok(Forward { exchange: Some(exchange), service, route, sending })
+}
+
+impl Forward {
+    /// Sends the request to a backend, or to others if that fails, and prepares the relay of the
+    /// answer. `None` only if it was asked before.
+    pub async fn run(&mut self) -> Option<Outcome> {
+        let mut exchange = self.exchange.take()?;
+        Some(match tries::run(&exchange, &self.service, &mut self.sending).await {
+            Ok(answer) => {
+                let (head, answer) = answered(&mut exchange, &self.route, answer);
+                if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                    return Some(Box::pin(switch(exchange, answer.held, head)).await);
+                }
+                exchange.hold(answer.held);
+                let read_timeout = self.service.view.config.transport.read_timeout;
+                let relay = Relay::new(answer.body, exchange, read_timeout);
+                Outcome::Relayed(Response::from_parts(head, ResponseBody::Relay(relay)))
+            }
+            Err(fault) => Outcome::Fault(fault, exchange),
+        })
     }
 }
 
@@ -60,7 +89,7 @@ fn upload(
     exchange: &Exchange,
     route: &RouteView,
     service: &LocalService,
-    prepared: &Prepared,
+    method: &http::Method,
     body: Incoming,
 ) -> Option<Rc<Upload>> {
     if body.is_end_stream() {
@@ -68,7 +97,7 @@ fn upload(
     }
     let client = &exchange.client;
     let retry = &service.view.config.retry;
-    let resent = retry.attempts > 0 && retry.methods.contains(&prepared.head.method);
+    let resent = retry.attempts > 0 && retry.methods.contains(method);
     let limits = Limits {
         max_body: route.config.max_body,
         timeout: client.listener.config.timeout.body,
@@ -78,12 +107,18 @@ fn upload(
     Some(Upload::new(body, limits, worker.clock.clone(), worker.timers.clone()))
 }
 
-async fn deliver(
-    mut exchange: Box<Exchange>,
-    service: &LocalService,
+/// What is left of a backend's answer once its head was taken.
+struct Rest {
+    body: AnswerBody,
+    held: Held,
+}
+
+/// Makes the head of the answer ready for the client, and notes that it came.
+fn answered(
+    exchange: &mut Exchange,
     route: &RouteView,
     Answer { response, held, retries, at }: Answer,
-) -> Outcome {
+) -> (http::response::Parts, Rest) {
     let (mut head, body) = response.into_parts();
     head.version = http::Version::HTTP_11;
     head.extensions.clear();
@@ -101,13 +136,7 @@ async fn deliver(
             logged.retries = retries;
         }
     }
-    if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
-        return switch(exchange, held, head).await;
-    }
-    exchange.hold(held);
-    let read_timeout = service.view.config.transport.read_timeout;
-    let relay = Relay::new(body, exchange, read_timeout);
-    Outcome::Relayed(Response::from_parts(head, ResponseBody::Relay(relay)))
+    (head, Rest { body, held })
 }
 
 /// A 101: once it is written, the client's socket is connected to the backend's.

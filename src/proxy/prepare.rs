@@ -10,23 +10,18 @@ use crate::http::headers::{self, Received};
 use crate::http::serve::Client;
 use crate::snapshot::RouteView;
 
-/// A request ready for any backend; only Host may still depend on which.
-pub struct Prepared {
-    pub head: Parts,
-    /// What `host = "preserve"` sends.
-    pub host: Option<HeaderValue>,
-}
-
+/// Makes the head ready for any backend; only Host may still depend on which. The client's own
+/// Host is given back, for `host = "preserve"`.
 pub fn request(
     client: &Client,
     route: &RouteView,
     received: &Received,
-    mut head: Parts,
+    head: &mut Parts,
     rewritten: Option<PathAndQuery>,
     forwarded: config::Forwarded,
-) -> Prepared {
+) -> Option<HeaderValue> {
     let host = headers::host_value(&head.uri, &head.headers);
-    set_target(&mut head, rewritten);
+    set_target(head, rewritten);
     // The client's wait for a 100 ends when its body is first read (RFC 9110 §10.1.1).
     head.headers.remove(header::EXPECT);
     if head.version == Version::HTTP_2 {
@@ -41,7 +36,7 @@ pub fn request(
         received.client,
         host.as_ref(),
     );
-    Prepared { head, host }
+    host
 }
 
 /// Origin-form (RFC 9112 §3.2.1): HTTP/2 and absolute-form targets lose their authority here.

@@ -8,23 +8,22 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use smallvec::SmallVec;
 
 use crate::balance::Pick;
 use crate::clock::Micros;
 use crate::http::fault::Fault;
-use crate::http::headers::{self, Received};
+use crate::http::headers;
 use crate::telemetry::RetryReason;
 use crate::upstream::body::RequestBody;
 use crate::upstream::conn::{AnswerBody, Conn};
 use crate::upstream::resend;
 use crate::worker::local::LocalService;
 
-use super::attempt::{self, Asks, Failed, Unanswered};
+use super::attempt::{self, Asks, Failed, Slot, Unanswered};
 use super::exchange::{Exchange, Held};
 use super::failure;
-use super::prepare::Prepared;
 
 /// Upper bound of the random wait before a retry, in ms (it doubles with each one up to this).
 const LONGEST_BACKOFF: u64 = 250;
@@ -39,67 +38,78 @@ pub struct Answer {
     pub at: Micros,
 }
 
+/// What is to be sent, and how often it may be.
+pub struct Sending {
+    pub request: Slot,
+    /// What `host = "preserve"` sends.
+    pub host: Option<HeaderValue>,
+    pub client: IpAddr,
+    /// It asks for another protocol.
+    pub upgrade: bool,
+}
+
 /// Tries until there is an answer.
 pub async fn run(
     exchange: &Exchange,
     service: &Rc<LocalService>,
-    received: &Received,
-    prepared: Prepared,
-    body: RequestBody,
+    sending: &mut Sending,
 ) -> Result<Answer, Fault> {
     let worker = &exchange.client.worker;
+    let mut service = service.clone();
     let config = service.view.config.clone();
     let retry = &config.retry;
-    let Prepared { head, host } = prepared;
-    let idempotent = retry.methods.contains(&head.method);
-    let mut request = Request::from_parts(head, body);
-    let mut service = service.clone();
+    let idempotent = retry.methods.contains(exchange.method());
     let mut tried: SmallVec<[u64; 4]> = SmallVec::new();
-    // What the try before came to, in case there is no other backend.
-    let mut outcome: Option<Result<Answer, Fault>> = None;
+    // What the try before came to, in case there is no other backend. Boxed: it is rare.
+    let mut outcome: Option<Box<Result<Answer, Fault>>> = None;
     let mut retries = 0;
     loop {
         let now = if retries == 0 { exchange.started } else { worker.now() };
-        let Some(held) = pick(exchange, &service, received.client, &tried, now) else {
-            return outcome.unwrap_or_else(|| Err(failure::no_backend(&service)));
+        let Some(mut held) = pick(exchange, &service, sending.client, &tried, now) else {
+            return outcome.map_or_else(|| Err(failure::no_backend(&service)), |before| *before);
         };
         drop(outcome.take());
-        let backend = held.backend.backend.clone();
-        tried.push(backend.uid);
-        let rule = &service.view.config.host;
-        headers::set_host(request.headers_mut(), rule, host.as_ref(), &backend.authority);
+        tried.push(held.backend.backend.uid);
+        if let Some(request) = &mut sending.request {
+            let (rule, own) = (&service.view.config.host, &held.backend.backend.authority);
+            headers::set_host(request.headers_mut(), rule, sending.host.as_ref(), own);
+        }
         let more = retries < retry.attempts;
-        let asks = Asks { keep_head: more && idempotent, upgrade: received.upgrade, idempotent };
-        let (result, why, again) = match attempt::send(exchange, held, request, asks).await {
-            Ok(mut answer) => {
-                answer.retries = retries;
-                let status = answer.response.status().as_u16();
+        let asks = Asks { keep_head: more && idempotent, upgrade: sending.upgrade, idempotent };
+        let sent = attempt::send(exchange, &mut held, &mut sending.request, asks).await;
+        let (result, why) = match sent {
+            Ok((response, at)) => {
+                let status = response.status().as_u16();
+                let answer = Answer { response, held, retries, at };
                 if !asks.keep_head || !retry.on.statuses.contains(&status) {
                     return Ok(answer);
                 }
                 let head = answer.held.conn.as_ref().and_then(Conn::take_head);
-                (Ok(answer), Unanswered::Status(status), again(exchange, head))
+                sending.request = again(exchange, head);
+                (Ok(answer), Unanswered::Status(status))
             }
-            Err(Failed { fault, why, request }) => (Err(fault), why, request),
+            Err(Failed { fault, why }) => (Err(fault), why),
         };
         let allowed = more && failure::may_retry(&retry.on, &why) && !exchange.overdue();
-        let allowed = allowed && has_another(&service, &tried);
-        let Some(again) = again.filter(|_| allowed) else { return result };
+        if !allowed || sending.request.is_none() || !has_another(&service, &tried) {
+            return result;
+        }
         let stats = service.view.stats.of(worker.id);
-        if !matches!(why, Unanswered::NotConnected(_)) {
-            if !service.view.budget.withdraw(worker.now(), retry.budget, retry.budget_min) {
-                stats.retries_denied.inc();
-                return result;
-            }
+        let was_sent = !matches!(why, Unanswered::NotConnected(_));
+        let budget = &service.view.budget;
+        if was_sent && !budget.withdraw(worker.now(), retry.budget, retry.budget_min) {
+            stats.retries_denied.inc();
+            return result;
+        }
+        outcome = Some(Box::new(result));
+        if was_sent {
             back_off(exchange, retry.backoff, retries).await;
         }
         stats.retries.inc(why.reason());
         retries += 1;
-        outcome = Some(result);
-        request = again;
         // Backends may have come or gone meanwhile.
         let local = worker.local();
-        if let Some(latest) = local.service_named(&service.view.config.name) {
+        if let Some(latest) = local.service_named(&config.name) {
             service = latest.clone();
         }
     }

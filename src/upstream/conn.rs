@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::TryFutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -123,19 +124,17 @@ impl Conn {
 
     /// Sends a request and resolves with the head of the answer. `keep_head`: it may have to be
     /// sent again; `upgrade`: it asks for another protocol.
-    pub async fn send(
+    pub fn send(
         &mut self,
         request: Request<RequestBody>,
         keep_head: bool,
         upgrade: bool,
-    ) -> Result<Response<AnswerBody>, SendError> {
+    ) -> impl Future<Output = Result<Response<AnswerBody>, SendError>> + use<> {
         self.shared.wire.begin(keep_head, request.body().is_end_stream());
         self.shared.upgrade.set(upgrade);
-        self.sender.try_send_request(request).await.map_err(|mut error| {
-            match error.take_message() {
-                Some(request) => SendError::Unsent(Box::new(request)),
-                None => SendError::Sent(error.into_error()),
-            }
+        self.sender.try_send_request(request).map_err(|mut error| match error.take_message() {
+            Some(request) => SendError::Unsent(Box::new(request)),
+            None => SendError::Sent(error.into_error()),
         })
     }
 

@@ -2,11 +2,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
+use futures_util::future::CatchUnwind;
+use pin_project_lite::pin_project;
 
 use crate::clock::{Clock, Micros};
 use crate::snapshot::Snapshot;
@@ -125,21 +129,39 @@ impl Worker {
 
     /// Runs a task of this worker; a panic in it is logged and counted, and ends only that task.
     pub fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
-        let worker = self.clone();
-        tokio::task::spawn_local(async move {
-            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
-                worker.shared.stats.of(worker.id).panics.inc();
-                tracing::error!(
-                    "a connection's task panicked; the connection is lost, others go on"
-                );
-            }
-        });
+        let task = AssertUnwindSafe(task).catch_unwind();
+        tokio::task::spawn_local(Guarded { task, worker: self.clone() });
     }
 
     /// Counts a client connection until the guard is dropped.
     pub fn count(&self) -> Counted {
         self.shared.open.fetch_add(1, SeqCst);
         Counted(self.shared.clone())
+    }
+}
+
+pin_project! {
+    // By hand: an async block would keep the task twice, before and while it awaits it.
+    struct Guarded<F> {
+        #[pin]
+        task: CatchUnwind<AssertUnwindSafe<F>>,
+        worker: Rc<Worker>,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Guarded<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        this.task.poll(cx).map(|result| {
+            if result.is_err() {
+                this.worker.shared.stats.of(this.worker.id).panics.inc();
+                tracing::error!(
+                    "a connection's task panicked; the connection is lost, others go on"
+                );
+            }
+        })
     }
 }
 
