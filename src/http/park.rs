@@ -12,8 +12,10 @@ use crate::listener::stream::ClientStream;
 use super::serve::Client;
 use super::watch::LAST_CALL;
 
-/// Waits until there is something to read; false: the connection has been idle for too long.
+/// Waits until there is something to read (a fresh socket is said to have something before anybody
+/// looked); false: the connection has been idle for too long.
 pub async fn wait(client: &Client, stream: &ClientStream) -> bool {
+    let _parked = client.listener.stats.park();
     client.timer.arm(client.idle_until(client.begun(), client.worker.now()));
     let mut last_call = false;
     poll_fn(|cx| {

@@ -1,19 +1,17 @@
 //! One accepted connection: caps, TLS handshake, choice of protocol.
 
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 
+use rustls::ServerConfig;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use rustls::ServerConfig;
 use tokio_rustls::TlsAcceptor;
 
 use crate::http::forwarded::Peer;
+use crate::http::park;
 use crate::http::serve::{self, Client};
-use crate::http::watch;
 use crate::snapshot::ListenerView;
 use crate::telemetry::{Connection, Refusal};
 use crate::worker::context::{Counted, Worker};
@@ -118,10 +116,15 @@ async fn choose(client: &Client, mut stream: ClientStream) -> Option<(Protocol, 
         (false, true) => return Some((Protocol::Http2, stream)),
         (true, true) => {}
     }
+    // The first byte may take as long as on a kept connection; then the head's deadline counts.
     let mut first = Vec::new();
-    let wait = listener.timeout.keep_alive;
+    while first.is_empty() {
+        if !park::wait(client, &stream).await {
+            return None;
+        }
+        first = stream.try_read(FIRST_READ).ok()?;
+    }
     let read = async {
-        first.reserve(FIRST_READ);
         while first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
             match stream.read_buf(&mut first).await {
                 Ok(n) if n > 0 => {}
@@ -130,22 +133,7 @@ async fn choose(client: &Client, mut stream: ClientStream) -> Option<(Protocol, 
         }
         Some(())
     };
-    // The first byte may take as long as on a kept connection; then the head's deadline counts.
-    client.timer.arm_in(client.worker.now(), wait);
-    let mut read = std::pin::pin!(read);
-    let mut last_call = false;
-    let read = poll_fn(|cx| {
-        if let Poll::Ready(read) = read.as_mut().poll(cx) {
-            return Poll::Ready(read);
-        }
-        if client.worker.stopping() && !std::mem::replace(&mut last_call, true) {
-            client.timer.arm_in(client.worker.now(), watch::LAST_CALL);
-        }
-        client.timer.poll_expired(cx).map(|()| None)
-    });
-    let read = read.await;
-    client.timer.disarm();
-    read?;
+    client.timer.within(client.worker.now(), listener.timeout.header, read).await??;
     let protocol = if first.starts_with(PREFACE) { Protocol::Http2 } else { Protocol::Http1 };
     stream.put_back(first);
     Some((protocol, stream))

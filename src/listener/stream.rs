@@ -179,6 +179,22 @@ impl ClientStream {
         tcp.poll_read_ready(cx).map(drop)
     }
 
+    /// What there is to read on a plain socket, at most so many bytes; empty if nothing yet.
+    ///
+    /// # Errors
+    /// The socket's, and `UnexpectedEof` at the end.
+    pub fn try_read(&mut self, most: usize) -> io::Result<Vec<u8>> {
+        let Transport::Plain(tcp) = &self.transport else { return Ok(Vec::new()) };
+        let mut bytes = Vec::with_capacity(most);
+        match tcp.try_read_buf(&mut bytes) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => Ok(bytes),
+            // Without the buffer.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Closes the sending side for good: close_notify for TLS, then FIN.
     pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {

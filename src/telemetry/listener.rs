@@ -26,6 +26,7 @@ labels! {
 #[derive(Debug, Default)]
 pub struct ListenerStats {
     open: AtomicUsize,
+    parked: AtomicUsize,
     accepted: AtomicU64,
     refused: [AtomicU64; Refusal::COUNT],
 }
@@ -51,6 +52,17 @@ impl ListenerStats {
         self.open.load(Relaxed)
     }
 
+    /// Of those, the ones that are idle and hold no buffers.
+    pub fn parked(&self) -> usize {
+        self.parked.load(Relaxed)
+    }
+
+    /// A connection is parked until the guard is dropped.
+    pub fn park(&self) -> Parked<'_> {
+        self.parked.fetch_add(1, Relaxed);
+        Parked(self)
+    }
+
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Relaxed)
     }
@@ -67,6 +79,16 @@ pub struct Connection(Arc<ListenerStats>);
 impl Drop for Connection {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// One parked connection; counts until it is dropped.
+#[derive(Debug)]
+pub struct Parked<'a>(&'a ListenerStats);
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        self.0.parked.fetch_sub(1, Relaxed);
     }
 }
 

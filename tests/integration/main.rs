@@ -25,6 +25,7 @@ mod openapi;
 mod operator;
 mod orchestrators;
 mod origin;
+mod parking;
 mod peers;
 mod privileges;
 mod quickstart;

@@ -47,6 +47,11 @@ impl Metrics<'_> {
         for listener in &self.listeners {
             family.sample(&[("listener", listener.name)], listener.stats.open() as f64);
         }
+        let help = "Open client connections that are idle and hold no buffers.";
+        let mut family = to.family("tidegate_connections_parked", Kind::Gauge, help);
+        for listener in &self.listeners {
+            family.sample(&[("listener", listener.name)], listener.stats.parked() as f64);
+        }
         let mut family = to.family(
             "tidegate_connections_accepted_total",
             Kind::Counter,
