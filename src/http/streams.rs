@@ -37,7 +37,8 @@ impl Streams {
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, future: F) {
-        self.0.worker.spawn(Bounded { future, client: self.0.clone(), timer: None });
+        // Boxed at once: on its way into a task a future is copied several times.
+        self.0.worker.spawn(Box::pin(Bounded { future, client: self.0.clone(), timer: None }));
     }
 }
 
