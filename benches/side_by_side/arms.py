@@ -233,7 +233,7 @@ class Arm:
             if status != 200 or (client, proto) != wanted[:2] or not host.startswith(wanted[2]) \
                     or len(request_id) < 16:
                 raise RuntimeError(f"{self.label} answers {status} {body!r} on {port}")
-        for path in ("/bulk",):
+        for path in ("/bulk", "/tuned/bulk"):
             status, body = get(self.plain, path) or (0, "")
             if (status, len(body)) != (200, 1 << 20):
                 raise RuntimeError(f"{self.label} answers {status}, {len(body)} bytes, to {path}")

@@ -13,7 +13,8 @@ RESUMERS = 4
 class Case:
     """`drive(cpus, arm, seconds)` sends the load of one round and returns a `load.Outcome`.
 
-    `targets` are the largest ratios of CPU per `unit` to each rival ("better": the better one).
+    `targets` are the largest ratios of CPU per `unit` to each rival ("better": the better one);
+    without them the ratios are only told.
     """
 
     def __init__(self, letter, title, drive, targets, unit="request", **options):
@@ -77,6 +78,10 @@ CASES = [
     Case("h", "1 MiB down, 8 connections", plain("/bulk", 8), targets(0.5, 0.7), unit="MiB"),
     Case("i", "1 MiB up, 8 connections", plain("/upload", 8, script="upload.lua"), targets(0.5, 0.7),
          unit="MiB"),
+    Case("h", "1 MiB down, rivals with large buffers or splicing", plain("/tuned/bulk", 8), {},
+         unit="MiB"),
+    Case("i", "1 MiB up, rivals unbuffered or splicing", plain("/tuned/upload", 8, script="upload.lua"),
+         {}, unit="MiB"),
     Case("m", "WebSocket, frames of 32 B, 64 connections", websocket(64, 32), {"better": 1.1},
          unit="frame there and back"),
     Case("m", "WebSocket, frames of 1 MiB, 8 connections", websocket(8, 1 << 20), {"better": 1.1},

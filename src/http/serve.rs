@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::clock::Micros;
-use crate::listener::stream::{ClientStream, Notes};
+use crate::listener::stream::{ClientStream, Notes, Transport};
 use crate::proxy;
 use crate::snapshot::ListenerView;
 use crate::worker::context::Worker;
@@ -30,6 +30,8 @@ use super::watch::{End, Watch};
 /// for this long, or the reset would destroy the answer on its way (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1 << 20;
+/// Read at once of what is thrown away.
+const WASTE: usize = 16 * 1024;
 const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\
     proxy-status: tidegate; error=http_request_error; details=\"head not complete in time\"\r\n\r\n";
 
@@ -263,13 +265,17 @@ fn is_flood(error: &hyper::Error) -> bool {
     inner.and_then(h2::Error::reason) == Some(h2::Reason::ENHANCE_YOUR_CALM)
 }
 
-/// Closes the connection: the sending side first; with `linger`, what still comes is thrown away.
+/// Closes the connection; with `linger`, the sending side first, and what still comes is thrown away.
 async fn close(client: &Client, mut stream: ClientStream, linger: bool) {
-    let ended = stream.notes.ended.get();
+    let linger = linger && !stream.notes.ended.get();
+    if !linger && matches!(stream.transport, Transport::Plain(_)) {
+        // Dropping the socket says the same with one system call less.
+        return;
+    }
     let work = async {
         let _ = poll_fn(|cx| stream.poll_close(cx)).await;
-        if linger && !ended {
-            let mut waste = vec![0; 4096];
+        if linger {
+            let mut waste = vec![0; WASTE];
             let mut left = LINGER_BYTES;
             while let Ok(n) = stream.read(&mut waste).await {
                 left = left.saturating_sub(n);

@@ -14,9 +14,6 @@ use crate::proxy::exchange::Exchange;
 
 use super::serve::Client;
 
-/// One buffer for each direction.
-const BUFFER: usize = 16 * 1024;
-
 /// The backend's end of an upgraded connection.
 pub struct Tunnel {
     pub backend: TcpStream,
@@ -40,8 +37,10 @@ pub async fn relay(client: &Client, mut stream: ClientStream, early: Bytes, mut 
             return Poll::Ready(());
         }
         let before = up.moved + down.moved;
-        let up_done = up.poll(cx, &mut stream, backend);
-        let down_done = down.poll(cx, backend, &mut stream);
+        let mut scratch = client.worker.scratch.borrow_mut();
+        let up_done = up.poll(cx, &mut scratch, &mut stream, backend);
+        let down_done = down.poll(cx, &mut scratch, backend, &mut stream);
+        drop(scratch);
         match (up_done, down_done) {
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(()),
@@ -56,13 +55,11 @@ pub async fn relay(client: &Client, mut stream: ClientStream, early: Bytes, mut 
     tunnel.exchange.tunnelled(up.moved, down.moved);
 }
 
-/// One direction of a tunnel.
+/// One direction of a tunnel. It is read into a buffer that all tunnels of the worker share;
+/// only what the other side does not take at once is kept, so a silent tunnel holds no buffer.
 struct Direction {
-    buffer: Box<[u8]>,
-    /// What is read and not yet written: `buffer[from..to]`.
-    from: usize,
-    to: usize,
-    early: Bytes,
+    /// Read and not yet written: at most one buffer full.
+    left: Bytes,
     state: State,
     /// Bytes written.
     moved: u64,
@@ -77,14 +74,15 @@ enum State {
 }
 
 impl Direction {
+    /// `early` is written first.
     fn new(early: Bytes) -> Self {
-        let buffer = vec![0; BUFFER].into_boxed_slice();
-        Self { buffer, from: 0, to: 0, early, state: State::Open, moved: 0 }
+        Self { left: early, state: State::Open, moved: 0 }
     }
 
     fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,
+        scratch: &mut [u8],
         reader: &mut R,
         writer: &mut W,
     ) -> Poll<io::Result<()>>
@@ -93,23 +91,12 @@ impl Direction {
         W: AsyncWrite + Closes + Unpin,
     {
         loop {
-            while !self.early.is_empty() {
-                match Pin::new(&mut *writer).poll_write(cx, &self.early)? {
-                    Poll::Ready(n) => {
-                        self.early = self.early.split_off(n);
-                        self.moved += n as u64;
-                    }
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-            while self.from < self.to {
-                match Pin::new(&mut *writer).poll_write(cx, &self.buffer[self.from..self.to])? {
-                    Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    Poll::Ready(n) => {
-                        self.from += n;
-                        self.moved += n as u64;
-                    }
-                    Poll::Pending => return Poll::Pending,
+            if !self.left.is_empty() {
+                let mut left = std::mem::take(&mut self.left);
+                let written = self.write(cx, &left, writer)?;
+                self.left = left.split_off(written);
+                if !self.left.is_empty() {
+                    return Poll::Pending;
                 }
             }
             if self.state == State::Ending {
@@ -121,13 +108,12 @@ impl Direction {
             if self.state == State::Ended {
                 return Poll::Ready(Ok(()));
             }
-            let mut buf = ReadBuf::new(&mut self.buffer);
+            let mut buf = ReadBuf::new(scratch);
             match Pin::new(&mut *reader).poll_read(cx, &mut buf)? {
+                Poll::Ready(()) if buf.filled().is_empty() => self.state = State::Ending,
                 Poll::Ready(()) => {
-                    (self.from, self.to) = (0, buf.filled().len());
-                    if self.to == 0 {
-                        self.state = State::Ending;
-                    }
+                    let written = self.write(cx, buf.filled(), writer)?;
+                    self.left = Bytes::copy_from_slice(&buf.filled()[written..]);
                 }
                 Poll::Pending => {
                     // TLS keeps what was written until it is flushed.
@@ -136,6 +122,27 @@ impl Direction {
                 }
             }
         }
+    }
+
+    /// Writes what is taken at once; how much that was.
+    fn write<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        writer: &mut W,
+    ) -> io::Result<usize> {
+        let mut from = 0;
+        while from < bytes.len() {
+            match Pin::new(&mut *writer).poll_write(cx, &bytes[from..])? {
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(n) => {
+                    from += n;
+                    self.moved += n as u64;
+                }
+                Poll::Pending => break,
+            }
+        }
+        Ok(from)
     }
 }
 

@@ -20,6 +20,10 @@ use super::local::LocalSnapshot;
 use super::shared::Shared;
 use super::timers::Timers;
 
+/// Bytes that a tunnel moves at once, and keeps at most for a side that reads slowly. Larger reads
+/// cost less a byte: fewer system calls.
+const SCRATCH: usize = 64 * 1024;
+
 /// One worker: single-threaded, so cells are enough.
 pub struct Worker {
     pub id: usize,
@@ -27,6 +31,8 @@ pub struct Worker {
     pub timers: Rc<Timers>,
     pub shared: Arc<Shared>,
     pub rng: RefCell<fastrand::Rng>,
+    /// What tunnels read into; used within one poll, never across two.
+    pub scratch: RefCell<Box<[u8]>>,
     local: RefCell<Rc<LocalSnapshot>>,
     log: RefCell<Option<Writer>>,
     /// Of `Shared::wakes`, those that were heeded.
@@ -47,6 +53,7 @@ impl Worker {
             clock,
             shared,
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
+            scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             local: RefCell::new(Rc::new(local)),
             log: RefCell::new(None),
             woken: Cell::new(0),
