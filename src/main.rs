@@ -1,13 +1,14 @@
 //! The tidegate binary: the allocator, the command line, the exit code.
 
+mod allocator;
+
 use std::process::ExitCode;
 
 use clap::Parser;
 use tidegate::cli::Cli;
 
-// Small, short-lived allocations on many threads: mimalloc is measurably ahead of glibc here.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Mimalloc = allocator::Mimalloc;
 
 fn main() -> ExitCode {
     // The guard of `on_crash = "stop"` is this binary again; it has no command line of its own.

@@ -201,6 +201,10 @@ fn every_file_in_conf_loads_and_prints_itself() {
     let dir = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir("conf").unwrap() {
         let file = entry.unwrap().path();
+        // A run in the folder leaves its state there.
+        if file.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
         let loaded = load(&file, &Process, &env()).unwrap_or_else(|problems| {
             let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
             panic!("{}", lines.join("\n"))
