@@ -1,7 +1,11 @@
 //! `least_connections`: the least in-flight requests for its weight; ties by smooth weighted round robin.
 //!
+//! Best for: requests whose cost differs much, on backends that are alike or whose weights say how they differ.
+//! One that fails fast has few requests in flight, so it needs health checks or ejection.
+//!
 //! In-flight counts are those of all workers. Compared as `a.in_flight · b.weight < b.in_flight · a.weight`,
-//! so nothing is divided. The rule needs every candidate's count, so a pick is O(N).
+//! so nothing is divided. The rule needs every candidate's count, so a pick is O(N); where all weights are
+//! equal one pass does, and ties go round with a cursor, which is the same order.
 
 use super::candidates::Candidates;
 use super::round_robin::RoundRobin;
@@ -12,6 +16,8 @@ pub(super) struct LeastConnections {
     ties: RoundRobin,
     /// In-flight of each member as of this pick; counts move while we look.
     seen: Vec<Option<u32>>,
+    /// Position in the tier after the one picked last.
+    cursor: usize,
 }
 
 impl LeastConnections {
@@ -22,6 +28,31 @@ impl LeastConnections {
     }
 
     pub(super) fn choose(&mut self, candidates: &Candidates<'_>) -> Option<usize> {
+        if candidates.uniform { self.fewest(candidates) } else { self.weighted(candidates) }
+    }
+
+    /// The first with the fewest after the one picked last.
+    fn fewest(&mut self, candidates: &Candidates<'_>) -> Option<usize> {
+        let len = candidates.len();
+        let start = self.cursor % len.max(1);
+        // (in-flight, position in the tier)
+        let mut fewest: Option<(u32, usize)> = None;
+        for at in (start..len).chain(0..start) {
+            let Some(i) = candidates.at(at) else { continue };
+            let in_flight = candidates.member(i).backend.gate.in_flight();
+            if fewest.is_none_or(|(least, _)| in_flight < least) {
+                fewest = Some((in_flight, at));
+                if in_flight == 0 {
+                    break;
+                }
+            }
+        }
+        let (_, at) = fewest?;
+        self.cursor = at + 1;
+        Some(candidates.tier[at])
+    }
+
+    fn weighted(&mut self, candidates: &Candidates<'_>) -> Option<usize> {
         self.seen.fill(None);
         // (in-flight, weight) of the least loaded
         let mut least: Option<(u64, u64)> = None;
