@@ -119,6 +119,11 @@ impl Sparse {
     pub fn is_empty(&self) -> bool {
         self.buckets.is_empty()
     }
+
+    /// Buckets with how many fell into each.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, u32)> {
+        self.buckets.iter().map(|&(i, n)| (usize::from(i), n))
+    }
 }
 
 /// Durations of a window or of a whole life, merged over workers.
@@ -212,7 +217,7 @@ fn index(us: u64) -> usize {
 }
 
 /// Smallest duration in µs that falls into a bucket.
-fn lower_bound(index: usize) -> u64 {
+pub(super) fn lower_bound(index: usize) -> u64 {
     if index < 8 {
         return index as u64;
     }

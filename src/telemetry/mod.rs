@@ -9,6 +9,7 @@ pub mod counter;
 pub mod histogram;
 pub mod listener;
 pub mod prometheus;
+pub mod recent;
 pub mod route;
 pub mod service;
 mod used;
