@@ -12,6 +12,7 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{ListenerStats, PerWorker, RouteStats, ServiceStats};
 use crate::upstream::backend::Backend;
 use crate::upstream::budget::RetryBudget;
+use crate::upstream::learned::Peers;
 
 /// Everything a worker needs to serve a request.
 #[derive(Debug)]
@@ -58,6 +59,8 @@ pub struct ServiceView {
     pub stats: Arc<PerWorker<ServiceStats>>,
     /// Lives through reloads.
     pub budget: Arc<RetryBudget>,
+    /// What `adaptive` measures the backends against. Lives through reloads.
+    pub peers: Arc<Peers>,
 }
 
 /// One backend of a service, with what this configuration says of it.

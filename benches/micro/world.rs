@@ -8,6 +8,7 @@ use tidegate::snapshot::{Member, ServiceView};
 use tidegate::telemetry::PerWorker;
 use tidegate::upstream::backend::{Backend, Source};
 use tidegate::upstream::gate::State;
+use tidegate::upstream::learned::Peers;
 
 /// A moment long enough after the start for averages to have decayed, in µs.
 pub const NOW: u64 = 60_000_000;
@@ -47,6 +48,7 @@ pub fn service(balance: Balance, backends: usize) -> ServiceView {
         backends: (1..=backends as u64).map(|uid| member(uid, &mut rng)).collect(),
         stats: Arc::new(PerWorker::new(1)),
         budget: Arc::default(),
+        peers: Arc::new(Peers::new(1)),
     }
 }
 

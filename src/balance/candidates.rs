@@ -21,6 +21,8 @@ pub(super) struct Candidates<'a> {
     pub(super) slow_start: Option<Duration>,
     /// All weights of the tier are equal, and none is ramping.
     pub(super) uniform: bool,
+    /// Of the tier's configured weights.
+    pub(super) mean_weight: f32,
 }
 
 impl<'a> Candidates<'a> {
@@ -61,8 +63,13 @@ impl<'a> Candidates<'a> {
     /// Weight in 1/256, slow start applied; at least 1.
     #[inline]
     pub(super) fn weight(&self, i: usize) -> u64 {
-        let member = &self.members[i];
-        let ramp = self.slow_start.map_or(1.0, |d| member.backend.ramp_factor(self.now, d));
-        ((member.weight as f32 * UNIT * ramp) as u64).max(1)
+        ((self.members[i].weight as f32 * UNIT * self.ramp(i)) as u64).max(1)
+    }
+
+    /// Share of its weight that a member gets now.
+    #[inline]
+    pub(super) fn ramp(&self, i: usize) -> f32 {
+        let backend = &self.members[i].backend;
+        self.slow_start.map_or(1.0, |slow_start| backend.ramp_factor(self.now, slow_start))
     }
 }

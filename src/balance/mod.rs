@@ -4,6 +4,7 @@
 //! pick. This file decides who may be picked at all (availability, backups, panic, tries before); the
 //! algorithms, one file each, choose among those. Counting and connections are upstream's.
 
+mod adaptive;
 mod candidates;
 mod ip_hash;
 mod least_connections;
@@ -11,6 +12,8 @@ mod p2c_ewma;
 mod round_robin;
 mod tier;
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +24,9 @@ use std::time::Duration;
 use crate::clock::Micros;
 use crate::config::types::Balance;
 use crate::snapshot::{Member, ServiceView};
+use crate::upstream::learned::Peers;
 
+use adaptive::Adaptive;
 use candidates::Candidates;
 use ip_hash::IpHash;
 use least_connections::LeastConnections;
@@ -50,6 +55,8 @@ pub struct Balancer {
 
 #[derive(Debug)]
 enum Algorithm {
+    // Boxed: it is several times the size of the others.
+    Adaptive(Box<Adaptive>),
     RoundRobin(RoundRobin),
     LeastConnections(LeastConnections),
     P2cEwma,
@@ -59,6 +66,7 @@ enum Algorithm {
 impl Balancer {
     pub fn new(kind: Balance) -> Self {
         let algorithm = match kind {
+            Balance::Adaptive => Algorithm::Adaptive(Box::default()),
             Balance::RoundRobin => Algorithm::RoundRobin(RoundRobin::default()),
             Balance::LeastConnections => Algorithm::LeastConnections(LeastConnections::default()),
             Balance::P2cEwma => Algorithm::P2cEwma,
@@ -80,7 +88,7 @@ impl Balancer {
         match &mut self.algorithm {
             Algorithm::RoundRobin(state) => state.sync(members.len(), kept),
             Algorithm::LeastConnections(state) => state.sync(members.len(), kept),
-            Algorithm::P2cEwma => {}
+            Algorithm::Adaptive(_) | Algorithm::P2cEwma => {}
             Algorithm::IpHash(state) => state.sync(members),
         }
         self.uids = members.iter().map(|m| m.backend.uid).collect();
@@ -102,6 +110,7 @@ impl Balancer {
     ) -> Option<usize> {
         let pool = Pool {
             members: &view.backends,
+            peers: &view.peers,
             slow_start: view.config.slow_start,
             panic_threshold: view.config.panic_threshold,
         };
@@ -117,6 +126,9 @@ impl Balancer {
         debug_assert_eq!(self.uids.len(), pool.members.len(), "sync comes before pick");
         self.primary.refresh(pool, pick.now);
         self.backup.refresh(pool, pick.now);
+        if let Algorithm::Adaptive(state) = &mut self.algorithm {
+            state.refresh(pool, pick.now);
+        }
         let panic = self.primary.panic && !self.primary.is_down;
         let choice = self.take(Which::Primary, panic, pool, pick, rng);
         let choice = choice.or_else(|| self.take(Which::Backup, false, pool, pick, rng));
@@ -153,10 +165,12 @@ impl Balancer {
             now: pick.now,
             slow_start: tier.slow_start.then_some(pool.slow_start),
             uniform: tier.uniform,
+            mean_weight: tier.mean_weight,
         };
         // A gate that refuses is no longer ready and drops out, so each turn has one candidate less.
         for _ in 0..candidates.len() {
             let choice = match &mut self.algorithm {
+                Algorithm::Adaptive(_) => adaptive::choose(&candidates, rng),
                 Algorithm::RoundRobin(state) => state.choose(&candidates),
                 Algorithm::LeastConnections(state) => state.choose(&candidates),
                 Algorithm::P2cEwma => p2c_ewma::choose(&candidates, rng),
@@ -174,6 +188,7 @@ impl Balancer {
 #[derive(Debug, Clone, Copy)]
 struct Pool<'a> {
     members: &'a [Member],
+    peers: &'a Peers,
     slow_start: Duration,
     panic_threshold: f64,
 }

@@ -10,10 +10,15 @@ use crate::upstream::backend::{Backend, Source};
 use crate::upstream::gate::State;
 
 const SECOND: Micros = 1_000_000;
-const ALL: [Balance; 4] =
-    [Balance::RoundRobin, Balance::LeastConnections, Balance::P2cEwma, Balance::IpHash];
+const ALL: [Balance; 5] = [
+    Balance::Adaptive,
+    Balance::RoundRobin,
+    Balance::LeastConnections,
+    Balance::P2cEwma,
+    Balance::IpHash,
+];
 
-fn member(uid: u64, weight: u32, backup: bool) -> Member {
+pub(super) fn member(uid: u64, weight: u32, backup: bool) -> Member {
     let backend = Backend::new(
         uid,
         "app".into(),
@@ -28,32 +33,35 @@ fn member(uid: u64, weight: u32, backup: bool) -> Member {
 }
 
 /// Members with these weights; uids from 1.
-fn members(weights: &[u32]) -> Vec<Member> {
+pub(super) fn members(weights: &[u32]) -> Vec<Member> {
     (1..).zip(weights).map(|(uid, weight)| member(uid, *weight, false)).collect()
 }
 
-struct World {
-    members: Vec<Member>,
-    balancer: Balancer,
-    rng: fastrand::Rng,
-    now: Micros,
-    panic_threshold: f64,
-    client: IpAddr,
+pub(super) struct World {
+    pub(super) members: Vec<Member>,
+    pub(super) balancer: Balancer,
+    pub(super) peers: Peers,
+    pub(super) rng: fastrand::Rng,
+    pub(super) now: Micros,
+    pub(super) panic_threshold: f64,
+    pub(super) client: IpAddr,
 }
 
 impl World {
-    fn new(kind: Balance, members: Vec<Member>) -> Self {
+    pub(super) fn new(kind: Balance, members: Vec<Member>) -> Self {
         let mut balancer = Balancer::new(kind);
         balancer.sync_members(&members);
         let client = IpAddr::from([192, 0, 2, 1]);
         let rng = fastrand::Rng::with_seed(7);
-        Self { members, balancer, rng, now: SECOND, panic_threshold: 0.0, client }
+        let peers = Peers::new(1);
+        Self { members, balancer, peers, rng, now: SECOND, panic_threshold: 0.0, client }
     }
 
     /// Picks and keeps the request in flight.
-    fn pick(&mut self, tried: &[u64]) -> Option<usize> {
+    pub(super) fn pick(&mut self, tried: &[u64]) -> Option<usize> {
         let pool = Pool {
             members: &self.members,
+            peers: &self.peers,
             slow_start: Duration::from_secs(10),
             panic_threshold: self.panic_threshold,
         };
@@ -62,19 +70,19 @@ impl World {
     }
 
     /// Picks and finishes at once; the uid.
-    fn touch(&mut self, tried: &[u64]) -> Option<u64> {
+    pub(super) fn touch(&mut self, tried: &[u64]) -> Option<u64> {
         let picked = self.pick(tried)?;
         let backend = &self.members[picked].backend;
         backend.gate.leave();
         Some(backend.uid)
     }
 
-    fn sequence(&mut self, n: usize) -> Vec<u64> {
+    pub(super) fn sequence(&mut self, n: usize) -> Vec<u64> {
         (0..n).map(|_| self.touch(&[]).expect("somebody is available")).collect()
     }
 
     /// How often each member is picked.
-    fn shares(&mut self, picks: usize) -> Vec<f64> {
+    pub(super) fn shares(&mut self, picks: usize) -> Vec<f64> {
         let mut counts = vec![0_u32; self.members.len()];
         for uid in self.sequence(picks) {
             counts[self.members.iter().position(|m| m.backend.uid == uid).expect("a member")] += 1;

@@ -24,6 +24,7 @@ pub(super) struct Tier {
     pub(super) slow_start: bool,
     /// All weights are equal and no ramp changes them.
     pub(super) uniform: bool,
+    pub(super) mean_weight: f32,
     same_weight: bool,
     counted: Option<Micros>,
 }
@@ -34,7 +35,9 @@ impl Tier {
             members.iter().enumerate().filter(|(_, m)| belongs(m)).map(|(i, _)| i).collect();
         let same_weight =
             indexes.windows(2).all(|pair| members[pair[0]].weight == members[pair[1]].weight);
-        Self { members: indexes, same_weight, ..Self::default() }
+        let weights = indexes.iter().map(|&i| members[i].weight as f32);
+        let mean_weight = weights.sum::<f32>() / indexes.len().max(1) as f32;
+        Self { members: indexes, same_weight, mean_weight, ..Self::default() }
     }
 
     /// Counts again if the last count is old.

@@ -155,6 +155,7 @@ impl Control {
 /// As in the configuration.
 fn balance(balance: config::Balance) -> &'static str {
     match balance {
+        config::Balance::Adaptive => "adaptive",
         config::Balance::RoundRobin => "round_robin",
         config::Balance::LeastConnections => "least_connections",
         config::Balance::P2cEwma => "p2c_ewma",

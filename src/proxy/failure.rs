@@ -38,15 +38,22 @@ pub fn judge(held: &Held, status: StatusCode, headers: &HeaderMap, took: u64, no
             let after = headers.get(header::RETRY_AFTER).and_then(|v| v.to_str().ok());
             let after = after.and_then(|v| v.parse().ok()).map(Duration::from_secs);
             backend.latency.fail(now, after);
+            held.service().view.peers.failed(&backend.learned, took, now);
         }
-        _ => backend.latency.record(took as f32, now),
+        _ => {
+            backend.latency.record(took as f32, now);
+            held.service().view.peers.answered(&backend.learned, held.worker(), took, now);
+        }
     }
 }
 
 /// A try failed after it was sent.
 pub fn failed(held: &Held, now: Micros, failure: Failure) {
     held.stats().failed(failure, now);
-    held.backend.backend.latency.fail(now, None);
+    let backend = &held.backend.backend;
+    backend.latency.fail(now, None);
+    let took = now.saturating_sub(held.since);
+    held.service().view.peers.failed(&backend.learned, took, now);
 }
 
 /// No connection came about.

@@ -25,6 +25,7 @@ impl Pool {
         match verdict {
             Verdict::Healthy => {
                 entry.last_error = None;
+                backend.learned.check_passed(now);
                 let was_healthy = backend.gate.is_healthy();
                 backend.gate.set_healthy(true);
                 match backend.gate.state() {
@@ -56,6 +57,7 @@ impl Pool {
             }
             Verdict::Unhealthy => {
                 entry.last_error.clone_from(&why);
+                backend.learned.check_failed();
                 backend.gate.set_healthy(false);
                 let why = why.unwrap_or_default();
                 match backend.gate.state() {

@@ -166,7 +166,11 @@ impl Registry {
 
     /// One check passed and changed nothing.
     pub fn check_passed(&mut self, uid: u64) {
+        let now = self.clock.now();
         if let Some(entry) = self.pool_of(uid).and_then(|pool| pool.entry_of(uid)) {
+            if let Some(backend) = &entry.backend {
+                backend.learned.check_passed(now);
+            }
             entry.checked = true;
             entry.last_error = None;
         }
@@ -183,6 +187,9 @@ impl Registry {
     /// One check failed; kept for showing.
     pub fn check_failed(&mut self, uid: u64, why: &str) {
         if let Some(entry) = self.pool_of(uid).and_then(|pool| pool.entry_of(uid)) {
+            if let Some(backend) = &entry.backend {
+                backend.learned.check_failed();
+            }
             entry.checked = true;
             entry.last_error = Some(why.to_owned());
         }

@@ -15,6 +15,7 @@ use crate::telemetry::{PerWorker, ServiceStats};
 use crate::upstream::backend::{Backend, Source};
 use crate::upstream::budget::RetryBudget;
 use crate::upstream::gate::State;
+use crate::upstream::learned::Peers;
 
 use super::{Change, Drain, DrainedBy, Entry, LeadTime};
 
@@ -24,6 +25,7 @@ pub struct Pool {
     pub(super) config: Arc<config::Service>,
     stats: Arc<PerWorker<ServiceStats>>,
     budget: Arc<RetryBudget>,
+    peers: Arc<Peers>,
     pub(super) entries: BTreeMap<Arc<str>, Entry>,
     /// Kept until the membership or the settings change, so that workers can tell by pointer.
     pub(super) view: Option<Arc<ServiceView>>,
@@ -38,6 +40,7 @@ impl Pool {
             config,
             stats: Arc::new(PerWorker::new(workers)),
             budget: Arc::default(),
+            peers: Arc::new(Peers::new(workers)),
             entries: BTreeMap::new(),
             view: None,
             lead: LeadTime::default(),
@@ -91,6 +94,7 @@ impl Pool {
                 backends: fixed.chain(others).filter_map(member).collect(),
                 stats: self.stats.clone(),
                 budget: self.budget.clone(),
+                peers: self.peers.clone(),
             })
         });
         self.view = Some(view.clone());

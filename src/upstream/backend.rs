@@ -13,6 +13,7 @@ use crate::ewma::PeakEwma;
 use crate::telemetry::{BackendStats, PerWorker};
 
 use super::gate::{Gate, State};
+use super::learned::Learned;
 
 /// Where a backend came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct Backend {
     pub source: Source,
     pub gate: Gate,
     pub latency: PeakEwma,
+    /// For `adaptive`.
+    pub learned: Learned,
     pub stats: PerWorker<BackendStats>,
     /// Upgraded connections (WebSocket); each is also in flight at the gate.
     tunnels: AtomicU32,
@@ -66,6 +69,7 @@ impl Backend {
             source,
             gate: Gate::new(state),
             latency: PeakEwma::default(),
+            learned: Learned::default(),
             stats: PerWorker::new(workers),
             tunnels: AtomicU32::new(0),
             cut: AtomicBool::new(false),

@@ -6,4 +6,5 @@ pub mod budget;
 pub mod conn;
 pub mod gate;
 pub mod io;
+pub mod learned;
 pub mod resend;

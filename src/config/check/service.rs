@@ -38,13 +38,14 @@ pub fn read(name: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Service {
             .one_of(
                 "balance",
                 &[
-                    ("round_robin", Balance::RoundRobin),
+                    ("adaptive", Balance::Adaptive),
                     ("least_connections", Balance::LeastConnections),
+                    ("round_robin", Balance::RoundRobin),
                     ("p2c_ewma", Balance::P2cEwma),
                     ("ip_hash", Balance::IpHash),
                 ],
             )
-            .or("p2c_ewma"),
+            .or("adaptive"),
         slow_start: r.duration("slow_start").or("10s"),
         panic_threshold: r.ratio("panic_threshold").or(0),
         forwarded: r

@@ -27,6 +27,7 @@ pub struct Service {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Balance {
+    Adaptive,
     RoundRobin,
     LeastConnections,
     P2cEwma,
