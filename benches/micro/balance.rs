@@ -4,10 +4,27 @@ use divan::{Bencher, black_box};
 
 use tidegate::balance::{Balancer, Pick};
 use tidegate::config::types::Balance;
+use tidegate::upstream::learned::Observer;
 
 use super::world;
 
 const BACKENDS: [usize; 3] = [3, 30, 1000];
+
+#[divan::bench(args = BACKENDS)]
+fn adaptive(bencher: Bencher, backends: usize) {
+    pick(bencher, Balance::Adaptive, backends);
+}
+
+/// With the look at the whole pool, which one pick in a tenth of a second pays for.
+#[divan::bench(args = BACKENDS)]
+fn adaptive_look(bencher: Bencher, backends: usize) {
+    let view = world::service(Balance::Adaptive, backends);
+    let mut observer = Observer::default();
+    bencher.bench_local(|| {
+        let backends = black_box(&view).backends.iter().map(|m| (&m.backend.learned, true));
+        view.peers.look(&mut observer, backends, world::NOW);
+    });
+}
 
 #[divan::bench(args = BACKENDS)]
 fn round_robin(bencher: Bencher, backends: usize) {
@@ -25,6 +42,14 @@ fn round_robin_weighted(bencher: Bencher, backends: usize) {
 #[divan::bench(args = BACKENDS)]
 fn least_connections(bencher: Bencher, backends: usize) {
     pick(bencher, Balance::LeastConnections, backends);
+}
+
+/// Unequal weights: ties take a second look.
+#[divan::bench(args = BACKENDS)]
+fn least_connections_weighted(bencher: Bencher, backends: usize) {
+    let mut view = world::service(Balance::LeastConnections, backends);
+    view.backends[0].weight = 5;
+    pick_from(bencher, &view);
 }
 
 #[divan::bench(args = BACKENDS)]

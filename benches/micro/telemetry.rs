@@ -9,6 +9,7 @@ use tidegate::clock::Clock;
 use tidegate::ewma::PeakEwma;
 use tidegate::telemetry::histogram::Histogram;
 use tidegate::telemetry::{InFlight, PerWorker, RouteStats, ServiceStats};
+use tidegate::upstream::learned::{Learned, Peers};
 
 use super::world::NOW;
 
@@ -64,6 +65,17 @@ fn latency(bencher: Bencher) {
     bencher.bench_local(|| {
         now += 100;
         black_box(&ewma).record(us() as f32, now);
+    });
+}
+
+/// What `adaptive` takes in of an answer.
+#[divan::bench]
+fn learned(bencher: Bencher) {
+    let (learned, peers, mut us) = (Learned::default(), Peers::new(1), durations());
+    let mut now = NOW;
+    bencher.bench_local(|| {
+        now += 100;
+        peers.answered(black_box(&learned), 0, us(), now);
     });
 }
 

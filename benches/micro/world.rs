@@ -43,13 +43,20 @@ pub fn service(balance: Balance, backends: usize) -> ServiceView {
     let mut service = config.services.into_values().next().expect("the one service");
     Arc::make_mut(&mut service).balance = balance;
     let mut rng = fastrand::Rng::with_seed(7);
-    ServiceView {
+    let view = ServiceView {
         config: service,
         backends: (1..=backends as u64).map(|uid| member(uid, &mut rng)).collect(),
         stats: Arc::new(PerWorker::new(1)),
         budget: Arc::default(),
         peers: Arc::new(Peers::new(1)),
+    };
+    for member in &view.backends {
+        for _ in 0..20 {
+            let took = 500 + rng.u64(..10_000);
+            view.peers.answered(&member.backend.learned, 0, took, NOW - 1_000_000);
+        }
     }
+    view
 }
 
 fn member(uid: u64, rng: &mut fastrand::Rng) -> Member {

@@ -200,7 +200,7 @@ fn service(name: &str, scaling: Option<Scaling>) -> Service {
     };
     Service {
         name: name.into(),
-        balance: "p2c_ewma".into(),
+        balance: "adaptive".into(),
         rps: 0.0,
         in_flight: 0,
         latency_ms: ServiceLatency::default(),

@@ -55,7 +55,7 @@ pub struct Listener {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Service {
     pub name: String,
-    /// As in the configuration: `p2c_ewma`.
+    /// As in the configuration: `adaptive`.
     pub balance: String,
     /// Requests per second, mean of the last seconds.
     pub rps: f64,
@@ -127,7 +127,7 @@ pub struct Backend {
 pub struct BackendLatency {
     pub p50: Option<f64>,
     pub p99: Option<f64>,
-    /// What `p2c_ewma` compares.
+    /// Recent time to the head of an answer, peaks first: what `p2c_ewma` compares, whatever the service uses.
     pub ewma: Option<f64>,
 }
 

@@ -16,6 +16,8 @@ pub(super) struct Candidates<'a> {
     /// `uid`s that the request was sent to already.
     pub(super) tried: &'a [u64],
     pub(super) ignore_health: bool,
+    /// Who has so many requests in flight is full; 0 = nobody is.
+    pub(super) max_in_flight: u32,
     pub(super) now: Micros,
     /// `None`: slow start is off for now.
     pub(super) slow_start: Option<Duration>,
@@ -57,6 +59,7 @@ impl<'a> Candidates<'a> {
         let backend = &self.members[i].backend;
         let gate = &backend.gate;
         (if self.ignore_health { gate.is_ready() } else { gate.is_available() })
+            && (self.max_in_flight == 0 || gate.in_flight() < self.max_in_flight)
             && !self.tried.contains(&backend.uid)
     }
 

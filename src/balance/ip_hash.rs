@@ -1,5 +1,8 @@
 //! `ip_hash`: a client's address decides, by weighted rendezvous hashing.
 //!
+//! Best for: backends that keep something of a client, such as a session or a cache, when no cookie can be set.
+//! Neither load nor latency counts, and clients behind one address are one client.
+//!
 //! Every member scores `−weight / ln(u)`, u in (0, 1) a hash of address and member, and the highest score
 //! wins (Thaler and Ravishankar 1998; weights after Schindelhauer and Schomaker 2005). When a member
 //! leaves or fails only its own clients move, each to its second choice; when one joins it takes its share

@@ -5,7 +5,7 @@
 //!
 //! In-flight counts are those of all workers. Compared as `a.in_flight · b.weight < b.in_flight · a.weight`,
 //! so nothing is divided. The rule needs every candidate's count, so a pick is O(N); where all weights are
-//! equal one pass does, and ties go round with a cursor, which is the same order.
+//! equal one pass does, and ties go round with a cursor.
 
 use super::candidates::Candidates;
 use super::round_robin::RoundRobin;

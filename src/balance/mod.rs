@@ -111,6 +111,7 @@ impl Balancer {
         let pool = Pool {
             members: &view.backends,
             peers: &view.peers,
+            max_in_flight: view.config.max_in_flight,
             slow_start: view.config.slow_start,
             panic_threshold: view.config.panic_threshold,
         };
@@ -162,12 +163,13 @@ impl Balancer {
             tier: &tier.members,
             tried: pick.tried,
             ignore_health,
+            max_in_flight: pool.max_in_flight,
             now: pick.now,
             slow_start: tier.slow_start.then_some(pool.slow_start),
             uniform: tier.uniform,
             mean_weight: tier.mean_weight,
         };
-        // A gate that refuses is no longer ready and drops out, so each turn has one candidate less.
+        // A gate that refuses is no longer ready, or full, and drops out: each turn has one candidate less.
         for _ in 0..candidates.len() {
             let choice = match &mut self.algorithm {
                 Algorithm::Adaptive(_) => adaptive::choose(&candidates, rng),
@@ -176,8 +178,13 @@ impl Balancer {
                 Algorithm::P2cEwma => p2c_ewma::choose(&candidates, rng),
                 Algorithm::IpHash(state) => state.choose(&candidates, pick.client),
             }?;
-            if pool.members[choice].backend.gate.enter() {
-                return Some(choice);
+            let gate = &pool.members[choice].backend.gate;
+            if gate.enter() {
+                // Another worker may have taken the last place meanwhile.
+                if pool.max_in_flight == 0 || gate.in_flight() <= pool.max_in_flight {
+                    return Some(choice);
+                }
+                gate.leave();
             }
         }
         None
@@ -189,6 +196,7 @@ impl Balancer {
 struct Pool<'a> {
     members: &'a [Member],
     peers: &'a Peers,
+    max_in_flight: u32,
     slow_start: Duration,
     panic_threshold: f64,
 }

@@ -1,5 +1,8 @@
 //! `p2c_ewma`: of three random candidates the one with the least expected wait.
 //!
+//! Best for: thousands of backends whose latency changes from one second to the next. It follows every
+//! difference, so noise moves traffic, too, and one slow answer costs a good backend its share for seconds.
+//!
 //! Cost = `latency(now) · (in_flight + 1) / (weight · slow_start)`, latency the peak-sensitive average.
 //! After Finagle and linkerd, who draw two (Mitzenmacher 2001): with 2 slow of 16, two draws are
 //! forced onto a slow one in 0.83 % of picks, three never.

@@ -1,5 +1,8 @@
 //! `round_robin`: smooth weighted round robin, as nginx does it.
 //!
+//! Best for: backends and requests that are all alike, and where a plain, predictable order is wanted. It sees
+//! neither load nor latency.
+//!
 //! At each pick every candidate gains its weight, the one with most is picked and pays the sum. Weights 5, 1, 1
 //! give a a b a c a a: in proportion, and never the heavy one five times in a row. The scan is O(N); pools
 //! whose weights are all equal, which large ones are, go round with a cursor instead, which is the same order.

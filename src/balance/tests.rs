@@ -43,6 +43,7 @@ pub(super) struct World {
     pub(super) peers: Peers,
     pub(super) rng: fastrand::Rng,
     pub(super) now: Micros,
+    pub(super) max_in_flight: u32,
     pub(super) panic_threshold: f64,
     pub(super) client: IpAddr,
 }
@@ -54,7 +55,16 @@ impl World {
         let client = IpAddr::from([192, 0, 2, 1]);
         let rng = fastrand::Rng::with_seed(7);
         let peers = Peers::new(1);
-        Self { members, balancer, peers, rng, now: SECOND, panic_threshold: 0.0, client }
+        Self {
+            members,
+            balancer,
+            peers,
+            rng,
+            now: SECOND,
+            max_in_flight: 0,
+            panic_threshold: 0.0,
+            client,
+        }
     }
 
     /// Picks and keeps the request in flight.
@@ -62,6 +72,7 @@ impl World {
         let pool = Pool {
             members: &self.members,
             peers: &self.peers,
+            max_in_flight: self.max_in_flight,
             slow_start: Duration::from_secs(10),
             panic_threshold: self.panic_threshold,
         };
@@ -245,6 +256,23 @@ fn in_panic_health_is_ignored_but_not_readiness() {
         world.members.push(member(5, 1, true));
         world.balancer.sync_members(&world.members);
         assert_eq!(world.touch(&[]), Some(5), "{kind:?}");
+    }
+}
+
+#[test]
+fn who_is_full_is_not_picked_and_when_all_are_nobody_is() {
+    for kind in ALL {
+        let mut world = World::new(kind, members(&[1, 9]));
+        world.max_in_flight = 2;
+        let mut picked: Vec<_> = (0..4).map(|_| world.pick(&[])).collect();
+        picked.sort_unstable();
+        assert_eq!(picked, [Some(0), Some(0), Some(1), Some(1)], "{kind:?}");
+        assert_eq!(world.pick(&[]), None, "{kind:?}");
+        world.members[0].backend.gate.leave();
+        assert_eq!(world.pick(&[]), Some(0), "{kind:?}");
+        world.members.push(member(9, 1, true));
+        world.balancer.sync_members(&world.members);
+        assert_eq!(world.pick(&[]), Some(2), "{kind:?}: backups may help");
     }
 }
 

@@ -75,6 +75,10 @@ pub fn connect_failed(held: &Held, now: Micros, kind: ConnectKind) {
 pub fn no_backend(service: &LocalService) -> Fault {
     let members = &service.view.backends;
     let healthy = members.iter().filter(|m| m.backend.gate.is_available()).count();
+    if healthy > 0 && service.view.config.max_in_flight > 0 {
+        let service = service.view.config.name.clone();
+        return Fault::Overloaded { service, why: "every backend has max_in_flight requests" };
+    }
     let mut last: Option<(Micros, Failure)> = None;
     for stats in members.iter().flat_map(|m| m.backend.stats.iter()) {
         let failure = stats.last_failure();

@@ -15,6 +15,7 @@ fn service(fixed: &[(&str, u16)]) -> Arc<Service> {
     Arc::new(Service {
         name: "app".into(),
         balance: Balance::RoundRobin,
+        max_in_flight: 0,
         slow_start: Duration::from_secs(10),
         panic_threshold: 0.0,
         forwarded: Forwarded::XForwarded,

@@ -117,6 +117,17 @@ fn golden_5_who_fails_is_left_alone_until_the_others_are_full() {
 }
 
 #[test]
+fn golden_6_a_full_one_is_out_however_slow_the_other_is() {
+    let mut world = world(&[1; 2]);
+    learn(&mut world, &[40_000, 80_000]);
+    world.max_in_flight = 4;
+    load(&mut world, &[4, 4]);
+    assert_eq!(world.pick(&[]), None);
+    load(&mut world, &[4, 3]);
+    odds(&mut world, &[0.0, 1.0]);
+}
+
+#[test]
 fn golden_8_idle_backends_within_the_band_are_equal() {
     let mut world = world(&[1; 3]);
     set_factors(&mut world, &[1.2, 1.0, 1.3]);

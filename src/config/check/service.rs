@@ -46,6 +46,7 @@ pub fn read(name: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Service {
                 ],
             )
             .or("adaptive"),
+        max_in_flight: r.int("max_in_flight", 0..=1_000_000).or(0),
         slow_start: r.duration("slow_start").or("10s"),
         panic_threshold: r.ratio("panic_threshold").or(0),
         forwarded: r

@@ -12,6 +12,8 @@ use super::Scaling;
 pub struct Service {
     pub name: Arc<str>,
     pub balance: Balance,
+    /// Requests that one backend may have in flight; 0 = no limit.
+    pub max_in_flight: u32,
     pub slow_start: Duration,
     /// Share of healthy ready backends under which health is ignored; 0 = off.
     pub panic_threshold: f64,
