@@ -10,6 +10,7 @@ mod support;
 mod access_log;
 mod admin_api;
 mod bad_config;
+mod balancing;
 mod bodies;
 mod commands;
 mod connections;

@@ -1,0 +1,68 @@
+//! Who gets the requests, seen from outside: that what requests meet reaches the picks.
+//!
+//! The rules themselves are tested in `src/balance`, with time in hand. Here the time is real, so only counts
+//! are asserted that hold however slow the machine is.
+
+use std::time::Instant;
+
+use crate::support::{Connection, Origin, Proxy, RawOrigin, Running, Step, get, wait_until};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy";
+const NO_RETRY: &str = "[service.app.retry]\nattempts = 0";
+
+/// One after the other, so that nobody has a request in flight when the next is picked.
+fn ask(proxy: &Running, times: usize) -> Vec<u16> {
+    (0..times).map(|_| get(&proxy.url("/")).status).collect()
+}
+
+#[test]
+fn by_default_one_that_fails_at_once_is_left_after_two_failures() {
+    let (busy, good) = (RawOrigin::always(BUSY), RawOrigin::always(OK));
+    let proxy = Proxy::new().runtime("workers = 2").backend(&busy).backend(&good).toml(NO_RETRY);
+    let proxy = proxy.run();
+    assert_eq!(proxy.service("app")["balance"], "adaptive");
+    let began = Instant::now();
+    let failed = ask(&proxy, 80).iter().filter(|status| **status == 503).count();
+    // Two, and a probe every four seconds at most.
+    let probes = began.elapsed().as_secs() as usize / 4;
+    assert!((2..=2 + probes).contains(&failed), "{failed} with up to {probes} probes");
+}
+
+#[test]
+fn by_default_one_that_is_slow_is_left_once_that_is_known() {
+    let slow = Origin::new().id("slow").delay("60ms").start();
+    let fast = Origin::new().id("fast").start();
+    let proxy = Proxy::new().runtime("workers = 1").backend(&slow).backend(&fast).run();
+    let answers = |id| {
+        let labels = [("service", "app"), ("backend", id)];
+        proxy.metric("tidegate_backend_duration_seconds_count", &labels)
+    };
+    wait_until("both are known", || {
+        ask(&proxy, 1);
+        answers("slow") >= 8.0 && answers("fast") >= 8.0
+    });
+    // The next look at all of them comes with the first pick a tenth of a second later.
+    ask(&proxy, 4);
+    let (before, began) = (answers("slow"), Instant::now());
+    ask(&proxy, 60);
+    // Those that fell before the look, and a probe every four seconds at most.
+    let more = answers("slow") - before;
+    assert!(more <= 4.0 + (began.elapsed().as_secs() / 4) as f64, "{more} of 60");
+}
+
+#[test]
+fn when_every_backend_is_full_it_is_503_and_says_why() {
+    let held = RawOrigin::script(|_| vec![Step::ReadHead, Step::Hold, Step::Send(OK.into())]);
+    let proxy = Proxy::new().backend(&held).service("max_in_flight = 1").run();
+    let mut first = Connection::open(proxy.address("http"));
+    first.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    wait_until("the first is in flight", || held.connections() == 1);
+    let refused = get(&proxy.url("/"));
+    assert_eq!(refused.status, 503);
+    let why = refused.header("proxy-status").unwrap();
+    assert!(why.contains("every backend has max_in_flight requests"), "{why}");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    held.release();
+    assert_eq!(first.answer().status, 200);
+}
