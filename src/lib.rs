@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod discovery;
 pub mod ewma;
 pub mod health;
 pub mod http;

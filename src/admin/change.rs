@@ -9,11 +9,11 @@ use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::extract::{self, NoBody, Params};
+use super::extract::{self, Arguments, NoBody, Params};
 use super::guard::Peer;
 use super::problem::Problem;
 use super::router::App;
-use super::source::{Refusal, ScalingOrder};
+use super::source::{NewBackend, Refusal, ScalingOrder};
 use super::view;
 use crate::units::parse_duration;
 
@@ -41,6 +41,54 @@ pub async fn undrain(
 ) -> Result<StatusCode, Problem> {
     let done = bounded(TIMEOUT, app.source.undrain(&name, &id)).await;
     audit(peer, format_args!("undrain {name} {id}"), &done);
+    done.map(|()| StatusCode::NO_CONTENT)
+}
+
+/// `{"address": "10.0.0.1:3000"}`; the rest as in `[[service.NAME.backend]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendBody {
+    address: String,
+    #[serde(default)]
+    id: String,
+    weight: Option<u32>,
+    #[serde(default)]
+    backup: bool,
+    #[serde(default)]
+    zone: String,
+}
+
+/// `?persist=true`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Persist {
+    #[serde(default)]
+    persist: bool,
+}
+
+pub async fn add_backend(
+    State(app): State<App>,
+    peer: Peer,
+    Params(name): Params<String>,
+    Arguments(Persist { persist }): Arguments<Persist>,
+    extract::Json(body): extract::Json<BackendBody>,
+) -> Result<(StatusCode, Json<view::Backend>), Problem> {
+    let backend = new_backend(body)?;
+    let address = backend.address;
+    let done = bounded(TIMEOUT, app.source.add_backend(&name, backend, persist)).await;
+    audit(peer, format_args!("add {name} {address} persist={persist}"), &done);
+    done.map(|backend| (StatusCode::CREATED, Json(backend)))
+}
+
+pub async fn remove_backend(
+    State(app): State<App>,
+    peer: Peer,
+    Params((name, id)): Params<(String, String)>,
+    Arguments(Persist { persist }): Arguments<Persist>,
+    _: NoBody,
+) -> Result<StatusCode, Problem> {
+    let done = bounded(TIMEOUT, app.source.remove_backend(&name, &id, persist)).await;
+    audit(peer, format_args!("remove {name} {id} persist={persist}"), &done);
     done.map(|()| StatusCode::NO_CONTENT)
 }
 
@@ -102,6 +150,30 @@ pub async fn reload(
     let done = bounded(RELOAD_TIMEOUT, reload).await;
     audit(peer, format_args!("reload"), &done);
     done.map(Json)
+}
+
+/// Checks what a POST wants to be added.
+fn new_backend(body: BackendBody) -> Result<NewBackend, Problem> {
+    let invalid = |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
+    let address = body.address.parse().map_err(|_| {
+        let address = &body.address;
+        invalid(format!("\"address\" is {address:?} and must be IP:PORT as \"10.0.0.1:3000\""))
+    })?;
+    let weight = body.weight.unwrap_or(1);
+    if !(1..=65_535).contains(&weight) {
+        return Err(invalid(format!("\"weight\" is {weight} and must be from 1 to 65535")));
+    }
+    let plain =
+        |text: &str| text.len() <= 128 && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
+    for (key, text) in [("id", &body.id), ("zone", &body.zone)] {
+        if !plain(text) {
+            let right = "must be up to 128 printable ASCII characters without \"/\"";
+            return Err(invalid(format!("{key:?} is {text:?} and {right}")));
+        }
+    }
+    let some = |text: String| Some(text).filter(|text| !text.is_empty());
+    let (id, zone) = (some(body.id), some(body.zone));
+    Ok(NewBackend { address, id, weight, backup: body.backup, zone })
 }
 
 /// Reads what a PUT wants: exactly one of a size and a mode.

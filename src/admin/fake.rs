@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::future::{self, BoxFuture};
 use tokio::sync::broadcast;
 
-use super::source::{Refusal, ScalingOrder, Source};
+use super::source::{NewBackend, Refusal, ScalingOrder, Source};
 use super::view::*;
 use crate::config;
 
@@ -144,6 +144,32 @@ impl Source for Fake {
         Box::pin(future::ready(self.backend_of(service, backend)))
     }
 
+    fn add_backend<'a>(
+        &'a self,
+        service: &'a str,
+        new: NewBackend,
+        persist: bool,
+    ) -> BoxFuture<'a, Result<Backend, Refusal>> {
+        self.note(format!("add {service} {} {} {persist}", new.address, new.weight));
+        let Some(Service { mut backends, .. }) = self.service(service) else {
+            let refusal = Refusal::NotFound(format!("there is no service {service:?}"));
+            return Box::pin(future::ready(Err(refusal)));
+        };
+        let address = Some(new.address.to_string());
+        let backend = Backend { address, weight: new.weight, ..backends.remove(0) };
+        Box::pin(future::ready(Ok(backend)))
+    }
+
+    fn remove_backend<'a>(
+        &'a self,
+        service: &'a str,
+        backend: &'a str,
+        persist: bool,
+    ) -> BoxFuture<'a, Result<(), Refusal>> {
+        self.note(format!("remove {service} {backend} {persist}"));
+        Box::pin(future::ready(self.backend_of(service, backend)))
+    }
+
     fn set_scaling<'a>(
         &'a self,
         service: &'a str,
@@ -208,5 +234,6 @@ fn service(name: &str, scaling: Option<Scaling>) -> Service {
         limits: Limits::default(),
         backends: vec![backend],
         scaling,
+        discovery: Vec::new(),
     }
 }

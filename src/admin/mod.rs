@@ -19,7 +19,7 @@ pub mod view;
 
 pub use server::{AccessHandle, Server};
 pub use socket::BindError;
-pub use source::{Refusal, ScalingOrder, Source};
+pub use source::{NewBackend, Refusal, ScalingOrder, Source};
 
 #[cfg(test)]
 pub(crate) mod fake;

@@ -43,6 +43,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(get.clone(), "/v1/services/{name}/scaling", read::scaling),
         endpoint(Method::PUT, "/v1/services/{name}/scaling", change::set_scaling),
         endpoint(Method::DELETE, "/v1/services/{name}/scaling", change::clear_scaling),
+        endpoint(Method::POST, "/v1/services/{name}/backends", change::add_backend),
+        endpoint(Method::DELETE, "/v1/services/{name}/backends/{id}", change::remove_backend),
         endpoint(Method::POST, "/v1/services/{name}/backends/{id}/drain", change::drain),
         endpoint(Method::POST, "/v1/services/{name}/backends/{id}/undrain", change::undrain),
         endpoint(Method::POST, "/v1/reload", change::reload),

@@ -1,6 +1,7 @@
 //! What the admin API asks of the control plane. The server knows nothing else of tidegate,
 //! so that it is tested with a fake.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +55,23 @@ pub trait Source: Send + Sync + 'static {
         backend: &'a str,
     ) -> BoxFuture<'a, Result<(), Refusal>>;
 
+    /// Adds a backend; with `persist` it is there again after a restart.
+    fn add_backend<'a>(
+        &'a self,
+        service: &'a str,
+        backend: NewBackend,
+        persist: bool,
+    ) -> BoxFuture<'a, Result<view::Backend, Refusal>>;
+
+    /// Drains a backend that was added here, and lets it go; with `persist` also from what is
+    /// kept. Resolves when no new pick can reach it.
+    fn remove_backend<'a>(
+        &'a self,
+        service: &'a str,
+        backend: &'a str,
+        persist: bool,
+    ) -> BoxFuture<'a, Result<(), Refusal>>;
+
     /// Pins or pauses scaling. There is one order at a time; a new one replaces the old one.
     fn set_scaling<'a>(
         &'a self,
@@ -71,6 +89,18 @@ pub trait Source: Send + Sync + 'static {
     fn reload(&self) -> BoxFuture<'_, Result<view::ReloadOk, Vec<Problem>>>;
 }
 
+/// A backend to be added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewBackend {
+    pub address: SocketAddr,
+    /// `None`: made from the address.
+    pub id: Option<String>,
+    /// 1..=65535
+    pub weight: u32,
+    pub backup: bool,
+    pub zone: Option<String>,
+}
+
 /// What an operator wants of the scaling of one service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScalingOrder {
@@ -83,6 +113,9 @@ pub enum ScalingOrder {
 /// Why a change was not made. The texts are whole sentences for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
+    /// It is not allowed here, whoever asks. 403.
+    #[error("{0}")]
+    Forbidden(String),
     /// No such service or backend. 404.
     #[error("{0}")]
     NotFound(String),

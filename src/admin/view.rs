@@ -68,6 +68,25 @@ pub struct Service {
     pub backends: Vec<Backend>,
     /// `None`: it has no `[service.NAME.scaling]`.
     pub scaling: Option<Scaling>,
+    /// What brings backends besides numbers in the file and the orchestrator: fixed backends that
+    /// are written as names, `[service.NAME.discovery]`, the admin API.
+    #[serde(default)]
+    pub discovery: Vec<Discovery>,
+}
+
+/// One source of backends, and how it does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Discovery {
+    /// `dns`, `srv`, `file` or `admin`.
+    pub source: String,
+    /// The name or path that is followed; empty for the admin API.
+    pub name: String,
+    /// Backends that it names now.
+    pub backends: u64,
+    /// When it last said what there is; `None`: never yet.
+    pub answered_at: Option<Time>,
+    /// What is wrong with it now; what it said before is kept.
+    pub error: Option<String>,
 }
 
 /// Of whole requests; `None` without requests in the window.
@@ -146,6 +165,10 @@ pub enum BackendState {
 pub enum BackendSource {
     Fixed,
     Orchestrator,
+    Dns,
+    Srv,
+    File,
+    Admin,
 }
 
 /// The scaling part of a service.
@@ -298,6 +321,10 @@ impl From<Source> for BackendSource {
         match source {
             Source::Fixed => Self::Fixed,
             Source::Orchestrator => Self::Orchestrator,
+            Source::Dns => Self::Dns,
+            Source::Srv => Self::Srv,
+            Source::File => Self::File,
+            Source::Admin => Self::Admin,
         }
     }
 }

@@ -70,6 +70,7 @@ impl Applied {
 fn of_process(config: &Config) -> Config {
     Config {
         runtime: config.runtime.clone(),
+        dns: config.dns.clone(),
         log: config.log.clone(),
         admin: config.admin.clone(),
         listeners: Vec::new(),

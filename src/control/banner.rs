@@ -7,6 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crate::clock::Micros;
+use crate::registry::Entry;
+use crate::upstream::backend::Source;
 use crate::upstream::gate::State;
 
 use super::core::Control;
@@ -92,14 +94,18 @@ fn is_settled(control: &Control, service: &str, began: Micros) -> bool {
     let registry = lock(&control.registry);
     let Some(pool) = registry.pool(service) else { return true };
     let none = crate::config::types::Check::None;
-    let unchecked = pool.config().health.kind.fixed == none;
-    let fixed = pool
-        .entries()
-        .filter(|e| !e.orchestrated)
-        .all(|e| e.checked || (unchecked && e.backend.is_some()));
+    let unchecked = |e: &Entry| match e.source {
+        Source::Fixed => pool.config().health.kind.fixed == none,
+        _ => pool.config().health.kind.orchestrated == none,
+    };
+    let fixed = control.feeds.all_asked(service)
+        && pool
+            .entries()
+            .filter(|e| !e.is_orchestrated())
+            .all(|e| e.checked || e.leaving || (unchecked(e) && e.backend.is_some()));
     let Some(managed) = managed else { return fixed };
     let waited = Duration::from_micros(control.clock.now().saturating_sub(began));
-    let there = pool.entries().filter(|e| e.orchestrated && e.state() >= State::Ready).count();
+    let there = pool.entries().filter(|e| e.is_orchestrated() && e.state() >= State::Ready).count();
     let complete = managed.sized.load(Relaxed) && there as u32 >= managed.size();
     fixed && (complete || waited >= managed.config().start_timeout)
 }

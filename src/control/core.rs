@@ -48,6 +48,9 @@ pub struct Control {
     pub log_dropped: Arc<AtomicU64>,
     /// Every service had its first round of checks.
     pub settled: AtomicBool,
+    /// What brings backends besides numbers in the file and orchestrators.
+    pub feeds: super::discover::Feeds,
+    pub added: super::added::Added,
     checks: Mutex<HashMap<u64, AbortHandle>>,
     /// Permits for checks under way, by service.
     parallel: Mutex<HashMap<Arc<str>, Permits>>,
@@ -80,6 +83,8 @@ impl Control {
             ending: Mutex::default(),
             log_dropped: Arc::default(),
             settled: AtomicBool::new(false),
+            feeds: super::discover::Feeds::default(),
+            added: super::added::Added::default(),
             checks: Mutex::default(),
             parallel: Mutex::default(),
             dark: Mutex::default(),
@@ -113,6 +118,7 @@ impl Control {
             matches!(
                 change,
                 Change::Joined { .. }
+                    | Change::Weighted { .. }
                     | Change::Gone { .. }
                     | Change::Draining { .. }
                     | Change::Undrained { .. }
@@ -160,7 +166,7 @@ impl Control {
         let health = service.health.clone();
         let check = match backend.source {
             Source::Fixed => health.kind.fixed,
-            Source::Orchestrator => health.kind.orchestrated,
+            _ => health.kind.orchestrated,
         };
         if check == config::Check::None {
             return;
@@ -214,7 +220,7 @@ impl Control {
             tunnels: 0,
         };
         let kind = match change {
-            Change::Joined { .. } => return,
+            Change::Joined { .. } | Change::Weighted { .. } => return,
             Change::Ready { backend, after, ramp } => {
                 state(backend, "ready", ms(after), ms(ramp), None)
             }
@@ -260,6 +266,7 @@ impl Control {
             }
             pool.entries()
                 .find_map(|e| e.last_error.clone())
+                .or_else(|| self.feeds.error(service))
                 .unwrap_or_else(|| format!("0 of {}", pool.entries().count()))
         };
         // At the end they all go, which is no news.
@@ -273,6 +280,7 @@ impl Control {
 fn service_of(change: &Change) -> &Arc<str> {
     match change {
         Change::Joined { backend }
+        | Change::Weighted { backend }
         | Change::Ready { backend, .. }
         | Change::Unhealthy { backend, .. }
         | Change::Healthy { backend, .. }

@@ -81,6 +81,18 @@ pub enum Kind {
     NoHealthyBackends {
         reason: String,
     },
+    /// A source of backends named others than before, or answers again.
+    Discovered {
+        source: String,
+        backends: u64,
+        joined: u64,
+        left: u64,
+    },
+    /// A source of backends does not answer, or not with anything that can be used.
+    DiscoveryFailed {
+        source: String,
+        error: String,
+    },
     /// An orchestrator did not do what it was asked.
     OrchestratorFailed {
         operation: &'static str,
@@ -123,6 +135,8 @@ impl Kind {
             Self::Replaced { .. } => "replaced",
             Self::ScaleBlocked { .. } => "scale_blocked",
             Self::NoHealthyBackends { .. } => "no_healthy_backends",
+            Self::Discovered { .. } => "discovered",
+            Self::DiscoveryFailed { .. } => "discovery_failed",
             Self::OrchestratorFailed { .. } => "orchestrator_failed",
             Self::Reload { .. } => "reload",
             Self::ReloadFailed { .. } => "reload_failed",
@@ -138,6 +152,8 @@ impl Kind {
             Self::BackendState { .. }
             | Self::Drain { .. }
             | Self::Crash { .. }
+            | Self::Discovered { .. }
+            | Self::DiscoveryFailed { .. }
             | Self::NoHealthyBackends { .. } => EventKind::Backend,
             Self::Scaled { .. }
             | Self::Replaced { .. }
@@ -158,8 +174,10 @@ impl Kind {
             Self::Crash { .. }
             | Self::NoHealthyBackends { .. }
             | Self::OrchestratorFailed { .. }
+            | Self::DiscoveryFailed { .. }
             | Self::ReloadFailed { .. } => true,
-            Self::Scaled { .. }
+            Self::Discovered { .. }
+            | Self::Scaled { .. }
             | Self::Replaced { .. }
             | Self::Reload { .. }
             | Self::Operator { .. }
@@ -207,6 +225,10 @@ impl Kind {
             }
             Self::ScaleBlocked { reason, .. } => format!("scaling is held back: {reason}"),
             Self::NoHealthyBackends { reason } => format!("no healthy backend: {reason}"),
+            Self::Discovered { source, backends, joined, left } => {
+                format!("{source}: {backends} backends, {joined} new, {left} gone")
+            }
+            Self::DiscoveryFailed { source, error } => format!("{source}: {error}"),
             Self::OrchestratorFailed { operation, error } => {
                 format!("orchestrator: {operation} failed: {error}")
             }

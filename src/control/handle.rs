@@ -9,8 +9,9 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::broadcast;
 
-use crate::admin::{Refusal, ScalingOrder, Source, view};
+use crate::admin::{NewBackend, Refusal, ScalingOrder, Source, view};
 use crate::config::Problem;
+use crate::discovery::Feed;
 use crate::registry::{DrainError, DrainedBy, Entry};
 use crate::scale::Override;
 
@@ -48,7 +49,12 @@ impl Handle {
         let registry = lock(&self.control.registry);
         let Some(pool) = registry.pool(service) else { return backend.to_owned() };
         let at = |e: &&Entry| e.address().is_some_and(|address| address.to_string() == backend);
-        let found = pool.get(backend).or_else(|| pool.entries().find(at));
+        // A name that stands for one backend may be called by its own id.
+        let mut of_name = pool.entries().filter(|e| {
+            e.backend.is_some() && matches!(&e.feed, Some(Feed::Name(id)) if **id == *backend)
+        });
+        let only = of_name.next().filter(|_| of_name.next().is_none());
+        let found = pool.get(backend).or(only).or_else(|| pool.entries().find(at));
         found.map_or_else(|| backend.to_owned(), |entry| entry.id.to_string())
     }
 
@@ -168,6 +174,27 @@ impl Source for Handle {
         .boxed()
     }
 
+    fn add_backend<'a>(
+        &'a self,
+        service: &'a str,
+        backend: NewBackend,
+        persist: bool,
+    ) -> BoxFuture<'a, Result<view::Backend, Refusal>> {
+        // In its own task: a client that goes away must not leave half a change behind.
+        let control = self.control.clone();
+        whole(tokio::spawn(control.add_backend(service.into(), backend, persist)))
+    }
+
+    fn remove_backend<'a>(
+        &'a self,
+        service: &'a str,
+        backend: &'a str,
+        persist: bool,
+    ) -> BoxFuture<'a, Result<(), Refusal>> {
+        let (control, id) = (self.control.clone(), self.id_of(service, backend));
+        whole(tokio::spawn(control.remove_backend(service.into(), id.into(), persist)))
+    }
+
     fn set_scaling<'a>(
         &'a self,
         service: &'a str,
@@ -223,6 +250,16 @@ impl Source for Handle {
         }
         .boxed()
     }
+}
+
+/// What a change in a task of its own came to.
+fn whole<'a, T: Send + 'static>(
+    task: tokio::task::JoinHandle<Result<T, Refusal>>,
+) -> BoxFuture<'a, Result<T, Refusal>> {
+    async move {
+        task.await.unwrap_or_else(|error| Err(Refusal::Unavailable(format!("It failed: {error}."))))
+    }
+    .boxed()
 }
 
 fn refusal(error: DrainError, service: &str, backend: &str) -> Refusal {

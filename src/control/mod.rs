@@ -5,10 +5,12 @@
 //! `reload` takes configurations into use, `services` and `orchestrate` follow backends,
 //! `scaling` decides, `drain` and `stop` end things, `handle` answers the admin API.
 
+mod added;
 pub mod applied;
 pub mod banner;
 pub mod build;
 pub mod core;
+mod discover;
 pub mod drain;
 pub mod events;
 pub mod handle;

@@ -107,7 +107,7 @@ impl Control {
     fn desired(&self, managed: &Managed) -> u32 {
         let registry = lock(&self.registry);
         let Some(pool) = registry.pool(&managed.service) else { return managed.size() };
-        let there = || pool.entries().filter(|e| e.orchestrated && !e.stopping);
+        let there = || pool.entries().filter(|e| e.is_orchestrated() && !e.stopping);
         let draining = there().filter(|e| e.drain.is_some()).count() as u32;
         (managed.size() + draining).max(there().count() as u32)
     }

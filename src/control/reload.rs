@@ -23,12 +23,13 @@ use crate::worker::Binding;
 use super::applied::{Applied, Taken};
 use super::build::TlsConfigs;
 use super::core::Control;
+use super::discover::First;
 use super::events::Kind;
 use super::journal::Scribes;
 use super::lock;
 use super::managed::within;
 use super::privileges::DropError;
-use super::services::{Resolved, Tasks};
+use super::services::Tasks;
 
 /// What only a reload needs; held by it.
 pub struct Reloader {
@@ -46,8 +47,8 @@ struct Prepared {
     certificates: Vec<tls::CertificateInfo>,
     orchestrators: BTreeMap<Arc<str>, Arc<dyn Orchestrator>>,
     access_log: Option<Arc<AccessLog>>,
-    /// Of fixed backends that are written as names, as far as they could be looked up.
-    addresses: Vec<Resolved>,
+    /// What sources of backends said that are new.
+    firsts: Vec<First>,
 }
 
 impl Control {
@@ -62,6 +63,7 @@ impl Control {
         drop_rights: impl FnOnce() -> Result<(), DropError>,
     ) -> Result<(), Vec<Problem>> {
         let mut reloader = self.reloading.lock().await;
+        self.read_added();
         let taken = lock(&self.applied).taken.clone();
         let path = lock(&self.applied).path.clone();
         let tls = load_tls(&mut reloader.tls, &taken.config, &path)?;
@@ -135,7 +137,7 @@ impl Control {
         let tls = load_tls(&mut reloader.tls, &taken.config, &path)?;
         let binding = self.bind(&taken.config)?;
         let mut prepared = self.prepare(reloader, taken, tls).await?;
-        prepared.addresses = self.look_up(&prepared.taken.config).await;
+        prepared.firsts = self.ask_first(&reloader.tasks, &prepared.taken.config).await;
         let generation = self.take(reloader, prepared);
         self.acknowledged(generation).await;
         self.plane.listen(binding).await;
@@ -180,7 +182,7 @@ impl Control {
             certificates,
             orchestrators: BTreeMap::new(),
             access_log: None,
-            addresses: Vec::new(),
+            firsts: Vec::new(),
             taken,
         };
         let config = &prepared.taken.config;
@@ -245,13 +247,13 @@ impl Control {
 
     /// What cannot fail: returns the snapshot's generation.
     fn take(self: &Arc<Self>, reloader: &mut Reloader, prepared: Prepared) -> u64 {
-        let Prepared { taken, tls, certificates, orchestrators, access_log, addresses } = prepared;
+        let Prepared { taken, tls, certificates, orchestrators, access_log, firsts } = prepared;
         let config = taken.config.clone();
-        let retired = self.take_services(&config, addresses);
+        let retired = self.take_services(&config, &firsts);
         lock(&self.assembly).configure(&config, &tls, access_log);
         let generation = self.publish();
         self.take_orchestrators(reloader, &config, orchestrators);
-        self.resolve_fixed(&mut reloader.tasks, &config);
+        self.follow_feeds(&mut reloader.tasks, &config, firsts);
         self.retire(&mut reloader.tasks, retired, &config);
         if let Some(access) = &reloader.access {
             access.set(&config.admin);

@@ -24,7 +24,7 @@ use super::services::Tasks;
 /// How long an orchestrator may take to end what it started, beyond the grace.
 const MARGIN: Duration = Duration::from_secs(5);
 /// For backends that have no orchestrator to say how long.
-const FIXED: Limits =
+pub(super) const FIXED: Limits =
     Limits { requests: Duration::from_secs(300), tunnels: Duration::from_secs(30) };
 
 impl Control {

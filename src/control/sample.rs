@@ -42,7 +42,7 @@ pub fn longest(service: &config::Service) -> Duration {
 /// Gathers it. `wall` and `desired` are left to the caller.
 pub fn take(from: &From<'_>) -> Sample {
     let entries: Vec<&Entry> =
-        from.pool.into_iter().flat_map(Pool::entries).filter(|e| e.orchestrated).collect();
+        from.pool.into_iter().flat_map(Pool::entries).filter(|e| e.is_orchestrated()).collect();
     let traffic = from.windows.service(from.service, from.span);
     let p99 = from
         .windows

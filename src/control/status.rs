@@ -10,6 +10,7 @@ use crate::orchestrator::{InstanceId, Usage};
 use crate::registry::{DrainedBy, Entry, Pool};
 use crate::scale::Override;
 use crate::telemetry::window::Windows;
+use crate::upstream::backend::Source;
 use crate::upstream::gate::State;
 
 use super::core::Control;
@@ -33,9 +34,8 @@ impl Control {
         let ms = |q| traffic.as_ref().and_then(|t| t.duration.quantile(q)).map(|us| us / 1e3);
         let settings = managed.map(|m| m.config());
         let row = |e: &Entry| self.row(e, pool, &windows, &usage, settings.as_ref());
-        let mut orchestrated: Vec<_> = pool.entries().filter(|e| e.orchestrated).collect();
-        orchestrated.sort_by_key(|e| e.ordered);
-        let fixed = service.backends.iter().filter_map(|b| pool.get(&b.id));
+        let mut others: Vec<_> = pool.entries().filter(|e| e.source != Source::Fixed).collect();
+        others.sort_by_key(|e| e.ordered);
         Some(view::Service {
             name: name.to_owned(),
             balance: balance(service.balance).to_owned(),
@@ -48,8 +48,9 @@ impl Control {
                 retry_budget: service.retry.budget,
                 panic_threshold: service.panic_threshold,
             },
-            backends: fixed.chain(orchestrated).map(row).collect(),
+            backends: pool.fixed().chain(others).map(row).collect(),
             scaling,
+            discovery: self.feeds_view(name, pool),
         })
     }
 
@@ -60,7 +61,7 @@ impl Control {
             let pool = registry.pool(&managed.service)?;
             let current = pool
                 .entries()
-                .filter(|e| e.orchestrated && e.drain.is_none() && !e.stopping)
+                .filter(|e| e.is_orchestrated() && e.drain.is_none() && !e.stopping)
                 .count();
             (pool.config().scaling.clone()?, current, pool.lead_time())
         };
@@ -136,11 +137,7 @@ impl Control {
             errors: backend.map_or(0, |b| b.stats.sum(|s| s.failures.total())),
             zone: entry.zone.as_ref().map(ToString::to_string),
             since: self.clock.wall(entry.since).into(),
-            source: if entry.orchestrated {
-                view::BackendSource::Orchestrator
-            } else {
-                view::BackendSource::Fixed
-            },
+            source: entry.source.into(),
             slow_start: (!ramp.is_zero())
                 .then(|| backend.map_or(1.0, |b| b.ramp_factor(now, slow_start).into())),
             left_ms: left.filter(|_| !operator).map(|d| d.as_millis() as u64),

@@ -76,7 +76,7 @@ impl Control {
     /// The workers have finished; what still counts as in flight was cut with them.
     async fn drain_all(self: &Arc<Self>, service: &str) {
         let ids: Vec<_> = lock(&self.registry).pool(service).map_or_else(Vec::new, |pool| {
-            pool.entries().filter(|e| e.orchestrated).map(|e| e.id.clone()).collect()
+            pool.entries().filter(|e| e.is_orchestrated()).map(|e| e.id.clone()).collect()
         });
         for id in ids {
             let changes = lock(&self.registry).drain(service, &id, DrainedBy::Removed);

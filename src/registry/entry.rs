@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::clock::Micros;
-use crate::upstream::backend::Backend;
+use crate::discovery::Feed;
+use crate::upstream::backend::{Backend, Source};
 use crate::upstream::gate::State;
 
 /// Who wants a backend empty.
@@ -44,7 +45,11 @@ pub struct Entry {
     pub id: Arc<str>,
     /// `None`: no address yet.
     pub backend: Option<Arc<Backend>>,
-    pub orchestrated: bool,
+    pub source: Source,
+    /// What brought it; `None` for numbers in the file and what an orchestrator started.
+    pub feed: Option<Feed>,
+    /// Its feed no longer names it: it goes once nothing runs on it.
+    pub leaving: bool,
     pub weight: u32,
     pub backup: bool,
     pub zone: Option<Arc<str>>,
@@ -64,6 +69,32 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// One that was just heard of and is not known to be anywhere yet.
+    pub(super) fn new(id: Arc<str>, source: Source, now: Micros) -> Self {
+        Self {
+            id,
+            backend: None,
+            source,
+            feed: None,
+            leaving: false,
+            weight: 1,
+            backup: false,
+            zone: None,
+            ordered: now,
+            adopted: true,
+            since: now,
+            drain: None,
+            stopping: false,
+            checked: false,
+            last_error: None,
+        }
+    }
+
+    /// Whether an orchestrator started it, so that scaling and stopping it are our affair.
+    pub fn is_orchestrated(&self) -> bool {
+        self.source == Source::Orchestrator
+    }
+
     pub fn state(&self) -> State {
         self.backend.as_ref().map_or(State::Pending, |b| b.gate.state())
     }

@@ -33,7 +33,7 @@ impl Pool {
                         entry.since = now;
                         let adopted = entry.adopted;
                         let age = now.saturating_sub(entry.ordered);
-                        let after = entry.orchestrated.then(|| Duration::from_micros(age));
+                        let after = entry.is_orchestrated().then(|| Duration::from_micros(age));
                         backend.gate.set_state(State::Ready);
                         if let Some(after) = after.filter(|_| !adopted) {
                             self.lead.record(after);
@@ -102,7 +102,7 @@ impl Pool {
         warm: bool,
     ) -> Result<Vec<Change>, DrainError> {
         let entry = self.entries.get_mut(id).ok_or(DrainError::NoBackend)?;
-        if entry.stopping {
+        if entry.stopping || entry.leaving {
             return Err(DrainError::Stopping);
         }
         let drain = match entry.drain {
@@ -128,7 +128,7 @@ impl Pool {
             Some(drain) => drain.by != DrainedBy::Operator,
             None => matches!(entry.state(), State::Pending | State::Starting),
         };
-        if !wanted || !entry.orchestrated || entry.stopping {
+        if !wanted || !entry.is_orchestrated() || entry.stopping {
             return false;
         }
         // One that was only starting must not become ready on its way out.
@@ -141,7 +141,7 @@ impl Pool {
 
     pub(super) fn remove(&mut self, id: &str, crash: Option<String>) -> Option<Change> {
         let entry = self.entries.get(id)?;
-        if entry.orchestrated && !entry.stopping && entry.state() == State::Ready {
+        if entry.is_orchestrated() && !entry.stopping && entry.state() == State::Ready {
             self.lost += 1;
         }
         if let Some(backend) = &entry.backend {
@@ -164,7 +164,7 @@ impl Pool {
     pub(super) fn release(&mut self) -> Vec<Arc<Backend>> {
         self.view = None;
         let entries = std::mem::take(&mut self.entries);
-        let (out, kept) = entries.into_iter().partition(|(_, entry)| entry.orchestrated);
+        let (out, kept) = entries.into_iter().partition(|(_, entry)| entry.is_orchestrated());
         self.entries = kept;
         let out: std::collections::BTreeMap<_, Entry> = out;
         out.into_values().filter_map(|entry| entry.backend).collect()

@@ -10,12 +10,14 @@ mod counts;
 mod entry;
 mod life;
 mod pool;
+mod supply;
 #[cfg(test)]
 mod tests;
 
 pub use counts::LeadTime;
 pub use entry::{Drain, DrainedBy, Entry};
 pub use pool::Pool;
+pub use supply::Supplied;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -50,6 +52,10 @@ pub enum Change {
     Healthy {
         backend: Arc<Backend>,
         ramp: Option<Duration>,
+    },
+    /// It has another weight, or is a backup now or no longer.
+    Weighted {
+        backend: Arc<Backend>,
     },
     Draining {
         backend: Arc<Backend>,
@@ -248,7 +254,7 @@ impl Registry {
         let Some(pool) = self.pools.get(service) else { return Vec::new() };
         let limit = limit.as_micros() as u64;
         pool.entries()
-            .filter(|e| e.orchestrated && !e.stopping)
+            .filter(|e| e.is_orchestrated() && !e.stopping)
             .filter(|e| matches!(e.state(), State::Pending | State::Starting))
             .filter(|e| now.saturating_sub(e.ordered) > limit)
             .map(|e| e.id.clone())

@@ -1,12 +1,13 @@
 //! The instances of one service, and the view of them that snapshots hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Micros};
 use crate::config::types as config;
+use crate::discovery::Feed;
 use crate::health::judge::Verdict;
 use crate::orchestrator::{Instance, InstanceState};
 use crate::snapshot::{Member, ServiceView};
@@ -61,6 +62,21 @@ impl Pool {
         self.entries.values()
     }
 
+    /// Those written in the file, in its order; of a name all that it stands for.
+    pub fn fixed(&self) -> impl Iterator<Item = &Entry> {
+        self.config.backends.iter().flat_map(|fixed| {
+            let id = fixed.id.clone();
+            let of = move |e: &&Entry| match &e.feed {
+                None => e.source == Source::Fixed && e.id == id,
+                Some(feed) => matches!(feed, Feed::Name(name) if *name == id),
+            };
+            // `ID` itself and every `ID@…` stand together, but not alone.
+            let prefix = fixed.id.clone();
+            let from = self.entries.range(fixed.id.clone()..).map(|(_, entry)| entry);
+            from.take_while(move |e| e.id.starts_with(&*prefix)).filter(of)
+        })
+    }
+
     pub fn get(&self, id: &str) -> Option<&Entry> {
         self.entries.get(id)
     }
@@ -83,15 +99,14 @@ impl Pool {
     pub fn view(&mut self) -> Arc<ServiceView> {
         let view = self.view.take().unwrap_or_else(|| {
             // Fixed backends in file order, then the others by id.
-            let fixed = self.config.backends.iter().filter_map(|b| self.entries.get(&b.id));
-            let others = self.entries.values().filter(|e| e.orchestrated);
+            let others = self.entries.values().filter(|e| e.source != Source::Fixed);
             let member = |e: &Entry| {
                 let backend = e.backend.clone()?;
                 Some(Member { backend, weight: e.weight, backup: e.backup })
             };
             Arc::new(ServiceView {
                 config: self.config.clone(),
-                backends: fixed.chain(others).filter_map(member).collect(),
+                backends: self.fixed().chain(others).filter_map(member).collect(),
                 stats: self.stats.clone(),
                 budget: self.budget.clone(),
                 peers: self.peers.clone(),
@@ -118,28 +133,28 @@ impl Pool {
     pub(super) fn configure(&mut self, config: Arc<config::Service>, now: Micros) -> Vec<Change> {
         self.view = None;
         self.config = config.clone();
-        let kept = |e: &Entry| e.orchestrated || config.backends.iter().any(|b| b.id == e.id);
+        let numbers: BTreeSet<&str> =
+            config.backends.iter().filter(|b| b.number().is_some()).map(|b| &*b.id).collect();
+        let names: BTreeSet<&str> =
+            config.backends.iter().filter(|b| b.number().is_none()).map(|b| &*b.id).collect();
+        let kept = |e: &Entry| match &e.feed {
+            Some(Feed::Name(id)) => names.contains(&**id),
+            Some(Feed::Discovery) => config.discovery.is_some(),
+            Some(Feed::Admin) => true,
+            None => e.is_orchestrated() || numbers.contains(&*e.id),
+        };
         let gone: Vec<_> =
             self.entries.values().filter(|e| !kept(e)).map(|e| e.id.clone()).collect();
         // They leave with the next snapshot. Until a worker has it they are as good as before: a
         // service whose backends are all replaced is at no moment without any.
         let changes = gone.iter().filter_map(|id| self.forget(id, None)).collect();
         for fixed in &config.backends {
-            let entry = self.entries.entry(fixed.id.clone()).or_insert_with(|| Entry {
-                id: fixed.id.clone(),
-                backend: None,
-                orchestrated: false,
-                weight: fixed.weight,
-                backup: fixed.backup,
-                zone: None,
-                ordered: now,
-                adopted: true,
-                since: now,
-                drain: None,
-                stopping: false,
-                checked: false,
-                last_error: None,
-            });
+            if fixed.number().is_none() {
+                self.configure_name(fixed, now);
+                continue;
+            }
+            let new = || Entry::new(fixed.id.clone(), Source::Fixed, now);
+            let entry = self.entries.entry(fixed.id.clone()).or_insert_with(new);
             entry.weight = fixed.weight;
             entry.backup = fixed.backup;
         }
@@ -210,7 +225,7 @@ impl Pool {
         let gone: Vec<_> = self
             .entries
             .values()
-            .filter(|e| e.orchestrated && !listed(&e.id))
+            .filter(|e| e.is_orchestrated() && !listed(&e.id))
             .map(|e| e.id.clone())
             .collect();
         for id in gone {
@@ -242,22 +257,12 @@ impl Pool {
     ) {
         let now = clock.now();
         let entry = self.entries.entry(instance.id.clone()).or_insert_with(|| Entry {
-            id: instance.id.clone(),
-            backend: None,
-            orchestrated: true,
-            weight: 1,
-            backup: false,
-            zone: None,
             ordered: started(instance, clock),
             adopted: instance.started_at < clock.wall(0),
-            since: now,
-            drain: None,
-            stopping: false,
-            checked: false,
-            last_error: None,
+            ..Entry::new(instance.id.clone(), Source::Orchestrator, now)
         });
         // An instance may have the id of a fixed backend; the file's word goes first.
-        if !entry.orchestrated {
+        if !entry.is_orchestrated() {
             return;
         }
         entry.zone.clone_from(&instance.zone);
@@ -301,10 +306,10 @@ fn started(instance: &Instance, clock: &Clock) -> Micros {
 }
 
 /// `host` without the port where it is HTTP's own.
-fn authority(host: &str, port: u16) -> String {
+pub(super) fn authority(host: &str, port: u16) -> String {
     if port == 80 { host.to_owned() } else { format!("{host}:{port}") }
 }
 
-fn numeric(address: SocketAddr) -> http::HeaderValue {
+pub(super) fn numeric(address: SocketAddr) -> http::HeaderValue {
     http::HeaderValue::try_from(address.to_string()).expect("an address is plain ASCII")
 }

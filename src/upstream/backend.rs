@@ -21,6 +21,11 @@ pub enum Source {
     /// Written in the configuration.
     Fixed,
     Orchestrator,
+    /// Found as the addresses of a name, by SRV records, in a file, added over the admin API.
+    Dns,
+    Srv,
+    File,
+    Admin,
 }
 
 /// Shared by all snapshots that contain it; identified by (service, instance id), never by

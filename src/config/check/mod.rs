@@ -13,6 +13,7 @@ use super::tree::{Place, Table};
 use super::types::{Config, RouteAction};
 use super::{Env, Kinds, Problem};
 
+mod discovery;
 mod fields;
 mod health;
 mod listener;
@@ -71,9 +72,14 @@ fn read(
     // Read and taken away before; asked for so that it is known.
     let _ = r.strings("include").optional();
     let runtime = process::runtime(r, env, warnings);
+    let dns = discovery::dns(r);
     let log = process::log(r);
     let (admin, mut bound) = process::admin(r);
-    let context = service::Context { kinds, state_dir: &runtime.state_dir };
+    let context = service::Context {
+        kinds,
+        state_dir: &runtime.state_dir,
+        added: !admin.dynamic_backends.is_empty(),
+    };
     r.section_if("defaults", |r| {
         r.partial(|r| {
             r.section_if("listener", listener::read);
@@ -104,6 +110,7 @@ fn read(
     let certificates = listeners.iter().flat_map(|listener| listener.item.files()).collect();
     let config = Config {
         runtime,
+        dns,
         log,
         admin,
         listeners: listeners.into_iter().map(|one| Arc::new(one.item.listener)).collect(),

@@ -69,6 +69,7 @@ pub fn admin(r: &mut Reader<'_>) -> (Admin, Vec<Bound>) {
                 .or(""),
             hosts: r.strings("hosts").or(["localhost", "127.0.0.1", "[::1]"]),
             allow: r.list("allow", fields::network).or(["127.0.0.0/8", "::1"]),
+            dynamic_backends: r.list("dynamic_backends", fields::network).or([]),
         };
         let mut bound = Vec::new();
         if let AdminListen::Tcp(address) = &admin.listen {

@@ -14,7 +14,7 @@ use crate::config::values::{self, Wrong, wrong};
 use crate::config::{Kinds, OwnKeys};
 use crate::units::format_size;
 
-use super::{Named, fields, health, listener, scaling, unique};
+use super::{Named, discovery, fields, health, listener, scaling, unique};
 
 /// Most bytes of a body that are kept for a resend.
 const MAX_BODY_BUFFER: u64 = 64 * 1024;
@@ -23,6 +23,8 @@ const MAX_BODY_BUFFER: u64 = 64 * 1024;
 pub struct Context<'a> {
     pub kinds: &'a dyn Kinds,
     pub state_dir: &'a Path,
+    /// Backends may be added over the admin API.
+    pub added: bool,
 }
 
 pub fn read(name: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Service {
@@ -62,6 +64,7 @@ pub fn read(name: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Service {
             .or("x-forwarded"),
         host: r.field("host", host).or("preserve"),
         backends: backends.into_iter().map(|one| one.item).collect(),
+        discovery: r.section("discovery", discovery::read),
         transport: r.section("transport", transport),
         health: r.section("health", health::read),
         retry: r.section("retry", retry),
@@ -70,6 +73,7 @@ pub fn read(name: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Service {
     };
     let kind_given =
         r.table().table("orchestrator").is_some_and(|table| table.get("kind").is_some());
+    let discovers = r.table().table("discovery").is_some_and(|table| table.get("kind").is_some());
     if service.orchestrator.is_none() && service.scaling.is_some() && !r.is_partial() && !kind_given
     {
         let message = format!("scaling without an orchestrator; add [service.{name}.orchestrator]");
@@ -79,9 +83,11 @@ pub fn read(name: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Service {
         && !r.has("backend")
         && service.orchestrator.is_none()
         && !kind_given
+        && !discovers
+        && !context.added
     {
         r.missing(format!(
-            "service {name:?} has no backends; add [[service.{name}.backend]] or an orchestrator"
+            "service {name:?} has no backends; add [[service.{name}.backend]], discovery or an orchestrator"
         ));
     }
     service

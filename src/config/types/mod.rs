@@ -4,6 +4,7 @@
 //! rule them out. Field names are the keys of the TOML file. No other module takes the whole
 //! [`Config`]; each takes the small part it needs.
 
+mod discovery;
 mod listener;
 mod process;
 mod route;
@@ -13,6 +14,7 @@ mod service;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use discovery::*;
 pub use listener::*;
 pub use process::*;
 pub use route::*;
@@ -23,6 +25,7 @@ pub use service::*;
 #[derive(Debug, Clone)]
 pub struct Config {
     pub runtime: Runtime,
+    pub dns: Dns,
     pub log: Log,
     pub admin: Admin,
     pub listeners: Vec<Arc<Listener>>,

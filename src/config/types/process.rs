@@ -59,6 +59,8 @@ pub struct Admin {
     pub public_listen: Option<SocketAddr>,
     pub hosts: Vec<String>,
     pub allow: Vec<IpNet>,
+    /// Where backends may be that are added over the API; none = nowhere.
+    pub dynamic_backends: Vec<IpNet>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -1,11 +1,12 @@
 //! `[service.NAME]`: who serves it.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::tree::Table;
 
-use super::Scaling;
+use super::{Discovery, Scaling};
 
 /// `[service.NAME]`
 #[derive(Debug, Clone)]
@@ -20,6 +21,7 @@ pub struct Service {
     pub forwarded: Forwarded,
     pub host: HostRule,
     pub backends: Vec<FixedBackend>,
+    pub discovery: Option<Discovery>,
     pub transport: Transport,
     pub health: Health,
     pub retry: Retry,
@@ -61,6 +63,14 @@ pub struct FixedBackend {
     /// 1..=65535
     pub weight: u32,
     pub backup: bool,
+}
+
+impl FixedBackend {
+    /// Where it is, if its host is written as a number.
+    pub fn number(&self) -> Option<SocketAddr> {
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        Some(SocketAddr::new(host.parse::<IpAddr>().ok()?, self.port))
+    }
 }
 
 /// `[service.NAME.transport]`
