@@ -4,10 +4,14 @@
 //! command line clients read the same structs, and ignore fields they do not know.
 //! Times are RFC 3339 in UTC, durations are in the unit that the name ends with.
 
+mod discovery;
+
 use std::fmt;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+
+pub use discovery::Discovery;
 
 use crate::config::types as config;
 use crate::upstream::backend::Source;
@@ -72,21 +76,6 @@ pub struct Service {
     /// are written as names, `[service.NAME.discovery]`, the admin API.
     #[serde(default)]
     pub discovery: Vec<Discovery>,
-}
-
-/// One source of backends, and how it does.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Discovery {
-    /// `dns`, `srv`, `file` or `admin`.
-    pub source: String,
-    /// The name or path that is followed; empty for the admin API.
-    pub name: String,
-    /// Backends that it names now.
-    pub backends: u64,
-    /// When it last said what there is; `None`: never yet.
-    pub answered_at: Option<Time>,
-    /// What is wrong with it now; what it said before is kept.
-    pub error: Option<String>,
 }
 
 /// Of whole requests; `None` without requests in the window.

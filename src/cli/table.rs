@@ -28,9 +28,14 @@ pub fn render(status: &Status, services: &[Service], now: SystemTime) -> String 
     let rows: Vec<Vec<_>> = services.iter().map(|service| rows(service, now)).collect();
     let header = HEADER.map(String::from).to_vec();
     let widths = widths_of(rows.iter().flatten().chain([&header]));
-    for (head, rows) in heads.iter().zip(rows) {
+    for ((service, head), rows) in services.iter().zip(&heads).zip(rows) {
         text.push_str(head);
         text.push('\n');
+        for feed in &service.discovery {
+            if let Some(error) = &feed.error {
+                text.push_str(&format!("  {}: {error}\n", feed.source));
+            }
+        }
         if !rows.is_empty() {
             let all: Vec<_> = [header.clone()].into_iter().chain(rows).collect();
             for line in align(all, Some(&widths)) {

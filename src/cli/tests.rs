@@ -27,6 +27,7 @@ fn run() -> Running {
         listen: AdminListen::Tcp("127.0.0.1:0".parse().unwrap()),
         public_listen: None,
         hosts: vec!["127.0.0.1".into()],
+        dynamic_backends: Vec::new(),
         allow: vec!["127.0.0.0/8".parse().unwrap()],
     };
     let server = Server::bind(&admin).unwrap();

@@ -1,5 +1,7 @@
 //! Lives of instances, told step by step.
 
+mod feeds;
+
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
@@ -30,6 +32,7 @@ fn service(fixed: &[(&str, u16)]) -> Arc<Service> {
                 backup: false,
             })
             .collect(),
+        discovery: None,
         transport: Transport {
             connect_timeout: second,
             response_timeout: second,

@@ -8,12 +8,14 @@
 mod support;
 
 mod access_log;
+mod added;
 mod admin_api;
 mod bad_config;
 mod balancing;
 mod bodies;
 mod commands;
 mod connections;
+mod discovery;
 mod frozen;
 mod h2;
 mod headers;

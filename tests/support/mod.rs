@@ -20,6 +20,8 @@
 //! | `connection` | [`Connection`]: a client's connection, driven byte by byte |
 //! | `process` | [`Process`]: a child with captured output; nothing of it outlives its test |
 //! | `scaled` | [`Proxy::origins`]: backends that tidegate starts; their sizes, processes, records |
+//! | `dns` | [`Nameserver`]: answers and counts what is asked over UDP |
+//! | `island` | [`Islands`]: backends that differ in their address and share a port |
 //! | `events` | [`Events`] follows `/v1/events` |
 //! | `load` | [`Load`]: an open-loop load beside a test |
 //! | `formula` | checks the arithmetic of scaling records |
@@ -33,9 +35,11 @@
 #![allow(dead_code, unused_imports)]
 
 mod connection;
+mod dns;
 mod events;
 pub mod formula;
 mod http;
+mod island;
 mod load;
 mod nginx;
 mod origin;
@@ -46,8 +50,10 @@ mod scaled;
 mod tool;
 
 pub use connection::Connection;
+pub use dns::{Nameserver, Says};
 pub use events::Events;
 pub use http::{Answer, connect, get, read_answer, send};
+pub use island::Islands;
 pub use load::{Load, gets};
 pub use nginx::Nginx;
 pub use origin::Origin;
