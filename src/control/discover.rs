@@ -15,6 +15,7 @@ use crate::config::watch::{Seen, Watch};
 use crate::discovery::{Answer, AskError, Asker, Dns, Feed, Follower, Origin, Own, Spec, specs};
 use crate::registry::{Change, DrainedBy, Pool, Registry, Supplied};
 use crate::upstream::backend::{Backend, Source};
+use crate::upstream::gate::State;
 
 use super::core::Control;
 use super::drain::Drained;
@@ -25,6 +26,11 @@ use super::services::Tasks;
 
 /// A reload waits this long for the first answers of what is new; they may come later.
 const FIRST_LIMIT: Duration = Duration::from_secs(5);
+
+/// What is no longer named serves on this long at most, while those named instead do not yet.
+const HANDOVER_LIMIT: Duration = Duration::from_secs(10);
+/// How often it is looked whether they do.
+const LOOK: Duration = Duration::from_millis(20);
 
 type Key = (Arc<str>, Feed);
 type Outcome = Result<Answer, AskError>;
@@ -228,8 +234,21 @@ impl Control {
         generation
     }
 
-    /// From drained to gone.
-    async fn see_off(self: Arc<Self>, backend: Arc<Backend>, generation: Option<u64>) {
+    /// From no longer named to gone.
+    async fn see_off(self: Arc<Self>, backend: Arc<Backend>, mut generation: Option<u64>) {
+        if backend.gate.state() != State::Draining {
+            let until = self.clock.now() + HANDOVER_LIMIT.as_micros() as u64;
+            loop {
+                let needed = lock(&self.registry).is_needed(&backend);
+                match needed {
+                    None => return,
+                    Some(true) if self.clock.now() < until => tokio::time::sleep(LOOK).await,
+                    Some(_) => break,
+                }
+            }
+            let changes = lock(&self.registry).leave(&backend);
+            generation = self.act(changes);
+        }
         if let Some(generation) = generation {
             self.acknowledged(generation).await;
         }

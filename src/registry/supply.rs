@@ -1,7 +1,8 @@
 //! Backends that a feed brings and takes away again: names, SRV records, a file, the admin API.
 //!
 //! What is no longer named is drained and then goes; named again before that, it takes requests
-//! again. What is new waits for its first check like any new backend; only the first answer of a
+//! again. It serves on while nobody else can: where all backends are replaced, their successors
+//! have to pass a check first. What is new waits for its first check like any new backend; only the first answer of a
 //! fixed backend's name is up until checks fail, as a number in its place would be.
 
 use std::sync::Arc;
@@ -78,6 +79,27 @@ impl Registry {
         }
     }
 
+    /// Whether a backend that leaves is still needed: no other of its service is available.
+    /// `None`: it does not leave any more.
+    pub fn is_needed(&self, backend: &Backend) -> Option<bool> {
+        let pool = self.pools.get(&backend.service)?;
+        let entry = pool.entries.get(&backend.id)?;
+        let same = entry.backend.as_ref().is_some_and(|b| b.uid == backend.uid);
+        let others = || pool.entries().any(|e| !e.leaving && e.is_available());
+        (same && entry.leaving).then(|| !others())
+    }
+
+    /// Drains a backend that leaves and was needed until now.
+    pub fn leave(&mut self, backend: &Backend) -> Vec<Change> {
+        let now = self.clock.now();
+        match (self.is_needed(backend), self.pools.get_mut(&backend.service)) {
+            (Some(_), Some(pool)) => {
+                pool.drain(&backend.id, DrainedBy::Removed, now).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// A backend that was leaving is drained: it goes, unless it was named again meanwhile.
     pub fn left(&mut self, backend: &Backend) -> Vec<Change> {
         let now = self.clock.now();
@@ -126,8 +148,12 @@ impl Pool {
             .filter(|e| e.backend.is_some() && !named.contains(&*e.id))
             .map(|e| e.id.clone())
             .collect();
+        // Where those that are left are only starting, what is gone serves on until one is ready.
+        let stays = || self.entries.values().filter(|e| !e.leaving && !gone.contains(&e.id));
+        let wait =
+            !stays().any(Entry::is_available) && stays().any(|e| e.state() == State::Starting);
         for id in gone {
-            self.let_go(&id, maker.now, &mut supplied);
+            self.let_go(&id, wait, maker.now, &mut supplied);
         }
         if let Feed::Name(id) = maker.feed
             && !found.is_empty()
@@ -211,12 +237,12 @@ impl Pool {
         }
     }
 
-    fn let_go(&mut self, id: &str, now: Micros, supplied: &mut Supplied) {
+    fn let_go(&mut self, id: &str, wait: bool, now: Micros, supplied: &mut Supplied) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         let Some(backend) = entry.backend.clone() else { return };
         entry.leaving = true;
         // Drained by a person already: that is enough, and is still theirs if it comes back.
-        if entry.drain.is_none() {
+        if entry.drain.is_none() && !wait {
             let drained = self.drain(id, DrainedBy::Removed, now);
             supplied.changes.extend(drained.unwrap_or_default());
         }

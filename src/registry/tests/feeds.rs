@@ -45,6 +45,29 @@ fn what_a_feed_no_longer_names_drains_and_may_come_back() {
 }
 
 #[test]
+fn what_is_replaced_serves_until_a_successor_is_ready() {
+    let mut world = World::new();
+    let supply = |world: &mut World, found: &[Found]| {
+        world.registry.supply("app", &Feed::Discovery, Source::Dns, found)
+    };
+    supply(&mut world, &[found(1, 1)]);
+    world.pass("10.0.0.1-80");
+    let one = world.backend("10.0.0.1-80");
+    assert_eq!(supply(&mut world, &[found(2, 1)]).leaving.len(), 1);
+    assert!(one.gate.is_available());
+    assert_eq!(world.registry.is_needed(&one), Some(true));
+    world.pass("10.0.0.2-80");
+    assert_eq!(world.registry.is_needed(&one), Some(false));
+    assert!(matches!(&world.registry.leave(&one)[..], [Change::Draining { .. }]));
+    assert!(matches!(&world.registry.left(&one)[..], [Change::Gone { .. }]));
+    assert_eq!(world.registry.is_needed(&one), None);
+    // Of none there is nothing to wait for.
+    let two = world.backend("10.0.0.2-80");
+    supply(&mut world, &[]);
+    assert_eq!(two.gate.state(), State::Draining);
+}
+
+#[test]
 fn an_operators_drain_outlives_what_a_feed_says() {
     let mut world = World::new();
     let both = [found(1, 1), found(2, 1)];
