@@ -35,8 +35,11 @@ impl Added {
         {
             if registry.fed(service, &Feed::Admin) == 0 {
                 let found: Vec<_> = backends.values().cloned().collect();
-                changes
-                    .extend(registry.supply(service, &Feed::Admin, Source::Admin, &found).changes);
+                let supplied = registry.supply(service, &Feed::Admin, Source::Admin, &found);
+                for id in &supplied.clashes {
+                    tracing::warn!(%service, backend = %id, "left out: the configuration has a backend of this id");
+                }
+                changes.extend(supplied.changes);
             }
         }
         changes

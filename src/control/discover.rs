@@ -90,9 +90,10 @@ impl Feeds {
     }
 
     /// Notes how a feed does; true when that is news.
-    fn note(&self, key: &Key, origin: &Origin, answered: bool, error: Option<String>) -> bool {
+    fn note(&self, key: &Key, answered: bool, error: Option<String>) -> bool {
         let mut states = lock(&self.states);
-        let state = states.entry(key.clone()).or_insert_with(|| FeedState::new(origin));
+        // Not followed any more: this was its last word.
+        let Some(state) = states.get_mut(key) else { return false };
         state.asked = true;
         if answered {
             state.answered_at = Some(SystemTime::now());
@@ -211,7 +212,7 @@ impl Control {
             lock(&self.registry).unfed(service, &spec.feed, error);
         }
         let key = (service.clone(), spec.feed.clone());
-        let news = self.feeds.note(&key, &spec.origin, answered, error.clone());
+        let news = self.feeds.note(&key, answered, error.clone());
         let source = format!("{} {}", spec.origin.kind(), spec.origin.name());
         if joined + left > 0 || (news && error.is_none()) {
             let backends = lock(&self.registry).fed(service, &spec.feed) as u64;

@@ -14,6 +14,8 @@ use super::{Answer, AskError, Feed, Found, MAX_BACKENDS, Origin, Spec, file};
 
 /// Longest wait for one answer, with all tries and servers.
 const LIMIT: Duration = Duration::from_secs(10);
+/// A file is watched; it is read again after this in any case.
+const FILE_TTL: Duration = Duration::from_secs(10);
 /// SRV targets that are looked up at once, and at most.
 const TARGETS: (usize, usize) = (8, 256);
 
@@ -47,7 +49,7 @@ impl Asker {
                     let read = tokio::task::spawn_blocking(move || file::read(&path));
                     let found =
                         read.await.map_err(|error| AskError::Failed(error.to_string()))??;
-                    Ok(Answer { found, ..Answer::default() })
+                    Ok(Answer { found, doubts: Vec::new(), ttl: FILE_TTL })
                 }
             }
         };
@@ -66,7 +68,7 @@ impl Asker {
             let mut found = Found::at(SocketAddr::new(ip, port));
             found.named = Some((named.clone(), port));
             if let (Feed::Name(id), Some(fixed)) = (&self.spec.feed, &self.spec.fixed) {
-                found.id = format!("{id}@{ip}").into();
+                found.id = format!("{id}@{ip}").replace(':', "-").into();
                 (found.weight, found.backup) = (fixed.weight, fixed.backup);
             }
             found

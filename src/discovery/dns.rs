@@ -203,3 +203,28 @@ fn ask_error(name: &str, kind: RecordType, error: &NetError) -> AskError {
         other => AskError::Failed(format!("{name}: {other}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn localhost_needs_no_server_and_is_one_address() {
+        for name in ["localhost", "app.localhost"] {
+            assert_eq!(local(name), Some(vec![Ipv4Addr::LOCALHOST.into()]));
+        }
+        assert_eq!(local("localhost.test"), None);
+    }
+
+    #[test]
+    fn only_none_is_an_answer() {
+        let kind = RecordType::A;
+        let code = NetError::Dns(DnsError::ResponseCode(ResponseCode::ServFail));
+        for error in [code, NetError::Timeout, NetError::NoConnections] {
+            assert!(matches!(ask_error("a.test", kind, &error), AskError::Failed(_)), "{error}");
+        }
+        let none = hickory_resolver::net::NoRecords::new(Query::new(), ResponseCode::NXDomain);
+        let error = ask_error("a.test", kind, &NetError::Dns(DnsError::NoRecordsFound(none)));
+        assert_eq!(error, AskError::None("there is no name a.test".into()));
+    }
+}

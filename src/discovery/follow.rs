@@ -3,7 +3,8 @@
 //! A failure (no server answers, SERVFAIL, a file that cannot be read) says nothing about the
 //! backends: what was found last stays, for as long as it takes. An answer counts at once as long
 //! as it names at least one backend. "There are none" (NXDOMAIN, no such records) is doubted: a
-//! server that lost its zone says the same. It counts when nothing else was heard for `doubt`.
+//! server that lost its zone says the same. It counts when nothing else was heard for the longest
+//! time that an answer is good for, up to 30 s.
 
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use super::{Answer, AskError, Found};
 
 /// First wait after a failure; it doubles.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Longest wait after a failure, and longest doubt.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is known of one feed from one answer to the next.
 #[derive(Debug, Default)]
@@ -32,8 +35,8 @@ pub struct Verdict {
 }
 
 impl Follower {
-    /// `bounds`: of the time that an answer is good for; the upper one also bounds the waits
-    /// after failures and is how long "there are none" is doubted. `known`: there are backends of
+    /// `bounds`: of the time that an answer is good for; the upper one, up to 30 s, also bounds
+    /// the waits after failures and is how long "there are none" is doubted. `known`: there are backends of
     /// this feed.
     pub fn judge(
         &mut self,
@@ -44,6 +47,7 @@ impl Follower {
         rng: &mut fastrand::Rng,
     ) -> Verdict {
         let (min, max) = bounds;
+        let patience = max.min(PATIENCE);
         match outcome {
             Ok(answer) => {
                 *self = Self::default();
@@ -53,8 +57,8 @@ impl Follower {
             }
             Err(AskError::None(why)) => {
                 let since = *self.none_since.get_or_insert(now);
-                let doubted = Duration::from_micros(now.saturating_sub(since)) < max;
-                let wait = self.next_retry(max, rng);
+                let doubted = Duration::from_micros(now.saturating_sub(since)) < patience;
+                let wait = self.next_retry(patience, rng);
                 match known && doubted {
                     true => {
                         let error = format!("{why}; the last answer is kept for now");
@@ -66,7 +70,7 @@ impl Follower {
             Err(AskError::Failed(why)) => {
                 // It interrupts what was said before: none of it is certain.
                 self.none_since = None;
-                let wait = self.next_retry(max, rng);
+                let wait = self.next_retry(patience, rng);
                 let error = if known { format!("{why}; the last answer is kept") } else { why };
                 Verdict { found: None, error: Some(error), wait }
             }

@@ -50,6 +50,10 @@ impl Registry {
         found: &[Found],
     ) -> Supplied {
         let (now, warm, workers) = (self.clock.now(), self.warm, self.workers);
+        // A last word may come after a reload took its feed away.
+        if !self.pools.get(service).is_some_and(|pool| pool.follows(feed)) {
+            return Supplied::default();
+        }
         let Some(mut pool) = self.pools.remove(service) else { return Supplied::default() };
         let state = match source == Source::Fixed && !pool.is_fed(feed) {
             true => State::Ready,
@@ -111,6 +115,16 @@ impl Registry {
 }
 
 impl Pool {
+    fn follows(&self, feed: &Feed) -> bool {
+        match feed {
+            Feed::Name(id) => {
+                self.config.backends.iter().any(|fixed| fixed.id == *id && fixed.number().is_none())
+            }
+            Feed::Discovery => self.config.discovery.is_some(),
+            Feed::Admin => true,
+        }
+    }
+
     fn is_fed(&self, feed: &Feed) -> bool {
         self.entries.values().any(|e| e.feed.as_ref() == Some(feed) && e.backend.is_some())
     }

@@ -116,12 +116,33 @@ fn a_changed_answer_is_followed_and_what_vanished_drains() {
     answers.sort();
     assert_eq!(answers, [(200, "2".to_owned()), (200, "3".to_owned())], "nothing was cut");
     only_ready(&proxy, &islands, &[3, 4]);
+    wait_until("no connection to it is kept", || islands.open(2) == 0);
     events.wait("drain", |e| e["step"] == "idle" && e["by"] == "removed");
     events.wait("discovered", |e| e["joined"] == 1 && e["left"] == 1 && e["backends"] == 2);
 
     // Named again: it is there again.
     nameserver.at("app.test", &[2, 3, 4]);
     only_ready(&proxy, &islands, &[2, 3, 4]);
+}
+
+/// Asked again when an answer's time is over, and not before.
+#[test]
+fn a_ttl_is_waited_for() {
+    let islands = Islands::start(&[2, 3]);
+    let nameserver = Nameserver::start();
+    let address = |last| std::net::IpAddr::from([127, 0, 0, last]);
+    nameserver.says("app.test", Says::At(1, vec![address(2)]));
+    let text = by_name(&nameserver, &islands).text(std::path::Path::new("{dir}"));
+    let longer = text.replace("max_ttl = \"1s\"", "max_ttl = \"1h\"");
+    let proxy = Proxy::new().config(&longer).run();
+    only_ready(&proxy, &islands, &[2]);
+    nameserver.says("app.test", Says::At(1, vec![address(3)]));
+    only_ready(&proxy, &islands, &[3]);
+    let times = nameserver.times("app.test");
+    let gaps = times.windows(2).map(|two| two[1] - two[0]);
+    let shortest = gaps.min().expect("it was asked again");
+    // The time of an answer begins with it, a little after the question.
+    assert!(shortest >= std::time::Duration::from_secs(1), "asked again after {shortest:?}");
 }
 
 #[test]
@@ -273,7 +294,9 @@ fn addresses_change_under_load_without_a_failure() {
         nameserver.at("app.test", set);
         only_ready(&proxy, &islands, set);
     }
-    loads.map(Load::finish_unharmed);
+    for load in loads {
+        load.finish_unharmed();
+    }
 }
 
 #[test]

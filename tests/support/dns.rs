@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 /// What is said of a name.
 #[derive(Debug, Clone)]
@@ -27,7 +28,8 @@ pub struct Nameserver {
 #[derive(Default)]
 struct State {
     names: HashMap<String, Says>,
-    asked: HashMap<String, usize>,
+    /// When each name was asked for, whatever the type.
+    asked: HashMap<String, Vec<Instant>>,
     /// For every name, as long as it is set.
     all: Option<Says>,
 }
@@ -77,7 +79,12 @@ impl Nameserver {
 
     /// How often a name was asked for, whatever the type.
     pub fn asked(&self, name: &str) -> usize {
-        lock(&self.state).asked.get(name).copied().unwrap_or(0)
+        self.times(name).len()
+    }
+
+    /// When that was.
+    pub fn times(&self, name: &str) -> Vec<Instant> {
+        lock(&self.state).asked.get(name).cloned().unwrap_or_default()
     }
 }
 
@@ -88,7 +95,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 fn answer(packet: &[u8], state: &mut State) -> Option<Vec<u8>> {
     let (name, end) = question(packet)?;
     let kind = u16::from_be_bytes([*packet.get(end)?, *packet.get(end + 1)?]);
-    *state.asked.entry(name.clone()).or_default() += 1;
+    state.asked.entry(name.clone()).or_default().push(Instant::now());
     let says = state.all.as_ref().or_else(|| state.names.get(&name)).cloned();
     let (code, records): (u8, Vec<(u32, Vec<u8>)>) = match says.unwrap_or(Says::NxDomain) {
         Says::Nothing => return None,

@@ -17,6 +17,8 @@ pub struct Islands {
 struct State {
     released: bool,
     held: usize,
+    /// Open connections, by the last number of the address.
+    open: std::collections::BTreeMap<u8, usize>,
 }
 
 impl Islands {
@@ -39,7 +41,17 @@ impl Islands {
                 for stream in listener.incoming().map_while(Result::ok) {
                     let state = state.clone();
                     // How it ends is for the other side to see.
-                    std::thread::spawn(move || drop(serve(stream, &state)));
+                    std::thread::spawn(move || {
+                        let Ok(SocketAddr::V4(at)) = stream.local_addr() else { return };
+                        let last = at.ip().octets()[3];
+                        let count = |change: fn(&mut usize)| {
+                            let mut state = state.0.lock().expect("no holder panics");
+                            change(state.open.entry(last).or_default());
+                        };
+                        count(|open| *open += 1);
+                        let _ = serve(stream, last, &state);
+                        count(|open| *open -= 1);
+                    });
                 }
             });
         }
@@ -59,6 +71,11 @@ impl Islands {
         self.state.0.lock().expect("no holder panics").held
     }
 
+    /// Open connections to 127.0.0.N.
+    pub fn open(&self, last: u8) -> usize {
+        self.state.0.lock().expect("no holder panics").open.get(&last).copied().unwrap_or(0)
+    }
+
     /// Lets all of them go on, now and later.
     pub fn release(&self) {
         self.state.0.lock().expect("no holder panics").released = true;
@@ -66,9 +83,12 @@ impl Islands {
     }
 }
 
-fn serve(stream: TcpStream, (state, changed): &(Mutex<State>, Condvar)) -> std::io::Result<()> {
+fn serve(
+    stream: TcpStream,
+    last: u8,
+    (state, changed): &(Mutex<State>, Condvar),
+) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    let IpAddr::V4(ip) = stream.local_addr()?.ip() else { return Ok(()) };
     let mut writer = stream.try_clone()?;
     let mut lines = BufReader::new(stream).lines();
     while let Some(first) = lines.next() {
@@ -84,7 +104,7 @@ fn serve(stream: TcpStream, (state, changed): &(Mutex<State>, Condvar)) -> std::
             let wait = changed.wait_timeout_while(held, DEADLINE, |state| !state.released);
             drop(wait.expect("no holder panics"));
         }
-        let body = ip.octets()[3].to_string();
+        let body = last.to_string();
         write!(writer, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())?;
     }
     Ok(())

@@ -1,10 +1,21 @@
 //! Backends that feeds bring and take away.
 
 use super::*;
+use crate::config::types::{Discovery, DiscoveryKind};
 use crate::discovery::{Feed, Found};
 use crate::upstream::backend::Source;
 
-/// The same with a name that is looked up.
+/// A service that follows a source.
+fn following() -> World {
+    let kind = DiscoveryKind::Srv { name: "app.test".into() };
+    let mut with = (*service(&[])).clone();
+    with.discovery = Some(Discovery { kind, allow: Vec::new() });
+    let mut world = World::new();
+    world.registry.configure(&Arc::new(with));
+    world
+}
+
+/// A service with a name that is looked up.
 fn with_name(id: &str, port: u16) -> Arc<Service> {
     let mut with = (*service(&[(id, port)])).clone();
     with.backends[0].host = "app.test".into();
@@ -17,7 +28,7 @@ fn found(last: u8, weight: u32) -> Found {
 
 #[test]
 fn what_a_feed_no_longer_names_drains_and_may_come_back() {
-    let mut world = World::new();
+    let mut world = following();
     let supply = |world: &mut World, found: &[Found]| {
         world.registry.supply("app", &Feed::Discovery, Source::Dns, found)
     };
@@ -46,7 +57,7 @@ fn what_a_feed_no_longer_names_drains_and_may_come_back() {
 
 #[test]
 fn what_is_replaced_serves_until_a_successor_is_ready() {
-    let mut world = World::new();
+    let mut world = following();
     let supply = |world: &mut World, found: &[Found]| {
         world.registry.supply("app", &Feed::Discovery, Source::Dns, found)
     };
@@ -69,7 +80,7 @@ fn what_is_replaced_serves_until_a_successor_is_ready() {
 
 #[test]
 fn an_operators_drain_outlives_what_a_feed_says() {
-    let mut world = World::new();
+    let mut world = following();
     let both = [found(1, 1), found(2, 1)];
     let supply = |world: &mut World, found: &[Found]| {
         world.registry.supply("app", &Feed::Discovery, Source::Dns, found)
@@ -121,4 +132,14 @@ fn an_id_that_another_has_is_left_out() {
     let both = [found(1, 1), found(2, 1)];
     let supplied = world.registry.supply("app", &Feed::Admin, Source::Admin, &both);
     assert_eq!((supplied.joined, supplied.clashes), (1, vec!["10.0.0.1-80".into()]));
+}
+
+#[test]
+fn the_last_word_of_what_is_no_longer_followed_is_not_heard() {
+    let mut world = World::new();
+    for feed in [Feed::Discovery, Feed::Name("x".into())] {
+        let supplied = world.registry.supply("app", &feed, Source::Dns, &[found(1, 1)]);
+        assert!(supplied.changes.is_empty());
+    }
+    assert!(world.view().backends.is_empty());
 }
