@@ -89,7 +89,8 @@ impl Asker {
         let look_ups: Vec<_> = names
             .into_iter()
             .map(|name| async move {
-                let answer = self.dns.addresses(&name).await;
+                // Whole names, which no search list adds to.
+                let answer = self.dns.addresses(&format!("{name}.")).await;
                 (name, answer)
             })
             .collect();
@@ -116,6 +117,8 @@ impl Asker {
             }
             known.clone_from(&located);
         }
+        // They come in any order, and are news when they differ.
+        doubts.sort_unstable();
         let located: Vec<_> = records
             .iter()
             .filter_map(|record| Some(Located { record, addresses: located.get(&record.target)? }))

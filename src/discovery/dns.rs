@@ -109,7 +109,9 @@ impl Dns {
                 resolver.clear_cache();
                 let found = resolver.lookup(name, kind).await.map_err(asked)?;
                 let full = found.query().name().clone();
-                self.full.lock().unwrap_or_else(PoisonError::into_inner).insert(key, full);
+                if !name.ends_with('.') {
+                    self.full.lock().unwrap_or_else(PoisonError::into_inner).insert(key, full);
+                }
                 found
             }
         };
@@ -175,6 +177,7 @@ fn ip(data: &RData) -> Option<IpAddr> {
 
 /// What needs no server: `localhost` (RFC 6761, 6.3) and the hosts file.
 fn local(host: &str) -> Option<Vec<IpAddr>> {
+    let host = host.trim_end_matches('.');
     if host == "localhost" || host.ends_with(".localhost") {
         return Some(vec![Ipv4Addr::LOCALHOST.into()]);
     }
