@@ -160,6 +160,7 @@ impl Control {
             }
             same
         });
+        self.hand_over();
         let is_followed = |key: &Key| wanted.contains_key(key);
         lock(&self.feeds.states).retain(|key, _| is_followed(key));
         let mut firsts: BTreeMap<Key, First> = firsts
@@ -233,6 +234,17 @@ impl Control {
             tokio::spawn(self.clone().see_off(backend, generation));
         }
         generation
+    }
+
+    /// Sees off what a new configuration no longer names, but what replaces it does not serve yet.
+    fn hand_over(self: &Arc<Self>) {
+        let registry = lock(&self.registry);
+        for pool in registry.services().filter_map(|name| registry.pool(name)) {
+            let leaving = pool.entries().filter(|e| e.leaving && e.drain.is_none());
+            for backend in leaving.filter_map(|e| e.backend.clone()) {
+                tokio::spawn(self.clone().see_off(backend, None));
+            }
+        }
     }
 
     /// From no longer named to gone.

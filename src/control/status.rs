@@ -10,7 +10,6 @@ use crate::orchestrator::{InstanceId, Usage};
 use crate::registry::{DrainedBy, Entry, Pool};
 use crate::scale::Override;
 use crate::telemetry::window::Windows;
-use crate::upstream::backend::Source;
 use crate::upstream::gate::State;
 
 use super::core::Control;
@@ -34,7 +33,7 @@ impl Control {
         let ms = |q| traffic.as_ref().and_then(|t| t.duration.quantile(q)).map(|us| us / 1e3);
         let settings = managed.map(|m| m.config());
         let row = |e: &Entry| self.row(e, pool, &windows, &usage, settings.as_ref());
-        let mut others: Vec<_> = pool.entries().filter(|e| e.source != Source::Fixed).collect();
+        let mut others: Vec<_> = pool.others().collect();
         others.sort_by_key(|e| e.ordered);
         Some(view::Service {
             name: name.to_owned(),

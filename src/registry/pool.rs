@@ -77,6 +77,19 @@ impl Pool {
         })
     }
 
+    /// All the others, in the order of their ids; among them what was written in the file before
+    /// and serves until its successors do.
+    pub fn others(&self) -> impl Iterator<Item = &Entry> {
+        let written = |e: &Entry| self.config.backends.iter().any(|fixed| fixed.id == e.id);
+        self.entries.values().filter(move |e| match (&e.feed, e.source) {
+            (Some(Feed::Name(id)), _) => {
+                e.leaving && !self.config.backends.iter().any(|fixed| fixed.id == *id)
+            }
+            (_, Source::Fixed) => e.leaving && !written(e),
+            _ => true,
+        })
+    }
+
     pub fn get(&self, id: &str) -> Option<&Entry> {
         self.entries.get(id)
     }
@@ -99,14 +112,13 @@ impl Pool {
     pub fn view(&mut self) -> Arc<ServiceView> {
         let view = self.view.take().unwrap_or_else(|| {
             // Fixed backends in file order, then the others by id.
-            let others = self.entries.values().filter(|e| e.source != Source::Fixed);
             let member = |e: &Entry| {
                 let backend = e.backend.clone()?;
                 Some(Member { backend, weight: e.weight, backup: e.backup })
             };
             Arc::new(ServiceView {
                 config: self.config.clone(),
-                backends: self.fixed().chain(others).filter_map(member).collect(),
+                backends: self.fixed().chain(self.others()).filter_map(member).collect(),
                 stats: self.stats.clone(),
                 budget: self.budget.clone(),
                 peers: self.peers.clone(),
@@ -146,8 +158,19 @@ impl Pool {
         let gone: Vec<_> =
             self.entries.values().filter(|e| !kept(e)).map(|e| e.id.clone()).collect();
         // They leave with the next snapshot. Until a worker has it they are as good as before: a
-        // service whose backends are all replaced is at no moment without any.
-        let changes = gone.iter().filter_map(|id| self.forget(id, None)).collect();
+        // service whose backends are all replaced is at no moment without any. Where what
+        // replaces them has yet to be found and checked, they stay until it is.
+        let stays = self.entries.values().any(|e| kept(e) && !e.leaving && e.is_available());
+        let found_later = config.discovery.is_some() || !names.is_empty();
+        let mut changes = Vec::new();
+        for id in gone {
+            match self.entries.get_mut(&id) {
+                Some(entry) if found_later && !stays && entry.is_available() => {
+                    entry.leaving = true;
+                }
+                _ => changes.extend(self.forget(&id, None)),
+            }
+        }
         for fixed in &config.backends {
             if fixed.number().is_none() {
                 self.configure_name(fixed, now);
@@ -157,6 +180,11 @@ impl Pool {
             let entry = self.entries.entry(fixed.id.clone()).or_insert_with(new);
             entry.weight = fixed.weight;
             entry.backup = fixed.backup;
+            let left = std::mem::take(&mut entry.leaving);
+            if left && entry.drain.is_some_and(|drain| drain.by == DrainedBy::Removed) {
+                let back = self.undrain(&fixed.id, DrainedBy::Removed, now, false);
+                changes.extend(back.unwrap_or_default());
+            }
         }
         changes
     }

@@ -176,6 +176,8 @@ fn status_watch_refreshes_in_place_until_ctrl_c() {
     // What changes is seen.
     assert_eq!(proxy.command(&["drain", "app", "a"]).code, Some(0));
     let text = until("drained by an operator", 1);
+    // To the end of the frame that it stands in.
+    let text = until("\x1b[?7h", text.matches("\x1b[?7l").count());
     assert_eq!(
         text.matches("\x1b[?7l").count(),
         text.matches("\x1b[?7h").count(),

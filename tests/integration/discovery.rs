@@ -312,3 +312,20 @@ fn link_local_addresses_and_our_own_listeners_are_refused() {
     only_ready(&proxy, &islands, &[2]);
     assert!(error_of(&proxy).is_some_and(|e| e.contains("169.254.1.1")));
 }
+
+/// What takes the place of a backend has to be found and to pass a check first.
+#[test]
+fn a_reload_that_replaces_numbers_by_a_name_leaves_no_gap() {
+    let islands = Islands::start(&[2, 3, 4]);
+    let nameserver = Nameserver::start();
+    // Nobody answers at first: the reload does not wait for it, and the number serves on.
+    nameserver.always(Some(Says::ServFail));
+    nameserver.at("app.test", &[3, 4]);
+    let mut proxy = Proxy::new().runtime("workers = 1").backend(&islands.at(2)).run();
+    let load = Load::start(gets(&proxy.url("/"), 100.0, Protocol::Http1));
+    assert_eq!(proxy.reload(|_| by_name(&nameserver, &islands)).status, 200);
+    assert!(backends(&proxy).contains_key(&islands.at(2).to_string()));
+    nameserver.always(None);
+    only_ready(&proxy, &islands, &[3, 4]);
+    load.finish_unharmed();
+}
