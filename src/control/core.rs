@@ -49,7 +49,7 @@ pub struct Control {
     /// Every service had its first round of checks.
     pub settled: AtomicBool,
     /// What brings backends besides numbers in the file and orchestrators.
-    pub feeds: super::discover::Feeds,
+    pub feeds: super::feeds::Feeds,
     pub added: super::added::Added,
     checks: Mutex<HashMap<u64, AbortHandle>>,
     /// Permits for checks under way, by service.
@@ -83,7 +83,7 @@ impl Control {
             ending: Mutex::default(),
             log_dropped: Arc::default(),
             settled: AtomicBool::new(false),
-            feeds: super::discover::Feeds::default(),
+            feeds: super::feeds::Feeds::default(),
             added: super::added::Added::default(),
             checks: Mutex::default(),
             parallel: Mutex::default(),

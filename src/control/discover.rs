@@ -4,22 +4,22 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
-use crate::admin::view;
 use crate::config::types::{self as config, AdminListen, Config};
 use crate::config::watch::{Seen, Watch};
-use crate::discovery::{Answer, AskError, Asker, Dns, Feed, Follower, Origin, Own, Spec, specs};
-use crate::registry::{Change, DrainedBy, Pool, Registry, Supplied};
+use crate::discovery::{Answer, AskError, Asker, Feed, Follower, Origin, Own, Spec, specs};
+use crate::registry::{Change, DrainedBy, Registry, Supplied};
 use crate::upstream::backend::{Backend, Source};
 use crate::upstream::gate::State;
 
 use super::core::Control;
 use super::drain::Drained;
 use super::events::Kind;
+use super::feeds::Key;
 use super::lock;
 use super::retire::FIXED;
 use super::services::Tasks;
@@ -32,23 +32,7 @@ const HANDOVER_LIMIT: Duration = Duration::from_secs(10);
 /// How often it is looked whether they do.
 const LOOK: Duration = Duration::from_millis(20);
 
-type Key = (Arc<str>, Feed);
 type Outcome = Result<Answer, AskError>;
-
-/// How every feed does, for status and readiness.
-#[derive(Default)]
-pub struct Feeds {
-    states: Mutex<BTreeMap<Key, FeedState>>,
-    dns: Mutex<Option<(config::Dns, Arc<Dns>)>>,
-}
-
-struct FeedState {
-    kind: &'static str,
-    name: String,
-    asked: bool,
-    answered_at: Option<SystemTime>,
-    error: Option<String>,
-}
 
 /// A feed that is followed.
 pub struct Following {
@@ -62,53 +46,6 @@ pub struct First {
     service: Arc<str>,
     asker: Arc<Asker>,
     outcome: Option<Outcome>,
-}
-
-impl Feeds {
-    /// Whether every feed of a service answered or failed once.
-    pub fn all_asked(&self, service: &str) -> bool {
-        lock(&self.states).iter().all(|((name, _), state)| **name != *service || state.asked)
-    }
-
-    /// Why a service may have fewer backends than it should.
-    pub fn error(&self, service: &str) -> Option<String> {
-        let states = lock(&self.states);
-        let mut of = states.iter().filter(|((name, _), _)| **name == *service);
-        of.find_map(|(_, state)| state.error.clone())
-    }
-
-    fn dns(&self, config: &config::Dns) -> Arc<Dns> {
-        let mut dns = lock(&self.dns);
-        match &*dns {
-            Some((old, dns)) if old == config => dns.clone(),
-            _ => {
-                let new = Arc::new(Dns::new(config.servers.clone()));
-                *dns = Some((config.clone(), new.clone()));
-                new
-            }
-        }
-    }
-
-    /// Notes how a feed does; true when that is news.
-    fn note(&self, key: &Key, answered: bool, error: Option<String>) -> bool {
-        let mut states = lock(&self.states);
-        // Not followed any more: this was its last word.
-        let Some(state) = states.get_mut(key) else { return false };
-        state.asked = true;
-        if answered {
-            state.answered_at = Some(SystemTime::now());
-        }
-        let news = state.error != error;
-        state.error = error;
-        news
-    }
-}
-
-impl FeedState {
-    fn new(origin: &Origin) -> Self {
-        let (kind, name) = (origin.kind(), origin.name());
-        Self { kind, name, asked: false, answered_at: None, error: None }
-    }
 }
 
 /// Takes first answers in where they only add: what takes away goes through a drain, later.
@@ -162,7 +99,7 @@ impl Control {
         });
         self.hand_over();
         let is_followed = |key: &Key| wanted.contains_key(key);
-        lock(&self.feeds.states).retain(|key, _| is_followed(key));
+        self.feeds.keep(is_followed);
         let mut firsts: BTreeMap<Key, First> = firsts
             .into_iter()
             .map(|first| ((first.service.clone(), first.asker.spec().feed.clone()), first))
@@ -172,7 +109,7 @@ impl Control {
             if tasks.feeds.contains_key(&key) {
                 continue;
             }
-            lock(&self.feeds.states).insert(key.clone(), FeedState::new(&spec.origin));
+            self.feeds.begin(key.clone(), &spec.origin);
             let (asker, first) = match firsts.remove(&key) {
                 Some(first) => (first.asker, first.outcome),
                 None => (Arc::new(Asker::new(spec.clone(), dns.clone())), None),
@@ -274,38 +211,6 @@ impl Control {
             self.tell_drained(&backend, DrainedBy::Removed, ended);
             self.act(changes);
         }
-    }
-
-    /// The sources of a service's backends, for status.
-    pub(super) fn feeds_view(&self, service: &str, pool: &Pool) -> Vec<view::Discovery> {
-        let count = |feed: &Feed| {
-            let of = |e: &&crate::registry::Entry| {
-                e.feed.as_ref() == Some(feed) && e.backend.is_some() && !e.leaving
-            };
-            pool.entries().filter(of).count() as u64
-        };
-        let states = lock(&self.feeds.states);
-        let of = states.iter().filter(|((name, _), _)| **name == *service);
-        let mut feeds: Vec<_> = of
-            .map(|((_, feed), state)| view::Discovery {
-                source: state.kind.to_owned(),
-                name: state.name.clone(),
-                backends: count(feed),
-                answered_at: state.answered_at.map(Into::into),
-                error: state.error.clone(),
-            })
-            .collect();
-        let added = count(&Feed::Admin);
-        if added > 0 {
-            feeds.push(view::Discovery {
-                source: "admin".to_owned(),
-                name: String::new(),
-                backends: added,
-                answered_at: None,
-                error: None,
-            });
-        }
-        feeds
     }
 
     /// Where we listen, for telling a loop.

@@ -13,6 +13,7 @@ pub mod core;
 mod discover;
 pub mod drain;
 pub mod events;
+mod feeds;
 pub mod handle;
 pub mod journal;
 pub mod log;

@@ -3,8 +3,8 @@
 //!
 //! The registry owns the [`Backend`] objects that snapshots point to, keyed by (service, instance
 //! id), and operators' drains, which survive a reload. It is synchronous and told everything: what
-//! the configuration says, what an orchestrator lists, what health checks found. It answers with
-//! [`Change`]s; starting checks, publishing and telling people are left to `control`.
+//! the configuration says, what orchestrators list, what feeds name, what health checks found. It
+//! answers with [`Change`]s; starting checks, publishing and telling people are left to `control`.
 
 mod counts;
 mod entry;
@@ -142,7 +142,7 @@ impl Registry {
         self.pools.get_mut(service)
     }
 
-    /// A fixed backend's name was resolved.
+    /// Where a fixed backend is that is written as a number.
     pub fn resolved(&mut self, service: &str, id: &str, address: SocketAddr) -> Vec<Change> {
         let (clock, workers) = (self.clock.clone(), self.workers);
         let uid = self.uid();
@@ -179,14 +179,6 @@ impl Registry {
             }
             entry.checked = true;
             entry.last_error = None;
-        }
-    }
-
-    /// A fixed backend's name has no address (yet).
-    pub fn unresolved(&mut self, service: &str, id: &str, why: &str) {
-        if let Some(entry) = self.pools.get_mut(service).and_then(|pool| pool.get_mut(id)) {
-            entry.checked = true;
-            entry.last_error = Some(why.to_owned());
         }
     }
 
