@@ -188,12 +188,21 @@ impl Control {
     async fn see_off(self: Arc<Self>, backend: Arc<Backend>, mut generation: Option<u64>) {
         if backend.gate.state() != State::Draining {
             let until = self.clock.now() + HANDOVER_LIMIT.as_micros() as u64;
+            // What serves in its place has to be known to every worker before it drains.
+            let mut known = false;
             loop {
                 let needed = lock(&self.registry).is_needed(&backend);
                 match needed {
                     None => return,
-                    Some(true) if self.clock.now() < until => tokio::time::sleep(LOOK).await,
-                    Some(_) => break,
+                    Some(true) if self.clock.now() < until => {
+                        known = false;
+                        tokio::time::sleep(LOOK).await;
+                    }
+                    Some(_) if known => break,
+                    Some(_) => {
+                        self.acknowledged(self.plane.current().generation).await;
+                        known = true;
+                    }
                 }
             }
             let changes = lock(&self.registry).leave(&backend);

@@ -66,6 +66,13 @@ pub async fn run(
     loop {
         let now = if retries == 0 { exchange.started } else { worker.now() };
         let Some(mut held) = pick(exchange, &service, sending.client, &tried, now) else {
+            // Backends may have come that this worker has not heard of yet.
+            if worker.catch_up()
+                && let Some(latest) = worker.local().service_named(&config.name)
+            {
+                service = latest.clone();
+                continue;
+            }
             return outcome.map_or_else(|| Err(failure::no_backend(&service)), |before| *before);
         };
         drop(outcome.take());

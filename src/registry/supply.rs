@@ -5,6 +5,7 @@
 //! have to pass a check first. What is new waits for its first check like any new backend; only the first answer of a
 //! fixed backend's name is up until checks fail, as a number in its place would be.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::clock::Micros;
@@ -151,10 +152,12 @@ impl Pool {
         mut uid: impl FnMut() -> u64,
     ) -> Supplied {
         let mut supplied = Supplied::default();
+        let served: BTreeSet<_> =
+            self.entries.values().filter(|e| e.is_available()).map(|e| e.id.clone()).collect();
         for one in found {
             self.take_in(maker, one, &mut uid, &mut supplied);
         }
-        let named: std::collections::BTreeSet<&str> = found.iter().map(|f| &*f.id).collect();
+        let named: BTreeSet<&str> = found.iter().map(|f| &*f.id).collect();
         let gone: Vec<_> = self
             .entries
             .values()
@@ -162,10 +165,12 @@ impl Pool {
             .filter(|e| e.backend.is_some() && !named.contains(&*e.id))
             .map(|e| e.id.clone())
             .collect();
-        // Where those that are left are only starting, what is gone serves on until one is ready.
-        let stays = || self.entries.values().filter(|e| !e.leaving && !gone.contains(&e.id));
-        let wait =
-            !stays().any(Entry::is_available) && stays().any(|e| e.state() == State::Starting);
+        // Where those that are left are only starting, or so new that no worker has heard of them,
+        // what is gone serves on.
+        let mut stays = self.entries.values().filter(|e| !e.leaving && !gone.contains(&e.id));
+        let serves = |e: &Entry| e.is_available() && served.contains(&e.id);
+        let comes = |e: &Entry| e.is_available() || e.state() == State::Starting;
+        let wait = !stays.clone().any(serves) && stays.any(comes);
         for id in gone {
             self.let_go(&id, wait, maker.now, &mut supplied);
         }

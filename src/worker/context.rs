@@ -88,6 +88,15 @@ impl Worker {
         }
     }
 
+    /// Takes up the latest snapshot if there is one that this worker does not have.
+    pub fn catch_up(&self) -> bool {
+        let behind = self.shared.current.load().generation > self.local().snapshot.generation;
+        if behind {
+            self.take_up();
+        }
+        behind
+    }
+
     fn follow_log(&self, latest: &Snapshot) {
         let mut log = self.log.borrow_mut();
         let same = match (&*log, &latest.access_log) {
