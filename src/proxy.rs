@@ -219,7 +219,10 @@ fn finish(client: &Client, outcome: Option<Outcome>, wants: &Wants) -> Response<
             let accept = wants.accept.as_ref();
             let request_id = wants.request_id.as_str();
             let asked = Asked { method: &method, accept, request_id, retry_after };
-            let response = respond::fault(&fault, asked);
+            let mut response = respond::fault(&fault, asked);
+            if let Some(route) = exchange.route() {
+                headers::apply(response.headers_mut(), &route.config.headers_out);
+            }
             failure::record(&fault, &mut exchange);
             own(&mut exchange, response)
         }

@@ -51,6 +51,7 @@ pub struct Control {
     /// What brings backends besides numbers in the file and orchestrators.
     pub feeds: super::feeds::Feeds,
     pub added: super::added::Added,
+    pub errors: Mutex<super::errors::Errors>,
     checks: Mutex<HashMap<u64, AbortHandle>>,
     /// Permits for checks under way, by service.
     parallel: Mutex<HashMap<Arc<str>, Permits>>,
@@ -85,6 +86,7 @@ impl Control {
             settled: AtomicBool::new(false),
             feeds: super::feeds::Feeds::default(),
             added: super::added::Added::default(),
+            errors: Mutex::default(),
             checks: Mutex::default(),
             parallel: Mutex::default(),
             dark: Mutex::default(),

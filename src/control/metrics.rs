@@ -104,6 +104,7 @@ impl Control {
                     up: entry.is_available(),
                     in_flight: entry.backend.as_ref().map_or(0, |b| b.gate.in_flight().into()),
                     duration: entry.backend.as_ref().and_then(|b| windows.backend_total(b.uid)),
+                    stats: entry.backend.as_ref().map(|b| &b.stats),
                     cpu: usage.map(cpu_ratio),
                     memory_bytes: usage.map(|u| u.memory_bytes),
                 });

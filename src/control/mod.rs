@@ -12,6 +12,7 @@ pub mod build;
 pub mod core;
 mod discover;
 pub mod drain;
+mod errors;
 pub mod events;
 mod feeds;
 pub mod handle;

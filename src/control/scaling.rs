@@ -58,6 +58,7 @@ impl Control {
     /// One tick of everything that is looked at once a second.
     pub fn tick(self: &Arc<Self>) {
         self.measure_traffic();
+        lock(&self.errors).tick(&self.plane.current().services, self.clock.now());
         let managed: Vec<_> = lock(&self.managed).values().cloned().collect();
         for managed in managed {
             self.replace_overdue(&managed);

@@ -2,11 +2,12 @@
 //! type of RFC 9209, a sentence. The answer itself is made by `respond`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 
-/// Why a request is not answered by a backend. The texts name what is known to whoever runs
-/// tidegate and give no addresses away: they go to the client.
+/// Why a request is not answered by a backend. Sentences for people name nothing; Proxy-Status
+/// names the service and the id of the backend, for whoever runs tidegate.
 #[derive(Debug, Clone)]
 pub enum Fault {
     /// 400; the text says what is wrong: `the request has no Host`.
@@ -32,17 +33,49 @@ pub enum Fault {
     /// 503: shed or over a limit of ours.
     Overloaded { service: Arc<str>, why: &'static str },
     /// 502: could not be connected to; `why` such as `connection refused`.
-    Connect { service: Arc<str>, kind: ConnectKind },
+    Connect { at: At, kind: ConnectKind },
     /// 502: the connection ended before the head of an answer.
-    Reset { service: Arc<str> },
+    Reset { at: At },
     /// 502: the answer is not HTTP.
-    BadAnswer { service: Arc<str>, why: &'static str },
+    BadAnswer { at: At, why: &'static str },
     /// 504: no head of an answer within `response_timeout`.
-    ResponseTimeout { service: Arc<str> },
+    ResponseTimeout { at: At },
     /// 504: `route.timeout` is over.
-    RouteTimeout { service: Option<Arc<str>> },
+    RouteTimeout { at: At, phase: Phase },
     /// 504: the backend did not read the request within `write_timeout`.
-    WriteTimeout { service: Arc<str> },
+    WriteTimeout { at: At },
+}
+
+/// Where it went wrong: the last try.
+#[derive(Debug, Clone)]
+pub struct At {
+    pub service: Arc<str>,
+    /// The id of the backend.
+    pub backend: Arc<str>,
+    /// Its uid.
+    pub uid: u64,
+    /// Since that backend was picked.
+    pub after: Duration,
+}
+
+/// What was done with a backend when it went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Connecting,
+    /// Sending the request.
+    Sending,
+    /// Waiting for the head of the answer.
+    Waiting,
+}
+
+impl Phase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Sending => "sending",
+            Self::Waiting => "waiting",
+        }
+    }
 }
 
 /// How connecting failed.
@@ -130,7 +163,21 @@ impl Fault {
         }
     }
 
-    /// What Proxy-Status says besides the error type: `app: 0 of 3 healthy, last: connection refused`.
+    /// The backend it went wrong with, and what was done then.
+    pub fn at(&self) -> Option<(&At, Phase)> {
+        Some(match self {
+            Self::Connect { at, .. } => (at, Phase::Connecting),
+            Self::WriteTimeout { at } => (at, Phase::Sending),
+            Self::Reset { at } | Self::BadAnswer { at, .. } | Self::ResponseTimeout { at } => {
+                (at, Phase::Waiting)
+            }
+            Self::RouteTimeout { at, phase } => (at, *phase),
+            _ => return None,
+        })
+    }
+
+    /// What Proxy-Status says besides the error type: `app: 0 of 3 healthy, last: connection refused`,
+    /// `app: waiting, after 60.000 s`.
     pub fn details(&self) -> Option<String> {
         Some(match self {
             Self::BadRequest(what) => (*what).to_owned(),
@@ -138,21 +185,20 @@ impl Fault {
                 let last = last.as_ref().map(|last| format!(", last: {last}")).unwrap_or_default();
                 format!("{service}: {healthy} of {total} healthy{last}")
             }
-            Self::Overloaded { service, why } | Self::BadAnswer { service, why } => {
-                format!("{service}: {why}")
+            Self::Overloaded { service, why } => format!("{service}: {why}"),
+            _ => {
+                let (At { service, after, .. }, phase) = self.at()?;
+                let why = match self {
+                    Self::BadAnswer { why, .. } => format!(", {why}"),
+                    Self::Connect { kind: ConnectKind::Local, .. } => {
+                        ", no descriptor, port or memory left for a connection".to_owned()
+                    }
+                    Self::RouteTimeout { .. } => ", the route's timeout is over".to_owned(),
+                    _ => String::new(),
+                };
+                let after = after.as_secs_f64();
+                format!("{service}: {}, after {after:.3} s{why}", phase.as_str())
             }
-            Self::Connect { service, kind: ConnectKind::Local } => {
-                format!("{service}: no descriptor, port or memory left for a connection")
-            }
-            Self::Connect { service, .. }
-            | Self::Reset { service }
-            | Self::ResponseTimeout { service }
-            | Self::WriteTimeout { service } => service.as_ref().to_owned(),
-            Self::RouteTimeout { service } => match service {
-                Some(service) => format!("{service}: the route's timeout is over"),
-                None => "the route's timeout is over".to_owned(),
-            },
-            _ => return None,
         })
     }
 

@@ -70,22 +70,29 @@ pub fn fixed(
 
 static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
-/// RFC 9209 §2: `tidegate; error=destination_unavailable; details="app: 0 of 3 healthy"`.
+/// RFC 9209 §2: `tidegate; error=connection_timeout; next-hop="api-1"; details="app: connecting, after 3.000 s"`.
 fn proxy_status(fault: &Fault) -> HeaderValue {
     let mut text = format!("tidegate; error={}", fault.proxy_error());
+    if let Some((at, _)) = fault.at() {
+        parameter(&mut text, "next-hop", &at.backend);
+    }
     if let Some(details) = fault.details() {
-        text.push_str("; details=\"");
-        // RFC 8941 §3.3.3: printable ASCII; quotes and backslashes escaped.
-        for char in details.chars() {
-            match char {
-                '"' | '\\' => text.extend(['\\', char]),
-                ' '..='~' => text.push(char),
-                _ => text.push('?'),
-            }
-        }
-        text.push('"');
+        parameter(&mut text, "details", &details);
     }
     HeaderValue::try_from(text).expect("printable ASCII only")
+}
+
+/// A String of RFC 8941 §3.3.3: printable ASCII; quotes and backslashes escaped.
+fn parameter(text: &mut String, name: &str, value: &str) {
+    text.extend(["; ", name, "=\""]);
+    for char in value.chars() {
+        match char {
+            '"' | '\\' => text.extend(['\\', char]),
+            ' '..='~' => text.push(char),
+            _ => text.push('?'),
+        }
+    }
+    text.push('"');
 }
 
 /// A problem document (RFC 9457) for programs that accept JSON, a small page for browsers, a
@@ -147,7 +154,7 @@ impl std::fmt::Display for Html<'_> {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::fault::ConnectKind;
+    use super::super::fault::{At, ConnectKind, Phase};
     use super::*;
 
     fn asked(accept: Option<&HeaderValue>) -> Asked<'_> {
@@ -166,36 +173,75 @@ mod tests {
             total: 3,
             last: Some("connection refused".into()),
         };
-        let connect = |kind| Fault::Connect { service: service(), kind };
+        let at = || At {
+            service: service(),
+            backend: "a\"\u{e9}".into(),
+            uid: 7,
+            after: Duration::from_millis(3001),
+        };
+        let connect = |kind| Fault::Connect { at: at(), kind };
+        let hop = |error: &str, details: &str| {
+            format!("{error}; next-hop=\"a\\\"?\"; details=\"app: {details}\"")
+        };
         for (fault, status, text) in [
             (
                 none,
                 503,
-                "destination_unavailable; details=\"app: 0 of 3 healthy, last: connection refused\"",
+                "destination_unavailable; details=\"app: 0 of 3 healthy, last: connection refused\""
+                    .to_owned(),
             ),
-            (Fault::NoRoute, 404, "destination_not_found"),
+            (Fault::NoRoute, 404, "destination_not_found".to_owned()),
             (
                 Fault::BadRequest("the request has no Host"),
                 400,
-                "http_request_error; details=\"the request has no Host\"",
+                "http_request_error; details=\"the request has no Host\"".to_owned(),
             ),
-            (Fault::BodyTooLarge, 413, "http_request_error"),
-            (Fault::UriTooLong, 414, "http_request_error"),
-            (Fault::HeadTooLarge, 431, "http_request_error"),
-            (Fault::RequestTimeout, 408, "http_request_error"),
-            (connect(ConnectKind::Refused), 502, "connection_refused; details=\"app\""),
-            (connect(ConnectKind::TimedOut), 504, "connection_timeout; details=\"app\""),
-            (connect(ConnectKind::Unreachable), 502, "destination_ip_unroutable; details=\"app\""),
-            (Fault::Reset { service: service() }, 502, "connection_terminated; details=\"app\""),
+            (Fault::BodyTooLarge, 413, "http_request_error".to_owned()),
+            (Fault::UriTooLong, 414, "http_request_error".to_owned()),
+            (Fault::HeadTooLarge, 431, "http_request_error".to_owned()),
+            (Fault::RequestTimeout, 408, "http_request_error".to_owned()),
             (
-                Fault::ResponseTimeout { service: service() },
-                504,
-                "http_response_timeout; details=\"app\"",
-            ),
-            (
-                Fault::BadAnswer { service: "a\"\u{e9}".into(), why: "x" },
+                connect(ConnectKind::Refused),
                 502,
-                "http_protocol_error; details=\"a\\\"?: x\"",
+                hop("connection_refused", "connecting, after 3.001 s"),
+            ),
+            (
+                connect(ConnectKind::TimedOut),
+                504,
+                hop("connection_timeout", "connecting, after 3.001 s"),
+            ),
+            (
+                connect(ConnectKind::Unreachable),
+                502,
+                hop("destination_ip_unroutable", "connecting, after 3.001 s"),
+            ),
+            (
+                Fault::Reset { at: at() },
+                502,
+                hop("connection_terminated", "waiting, after 3.001 s"),
+            ),
+            (
+                Fault::WriteTimeout { at: at() },
+                504,
+                hop("connection_write_timeout", "sending, after 3.001 s"),
+            ),
+            (
+                Fault::ResponseTimeout { at: at() },
+                504,
+                hop("http_response_timeout", "waiting, after 3.001 s"),
+            ),
+            (
+                Fault::RouteTimeout { at: at(), phase: Phase::Connecting },
+                504,
+                hop(
+                    "http_response_timeout",
+                    "connecting, after 3.001 s, the route's timeout is over",
+                ),
+            ),
+            (
+                Fault::BadAnswer { at: at(), why: "x" },
+                502,
+                hop("http_protocol_error", "waiting, after 3.001 s, x"),
             ),
         ] {
             let answer = super::fault(&fault, asked(None));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::{Request, Response};
 
 use crate::clock::Micros;
-use crate::http::fault::{ConnectKind, Fault};
+use crate::http::fault::{ConnectKind, Fault, Phase};
 use crate::telemetry::Failure;
 use crate::upstream::body::{BodyFault, RequestBody};
 use crate::upstream::conn::{AnswerBody, Conn, Counted, SendError};
@@ -234,14 +234,14 @@ async fn answer(
 }
 
 fn not_connected(exchange: &Exchange, held: &Held, kind: ConnectKind) -> Failed {
-    let service = held.service().view.config.name.clone();
-    let overdue = exchange.overdue();
-    if !overdue {
-        failure::connect_failed(held, exchange.client.worker.now(), kind);
-    }
-    let fault = match overdue {
-        true => Fault::RouteTimeout { service: Some(service) },
-        false => Fault::Connect { service, kind },
+    let now = exchange.client.worker.now();
+    let at = held.at(now);
+    let fault = match exchange.overdue() {
+        true => Fault::RouteTimeout { at, phase: Phase::Connecting },
+        false => {
+            failure::connect_failed(held, now, kind);
+            Fault::Connect { at, kind }
+        }
     };
     Failed { fault, why: Unanswered::NotConnected(kind) }
 }
@@ -253,7 +253,6 @@ fn broke(
     request: &mut Slot,
     error: hyper::Error,
 ) -> Failed {
-    let service = held.service().view.config.name.clone();
     if let Some(fault) = exchange.upload.as_ref().and_then(|upload| upload.fault()) {
         let fault = match fault {
             BodyFault::TooLarge => Fault::BodyTooLarge,
@@ -263,13 +262,14 @@ fn broke(
         return Failed { fault, why: Unanswered::Client };
     }
     let now = exchange.client.worker.now();
+    let at = held.at(now);
     let (fault, why, failure) = if conn.write_timed_out() {
-        (Fault::WriteTimeout { service }, Unanswered::TimedOut, Failure::Timeout)
+        (Fault::WriteTimeout { at }, Unanswered::TimedOut, Failure::Timeout)
     } else if error.is_parse() {
         let why = "it is not valid HTTP";
-        (Fault::BadAnswer { service, why }, Unanswered::BadAnswer, Failure::Protocol)
+        (Fault::BadAnswer { at, why }, Unanswered::BadAnswer, Failure::Protocol)
     } else {
-        (Fault::Reset { service }, Unanswered::Reset, Failure::Reset)
+        (Fault::Reset { at }, Unanswered::Reset, Failure::Reset)
     };
     failure::failed(held, now, failure);
     *request = tries::again(exchange, conn.take_head());
@@ -277,12 +277,15 @@ fn broke(
 }
 
 fn timed_out(exchange: &Exchange, held: &Held, conn: &Conn, request: &mut Slot) -> Failed {
-    let service = held.service().view.config.name.clone();
+    let now = exchange.client.worker.now();
+    let at = held.at(now);
     if exchange.overdue() {
-        let fault = Fault::RouteTimeout { service: Some(service) };
+        let sent = exchange.upload.as_ref().is_none_or(|upload| upload.ended());
+        let phase = if sent { Phase::Waiting } else { Phase::Sending };
+        let fault = Fault::RouteTimeout { at, phase };
         return Failed { fault, why: Unanswered::TimedOut };
     }
-    failure::failed(held, exchange.client.worker.now(), Failure::Timeout);
+    failure::failed(held, now, Failure::Timeout);
     *request = tries::again(exchange, conn.take_head());
-    Failed { fault: Fault::ResponseTimeout { service }, why: Unanswered::TimedOut }
+    Failed { fault: Fault::ResponseTimeout { at }, why: Unanswered::TimedOut }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::clock::Micros;
 use crate::config::types::RouteAction;
+use crate::http::fault::At;
 use crate::http::serve::{Active, Client};
 use crate::snapshot::RouteView;
 use crate::telemetry::counter::Label;
@@ -50,6 +51,8 @@ pub struct Held {
     pub backend: Rc<LocalBackend>,
     pub conn: Option<Conn>,
     worker: usize,
+    /// When this try began.
+    pub picked: Micros,
     /// When the request was sent (this try).
     pub since: Micros,
 }
@@ -228,7 +231,7 @@ impl Held {
     /// The gate of that backend must have been entered.
     pub fn new(service: &Rc<LocalService>, index: usize, worker: usize, now: Micros) -> Self {
         let backend = service.backends[index].clone();
-        Self { service: service.clone(), backend, conn: None, worker, since: now }
+        Self { service: service.clone(), backend, conn: None, worker, picked: now, since: now }
     }
 
     pub fn service(&self) -> &LocalService {
@@ -237,6 +240,17 @@ impl Held {
 
     pub fn worker(&self) -> usize {
         self.worker
+    }
+
+    /// Where a try is that goes wrong now.
+    pub fn at(&self, now: Micros) -> At {
+        let backend = &self.backend.backend;
+        At {
+            service: self.service.view.config.name.clone(),
+            backend: backend.id.clone(),
+            uid: backend.uid,
+            after: Duration::from_micros(now.saturating_sub(self.picked)),
+        }
     }
 
     pub fn stats(&self) -> &BackendStats {

@@ -149,11 +149,14 @@ pub fn record(fault: &Fault, exchange: &mut Exchange) {
         // The client's doing.
         _ => return,
     };
+    let at = fault.at();
     if let Some(logged) = &mut exchange.logged {
         logged.error = Some(cause.as_str());
+        logged.at = at.map(|(at, phase)| (at.clone(), phase));
     }
     let Some(in_flight) = exchange.in_flight() else { return };
-    in_flight.stats().errors.inc(cause);
+    let (uid, after) = at.map_or((0, Duration::ZERO), |(at, _)| (at.uid, at.after));
+    in_flight.stats().went_wrong(cause, uid, after);
     if cause == Cause::NoBackend {
         in_flight.stats().shed.inc(ShedReason::NoBackend);
     }

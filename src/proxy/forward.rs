@@ -149,11 +149,11 @@ async fn switch(
         Some(conn) => conn.into_socket().await,
         None => None,
     };
-    let service = held.service().view.config.name.clone();
-    exchange.hold(held);
     let Some((backend, early)) = socket else {
-        return Outcome::Fault(Fault::Reset { service }, exchange);
+        let at = held.at(exchange.client.worker.now());
+        return Outcome::Fault(Fault::Reset { at }, exchange);
     };
+    exchange.hold(held);
     let client = exchange.client.clone();
     client.switch(Tunnel { backend, early, exchange });
     Outcome::Relayed(Response::from_parts(head, ResponseBody::Own(bytes::Bytes::new())))

@@ -7,9 +7,11 @@ use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{HeaderValue, Uri, Version};
 
+use crate::clock::Micros;
+use crate::http::fault::{At, Phase};
 use crate::http::headers::Received;
 use crate::http::request_id::RequestId;
-use crate::telemetry::access_log::Record;
+use crate::telemetry::access_log::{Failed, Record};
 
 use super::exchange::Exchange;
 
@@ -25,6 +27,8 @@ pub struct Logged {
     pub retries: u32,
     pub ttfb: Option<u64>,
     pub error: Option<&'static str>,
+    /// Where the last try went wrong, if no backend answered.
+    pub at: Option<(At, Phase)>,
 }
 
 impl Logged {
@@ -41,6 +45,7 @@ impl Logged {
             retries: 0,
             ttfb: None,
             error: None,
+            at: None,
         })
     }
 }
@@ -64,7 +69,10 @@ pub fn write(logged: &Logged, exchange: &Exchange, took: u64, failed: bool) {
             listener: &client.listener.config.name,
             route: exchange.route().map_or("", |route| &*route.config.name),
             service: exchange.service().map_or("", |service| &**service),
-            backend: exchange.backend().map_or("", |backend| &*backend.id),
+            backend: match (&logged.at, exchange.backend()) {
+                (Some((at, _)), _) => &at.backend,
+                (None, answering) => answering.map_or("", |backend| &*backend.id),
+            },
             method: exchange.method().as_str(),
             host,
             target: logged.target.path_and_query().map_or("", |target| target.as_str()),
@@ -76,6 +84,10 @@ pub fn write(logged: &Logged, exchange: &Exchange, took: u64, failed: bool) {
             ttfb: logged.ttfb,
             retries: logged.retries,
             error: logged.error,
+            failed: logged.at.as_ref().map(|(at, phase)| Failed {
+                phase: phase.as_str(),
+                after: at.after.as_micros() as Micros,
+            }),
             user_agent: logged.user_agent.as_ref().map(HeaderValue::as_bytes),
             referer: logged.referer.as_ref().map(HeaderValue::as_bytes),
         });

@@ -19,7 +19,7 @@ pub use backend::{BackendStats, Failure};
 pub use listener::{Connection, ListenerStats, Refusal, WorkerStats};
 pub use route::{Method, RouteStats};
 pub use service::{
-    Cause, ConnectError, FlowReading, InFlight, RetryReason, ServiceStats, ShedReason,
+    Cause, ConnectError, FlowReading, InFlight, LastError, RetryReason, ServiceStats, ShedReason,
 };
 
 /// One value per worker; each worker writes its own with plain relaxed stores.

@@ -1,12 +1,13 @@
 //! Counters of one service: arrivals, in-flight requests and their integral, retries, errors by cause.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, Ordering::Relaxed, fence};
+use std::time::Duration;
 
 use crate::clock::{Clock, Micros};
 
 use super::PerWorker;
-use super::counter::{By, Counter, Gauge, labels};
+use super::counter::{By, Counter, Gauge, Label, labels};
 use super::histogram::Histogram;
 
 labels! {
@@ -59,6 +60,20 @@ labels! {
     }
 }
 
+/// The last answer of tidegate's own making.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastError {
+    pub cause: Cause,
+    /// The backend of the last try, its lower 32 bits; 0 = none was picked.
+    pub uid: u64,
+    /// How long that try took.
+    pub after: Duration,
+}
+
+/// One word holds it: 32 bits of uid, 4 of cause, 28 of milliseconds.
+const UID: u64 = 0xffff_ffff;
+const AFTER: u64 = 0xfff_ffff;
+
 /// Counters of one service (per worker).
 #[derive(Debug, Default)]
 pub struct ServiceStats {
@@ -66,6 +81,8 @@ pub struct ServiceStats {
     /// Answers by class, 1xx to 5xx, own ones included.
     classes: [Counter; 5],
     pub errors: By<Cause, { Cause::COUNT }>,
+    /// See [`LastError`]; 0 = none yet.
+    last_error: AtomicU64,
     pub retries: By<RetryReason, { RetryReason::COUNT }>,
     /// Retries that the budget did not allow.
     pub retries_denied: Counter,
@@ -89,6 +106,26 @@ impl ServiceStats {
     pub fn finished(&self, status: u16, us: u64) {
         self.classes[usize::from(status.clamp(100, 599)) / 100 - 1].inc();
         self.duration.record(us);
+    }
+
+    /// Counts an answer of tidegate's own making. `uid`: the backend of the last try, 0 = none was picked,
+    /// and how long it was tried.
+    pub fn went_wrong(&self, cause: Cause, uid: u64, after: Duration) {
+        self.errors.inc(cause);
+        let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX).min(AFTER);
+        let word = (uid & UID) << 32 | (cause.index() as u64) << 28 | ms;
+        self.last_error.store(word, Relaxed);
+    }
+
+    /// What [`went_wrong`](Self::went_wrong) was told last.
+    pub fn last_error(&self) -> Option<LastError> {
+        let word = self.last_error.load(Relaxed);
+        let cause = *Cause::ALL.get((word >> 28 & 0xf) as usize)?;
+        (word != 0).then(|| LastError {
+            cause,
+            uid: word >> 32,
+            after: Duration::from_millis(word & AFTER),
+        })
     }
 
     /// Answers of one class, 1..=5.

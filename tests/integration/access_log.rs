@@ -56,7 +56,7 @@ fn errors_and_retries_are_in_the_line() {
     let broken = RawOrigin::script(|_| vec![Step::ReadHead]);
     let good = RawOrigin::always("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
     let proxy = Proxy::new()
-        .backend(&broken)
+        .backend_with(&broken, "id = \"bad\"")
         .backend_with(&good, "backup = true\nid = \"good\"")
         .toml("[service.app.retry]\nattempts = 1\nbackoff = \"1ms\"")
         .toml(&logged(""))
@@ -70,6 +70,10 @@ fn errors_and_retries_are_in_the_line() {
     let (first, second) = (line("GET"), line("POST"));
     assert_eq!((&first["retries"], &first["backend"]), (&1.into(), &"good".into()), "{first}");
     assert_eq!((&second["status"], &second["error"]), (&502.into(), &"reset".into()), "{second}");
+    // Not the one that answered: the one that did not.
+    let at = (&second["backend"], &second["phase"]);
+    assert_eq!(at, (&"bad".into(), &"waiting".into()), "{second}");
+    assert!(second["after_ms"].is_number() && first.get("phase").is_none(), "{second}");
 }
 
 #[test]

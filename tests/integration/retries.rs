@@ -208,11 +208,17 @@ fn no_backend_is_503_and_says_why() {
 #[test]
 fn a_refused_connection_without_another_backend_is_502() {
     let refusing = refusing_address();
-    let proxy = Proxy::new().backend(&refusing).run();
+    let proxy = Proxy::new().backend_with(&refusing, "id = \"api-1\"").run();
     let answer = get(&proxy.url("/"));
     assert_eq!(answer.status, 502);
     let why = answer.header("proxy-status").unwrap();
-    assert_eq!(why, "tidegate; error=connection_refused; details=\"app\"");
+    let pattern = r#"^tidegate; error=connection_refused; next-hop="api-1"; details="app: connecting, after \d+\.\d{3} s"$"#;
+    assert!(regex::Regex::new(pattern).unwrap().is_match(why), "{why}");
+    let labels = [("service", "app"), ("backend", "api-1"), ("reason", "connect")];
+    assert_eq!(proxy.metric("tidegate_backend_failures_total", &labels), 1.0);
+    wait_until("the log says so", || {
+        proxy.process.output().contains("1 request failed: 1 connect; last: api-1")
+    });
     assert!(!answer.text().contains(&refusing.address().to_string()), "{}", answer.text());
 }
 

@@ -198,7 +198,11 @@ fn a_connection_that_does_not_come_about_is_504() {
     let answer = Connection::open(proxy.address("http")).get("/");
     assert!(start.elapsed() >= SHORT, "{:?}", start.elapsed());
     assert_eq!(answer.status, 504);
-    assert!(answer.header("proxy-status").unwrap().contains("error=connection_timeout"));
+    let why = answer.header("proxy-status").unwrap();
+    assert!(
+        why.contains("error=connection_timeout") && why.contains("app: connecting, after "),
+        "{why}"
+    );
     assert_eq!(proxy.metric("tidegate_connect_errors_total", &[("reason", "timeout")]), 1.0);
 }
 
@@ -210,7 +214,11 @@ fn the_routes_timeout_bounds_the_whole_exchange() {
     let answer = Connection::open(proxy.address("http")).get("/?delay=1h");
     assert!(start.elapsed() >= SHORT, "{:?}", start.elapsed());
     assert_eq!(answer.status, 504);
-    assert!(answer.header("proxy-status").unwrap().contains("the route's timeout is over"));
+    let why = answer.header("proxy-status").unwrap();
+    assert!(
+        why.contains("app: waiting, after ") && why.contains("the route's timeout is over"),
+        "{why}"
+    );
     wait_until("the backend noticed", || origin.stat("working") == 0);
     idle(&proxy);
 }

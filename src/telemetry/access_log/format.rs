@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 
-use super::Record;
+use super::{Failed, Record};
 
 /// The time of the current second as text; most lines share it with the one before.
 #[derive(Debug, Default)]
@@ -50,6 +50,10 @@ pub(super) fn json(out: &mut Vec<u8>, stamp: &mut Stamp, r: &Record<'_>) {
     }
     let _ = write!(out, ",\"retries\":{}", r.retries);
     text(out, "error", r.error.unwrap_or_default().as_bytes());
+    if let Some(Failed { phase, after }) = r.failed {
+        let (ms, us) = (after / 1000, after % 1000);
+        let _ = write!(out, ",\"phase\":\"{phase}\",\"after_ms\":{ms}.{us:03}");
+    }
     text(out, "user_agent", r.user_agent.unwrap_or_default());
     text(out, "referer", r.referer.unwrap_or_default());
     out.extend_from_slice(b"}\n");

@@ -56,8 +56,19 @@ pub struct Record<'a> {
     pub retries: u32,
     /// Why tidegate answered by itself, or the answer was cut short.
     pub error: Option<&'a str>,
+    /// How the last try failed, if no backend answered.
+    pub failed: Option<Failed>,
     pub user_agent: Option<&'a [u8]>,
     pub referer: Option<&'a [u8]>,
+}
+
+/// How the last try failed.
+#[derive(Debug, Clone, Copy)]
+pub struct Failed {
+    /// What was done then: `connecting`, `sending` the request, `waiting` for the head of the answer.
+    pub phase: &'static str,
+    /// Since the backend was picked.
+    pub after: Micros,
 }
 
 /// An access log that is on, shared by the workers; put into the snapshot.

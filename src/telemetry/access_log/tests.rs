@@ -31,6 +31,7 @@ fn record() -> Record<'static> {
         ttfb: Some(40_000),
         retries: 1,
         error: None,
+        failed: None,
         user_agent: Some(b"curl/8 \"x\"\n\xff"),
         referer: None,
     }
@@ -52,7 +53,7 @@ fn json_lines_can_be_read_back() {
     assert_eq!(value["duration_ms"], 41.007);
     assert_eq!(value["ttfb_ms"], 40.0);
     assert_eq!(value["user_agent"], "curl/8 \"x\"\n\u{fffd}");
-    assert_eq!(value.get("error"), None);
+    assert_eq!((value.get("error"), value.get("phase")), (None, None));
 }
 
 #[test]

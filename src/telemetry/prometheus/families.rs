@@ -6,7 +6,7 @@ use super::text::{Encoder, Family, Kind};
 use super::{Backend, Metrics, STATES, Service};
 use crate::telemetry::counter::Label;
 use crate::telemetry::service::{Cause, ConnectError, RetryReason, ShedReason};
-use crate::telemetry::{Method, Refusal, ServiceStats};
+use crate::telemetry::{Failure, Method, Refusal, ServiceStats};
 
 impl Metrics<'_> {
     pub(super) fn requests(&self, to: &mut Encoder) {
@@ -234,6 +234,21 @@ impl Metrics<'_> {
             for state in STATES {
                 let labels = [("service", b.service), ("backend", b.id), ("state", state)];
                 family.sample(&labels, u32::from(b.state == state));
+            }
+        }
+        let mut family = to.family(
+            "tidegate_backend_failures_total",
+            Kind::Counter,
+            "Tries that failed, retried or not.",
+        );
+        for b in &self.backends {
+            for &kind in Failure::ALL {
+                let n = b.stats.map_or(0, |stats| stats.sum(|s| s.failures.get(kind)));
+                if n > 0 {
+                    let reason = kind.as_str();
+                    let labels = [("service", b.service), ("backend", b.id), ("reason", reason)];
+                    family.sample(&labels, n as f64);
+                }
             }
         }
         let mut family = to.family(

@@ -14,7 +14,7 @@ pub use process::Process;
 pub use text::{OPENMETRICS, TEXT};
 
 use super::histogram::Merged;
-use super::{ListenerStats, PerWorker, RouteStats, ServiceStats};
+use super::{BackendStats, ListenerStats, PerWorker, RouteStats, ServiceStats};
 use text::Encoder;
 
 /// All that is exported.
@@ -80,6 +80,8 @@ pub struct Backend<'a> {
     pub up: bool,
     pub in_flight: u64,
     pub duration: Option<&'a Merged>,
+    /// `None` while it has no address.
+    pub stats: Option<&'a PerWorker<BackendStats>>,
     /// CPU in use, of what it may use: 1.0 = all.
     pub cpu: Option<f64>,
     pub memory_bytes: Option<u64>,

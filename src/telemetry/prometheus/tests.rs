@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use super::*;
+use crate::telemetry::Failure;
 use crate::telemetry::histogram::{Histogram, Reading};
 
 fn merged(values: &[u64]) -> Merged {
@@ -37,6 +38,9 @@ fn page(openmetrics: bool) -> String {
         start: Some(&durations),
         ejections: vec![("consecutive", 1)],
     }];
+    let backend = PerWorker::<BackendStats>::new(2);
+    backend.of(0).failed(Failure::Connect, 1);
+    backend.of(1).failed(Failure::Connect, 2);
     let backends = vec![Backend {
         service: "app",
         id: "odd \"name\"\\\n",
@@ -44,6 +48,7 @@ fn page(openmetrics: bool) -> String {
         up: true,
         in_flight: 3,
         duration: Some(&durations),
+        stats: Some(&backend),
         cpu: Some(0.25),
         memory_bytes: Some(1 << 20),
     }];
@@ -71,6 +76,9 @@ fn counts_of_all_workers_are_one_series() {
     let page = page(false);
     let line = r#"tidegate_requests_total{service="app",route="all",code="200",method="GET"} 2"#;
     assert!(page.lines().any(|l| l == line), "{page}");
+    let line = r#"tidegate_backend_failures_total{service="app",backend="odd \"name\"\\\n",reason="connect"} 2"#;
+    assert!(page.lines().any(|l| l == line), "{page}");
+    assert!(!page.contains(r#"backend="odd \"name\"\\\n",reason="reset""#), "none, no series");
     let line = r#"tidegate_retries_total{service="app",reason="reset"} 1"#;
     assert!(page.lines().any(|l| l == line), "{page}");
     let line = r#"tidegate_backends{service="app",state="ready"} 1"#;
