@@ -1,5 +1,6 @@
 //! The whole path of a request, on one page.
 
+mod affinity;
 mod attempt;
 pub mod body;
 pub mod exchange;

@@ -4,6 +4,9 @@
 //! backends, and swapped in by `DataPlane::publish`. Nothing in it is changed afterwards except the
 //! atomics of [`Backend`] and the statistics.
 
+pub mod hash;
+pub mod maglev;
+
 use std::sync::Arc;
 
 use crate::config::types as config;
@@ -13,6 +16,8 @@ use crate::telemetry::{ListenerStats, PerWorker, RouteStats, ServiceStats};
 use crate::upstream::backend::Backend;
 use crate::upstream::budget::RetryBudget;
 use crate::upstream::learned::Peers;
+
+use maglev::Maglev;
 
 /// Everything a worker needs to serve a request.
 #[derive(Debug)]
@@ -61,6 +66,8 @@ pub struct ServiceView {
     pub budget: Arc<RetryBudget>,
     /// What `adaptive` measures the backends against. Lives through reloads.
     pub peers: Arc<Peers>,
+    /// For `hash`; made for these backends and kept as long as they stay the same.
+    pub maglev: Option<Arc<Maglev>>,
 }
 
 /// One backend of a service, with what this configuration says of it.

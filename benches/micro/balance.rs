@@ -4,6 +4,8 @@ use divan::{Bencher, black_box};
 
 use tidegate::balance::{Balancer, Pick};
 use tidegate::config::types::Balance;
+use tidegate::snapshot::hash;
+use tidegate::snapshot::maglev::Maglev;
 use tidegate::upstream::learned::Observer;
 
 use super::world;
@@ -53,6 +55,19 @@ fn least_connections_weighted(bencher: Bencher, backends: usize) {
 }
 
 #[divan::bench(args = BACKENDS)]
+fn random(bencher: Bencher, backends: usize) {
+    pick(bencher, Balance::Random, backends);
+}
+
+/// Unequal weights: draws search the sums of them.
+#[divan::bench(args = BACKENDS)]
+fn random_weighted(bencher: Bencher, backends: usize) {
+    let mut view = world::service(Balance::Random, backends);
+    view.backends[0].weight = 5;
+    pick_from(bencher, &view);
+}
+
+#[divan::bench(args = BACKENDS)]
 fn p2c_ewma(bencher: Bencher, backends: usize) {
     pick(bencher, Balance::P2cEwma, backends);
 }
@@ -60,6 +75,23 @@ fn p2c_ewma(bencher: Bencher, backends: usize) {
 #[divan::bench(args = BACKENDS)]
 fn ip_hash(bencher: Bencher, backends: usize) {
     pick(bencher, Balance::IpHash, backends);
+}
+
+#[divan::bench(args = BACKENDS)]
+fn nginx_ip_hash(bencher: Bencher, backends: usize) {
+    pick(bencher, Balance::NginxIpHash, backends);
+}
+
+#[divan::bench(args = BACKENDS)]
+fn hash(bencher: Bencher, backends: usize) {
+    pick(bencher, Balance::Hash, backends);
+}
+
+/// What a changed membership costs the control plane.
+#[divan::bench(args = BACKENDS)]
+fn hash_table(bencher: Bencher, backends: usize) {
+    let view = world::service(Balance::Hash, backends);
+    bencher.bench_local(|| Maglev::new(black_box(&view.backends)));
 }
 
 /// What a changed membership costs each worker.
@@ -82,7 +114,8 @@ fn pick_from(bencher: Bencher, view: &tidegate::snapshot::ServiceView) {
     let mut client = 0x0a00_0000_u32;
     bencher.bench_local(|| {
         client += 1;
-        let pick = Pick { now: world::NOW, client: client.to_be_bytes().into(), tried: &[] };
+        let client = client.to_be_bytes().into();
+        let pick = Pick { now: world::NOW, client, key: Some(hash::client(client)), tried: &[] };
         let picked = balancer.pick(black_box(view), black_box(&pick), &mut rng);
         let picked = picked.expect("all are ready");
         view.backends[picked].backend.gate.leave();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tidegate::config::types::{Balance, Config};
 use tidegate::config::{self, Env, Kinds, OwnKeys, Problem};
+use tidegate::snapshot::maglev::Maglev;
 use tidegate::snapshot::{Member, ServiceView};
 use tidegate::telemetry::PerWorker;
 use tidegate::upstream::backend::{Backend, Source};
@@ -43,9 +44,11 @@ pub fn service(balance: Balance, backends: usize) -> ServiceView {
     let mut service = config.services.into_values().next().expect("the one service");
     Arc::make_mut(&mut service).balance = balance;
     let mut rng = fastrand::Rng::with_seed(7);
+    let backends: Vec<_> = (1..=backends as u64).map(|uid| member(uid, &mut rng)).collect();
     let view = ServiceView {
         config: service,
-        backends: (1..=backends as u64).map(|uid| member(uid, &mut rng)).collect(),
+        maglev: (balance == Balance::Hash).then(|| Arc::new(Maglev::new(&backends))),
+        backends,
         stats: Arc::new(PerWorker::new(1)),
         budget: Arc::default(),
         peers: Arc::new(Peers::new(1)),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::clock::Micros;
 use crate::snapshot::Member;
+use crate::upstream::gate::Gate;
 
 /// Weight of a member whose configured weight is 1, so that slow start has fractions to work with.
 const UNIT: f32 = 256.0;
@@ -25,6 +26,8 @@ pub(super) struct Candidates<'a> {
     pub(super) uniform: bool,
     /// Of the tier's configured weights.
     pub(super) mean_weight: f32,
+    /// Sums of the configured weights up to each position; empty when they are all equal.
+    pub(super) sums: &'a [u64],
 }
 
 impl<'a> Candidates<'a> {
@@ -58,9 +61,28 @@ impl<'a> Candidates<'a> {
     pub(super) fn eligible(&self, i: usize) -> bool {
         let backend = &self.members[i].backend;
         let gate = &backend.gate;
-        (if self.ignore_health { gate.is_ready() } else { gate.is_available() })
+        self.serves(gate)
             && (self.max_in_flight == 0 || gate.in_flight() < self.max_in_flight)
             && !self.tried.contains(&backend.uid)
+    }
+
+    /// Takes requests, for all that is known of its health.
+    #[inline]
+    pub(super) fn serves(&self, gate: &Gate) -> bool {
+        if self.ignore_health { gate.is_ready() } else { gate.is_available() }
+    }
+
+    /// Index of a member, eligible or not, as likely as its configured weight has it. The tier is not empty.
+    #[inline]
+    pub(super) fn drawn(&self, rng: &mut fastrand::Rng) -> usize {
+        let position = match self.sums.last() {
+            None => rng.usize(..self.tier.len()),
+            Some(&total) => {
+                let drawn = rng.u64(..total);
+                self.sums.partition_point(|&sum| sum <= drawn)
+            }
+        };
+        self.tier[position]
     }
 
     /// Weight in 1/256, slow start applied; at least 1.

@@ -6,9 +6,12 @@
 
 mod adaptive;
 mod candidates;
+mod hash;
 mod ip_hash;
 mod least_connections;
+mod nginx_ip_hash;
 mod p2c_ewma;
+mod random;
 mod round_robin;
 mod tier;
 
@@ -23,13 +26,17 @@ use std::time::Duration;
 
 use crate::clock::Micros;
 use crate::config::types::Balance;
+use crate::snapshot::maglev::Maglev;
 use crate::snapshot::{Member, ServiceView};
 use crate::upstream::learned::Peers;
 
 use adaptive::Adaptive;
 use candidates::Candidates;
+use hash::Hash;
 use ip_hash::IpHash;
 use least_connections::LeastConnections;
+use nginx_ip_hash::NginxIpHash;
+use random::Random;
 use round_robin::RoundRobin;
 use tier::Tier;
 
@@ -39,6 +46,8 @@ pub struct Pick<'a> {
     pub now: Micros,
     /// For `ip_hash`.
     pub client: IpAddr,
+    /// For `hash`: the key, hashed; `None`: the request has none.
+    pub key: Option<u64>,
     /// `uid`s of the backends that this request was sent to already; never picked again.
     pub tried: &'a [u64],
 }
@@ -59,8 +68,11 @@ enum Algorithm {
     Adaptive(Box<Adaptive>),
     RoundRobin(RoundRobin),
     LeastConnections(LeastConnections),
+    Random(Random),
     P2cEwma,
     IpHash(IpHash),
+    NginxIpHash(NginxIpHash),
+    Hash(Hash),
 }
 
 impl Balancer {
@@ -69,8 +81,11 @@ impl Balancer {
             Balance::Adaptive => Algorithm::Adaptive(Box::default()),
             Balance::RoundRobin => Algorithm::RoundRobin(RoundRobin::default()),
             Balance::LeastConnections => Algorithm::LeastConnections(LeastConnections::default()),
+            Balance::Random => Algorithm::Random(Random::default()),
             Balance::P2cEwma => Algorithm::P2cEwma,
             Balance::IpHash => Algorithm::IpHash(IpHash::default()),
+            Balance::NginxIpHash => Algorithm::NginxIpHash(NginxIpHash::default()),
+            Balance::Hash => Algorithm::Hash(Hash::default()),
         };
         Self { algorithm, uids: Vec::new(), primary: Tier::default(), backup: Tier::default() }
     }
@@ -88,7 +103,10 @@ impl Balancer {
         match &mut self.algorithm {
             Algorithm::RoundRobin(state) => state.sync(members.len(), kept),
             Algorithm::LeastConnections(state) => state.sync(members.len(), kept),
+            Algorithm::Random(state) => state.sync(members.len(), kept),
+            Algorithm::NginxIpHash(state) => state.sync(members.len(), kept),
             Algorithm::Adaptive(_) | Algorithm::P2cEwma => {}
+            Algorithm::Hash(state) => *state = Hash::default(),
             Algorithm::IpHash(state) => state.sync(members),
         }
         self.uids = members.iter().map(|m| m.backend.uid).collect();
@@ -114,6 +132,8 @@ impl Balancer {
             max_in_flight: view.config.max_in_flight,
             slow_start: view.config.slow_start,
             panic_threshold: view.config.panic_threshold,
+            hash_balance: view.config.hash_balance,
+            maglev: view.maglev.as_deref(),
         };
         self.pick_from(&pool, pick, rng)
     }
@@ -168,6 +188,7 @@ impl Balancer {
             slow_start: tier.slow_start.then_some(pool.slow_start),
             uniform: tier.uniform,
             mean_weight: tier.mean_weight,
+            sums: &tier.sums,
         };
         // A gate that refuses is no longer ready, or full, and drops out: each turn has one candidate less.
         for _ in 0..candidates.len() {
@@ -175,8 +196,17 @@ impl Balancer {
                 Algorithm::Adaptive(_) => adaptive::choose(&candidates, rng),
                 Algorithm::RoundRobin(state) => state.choose(&candidates),
                 Algorithm::LeastConnections(state) => state.choose(&candidates),
+                Algorithm::Random(state) => state.choose(&candidates, rng),
                 Algorithm::P2cEwma => p2c_ewma::choose(&candidates, rng),
                 Algorithm::IpHash(state) => state.choose(&candidates, pick.client),
+                Algorithm::NginxIpHash(state) => state.choose(&candidates, pick.client),
+                Algorithm::Hash(state) => match (pool.maglev, pick.key) {
+                    (Some(maglev), Some(key)) => {
+                        let backups = matches!(which, Which::Backup);
+                        state.choose(&candidates, maglev, backups, key, pool.hash_balance)
+                    }
+                    _ => random::less_busy(&candidates, rng),
+                },
             }?;
             let gate = &pool.members[choice].backend.gate;
             if gate.enter() {
@@ -199,6 +229,8 @@ struct Pool<'a> {
     max_in_flight: u32,
     slow_start: Duration,
     panic_threshold: f64,
+    hash_balance: f64,
+    maglev: Option<&'a Maglev>,
 }
 
 #[derive(Debug, Clone, Copy)]

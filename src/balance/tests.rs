@@ -1,21 +1,28 @@
 //! Picking as a whole: golden sequences, shares with fixed seeds, and properties.
 
+mod affinity;
+mod random;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::snapshot::hash;
 use crate::upstream::backend::{Backend, Source};
 use crate::upstream::gate::State;
 
 const SECOND: Micros = 1_000_000;
-const ALL: [Balance; 5] = [
+const ALL: [Balance; 8] = [
     Balance::Adaptive,
     Balance::RoundRobin,
     Balance::LeastConnections,
+    Balance::Random,
     Balance::P2cEwma,
     Balance::IpHash,
+    Balance::NginxIpHash,
+    Balance::Hash,
 ];
 
 pub(super) fn member(uid: u64, weight: u32, backup: bool) -> Member {
@@ -45,13 +52,18 @@ pub(super) struct World {
     pub(super) now: Micros,
     pub(super) max_in_flight: u32,
     pub(super) panic_threshold: f64,
+    pub(super) hash_balance: f64,
     pub(super) client: IpAddr,
+    /// `None`: made from the client.
+    pub(super) key: Option<Option<u64>>,
+    pub(super) maglev: Maglev,
 }
 
 impl World {
     pub(super) fn new(kind: Balance, members: Vec<Member>) -> Self {
         let mut balancer = Balancer::new(kind);
         balancer.sync_members(&members);
+        let maglev = Maglev::new(if kind == Balance::Hash { &members } else { &[] });
         let client = IpAddr::from([192, 0, 2, 1]);
         let rng = fastrand::Rng::with_seed(7);
         let peers = Peers::new(1);
@@ -63,8 +75,18 @@ impl World {
             now: SECOND,
             max_in_flight: 0,
             panic_threshold: 0.0,
+            hash_balance: 1.25,
             client,
+            key: None,
+            maglev,
         }
+    }
+
+    /// Takes up the members as they are now.
+    pub(super) fn sync(&mut self) {
+        self.balancer.sync_members(&self.members);
+        let hashes = matches!(self.balancer.algorithm, Algorithm::Hash(_));
+        self.maglev = Maglev::new(if hashes { &self.members } else { &[] });
     }
 
     /// Picks and keeps the request in flight.
@@ -75,8 +97,11 @@ impl World {
             max_in_flight: self.max_in_flight,
             slow_start: Duration::from_secs(10),
             panic_threshold: self.panic_threshold,
+            hash_balance: self.hash_balance,
+            maglev: Some(&self.maglev),
         };
-        let pick = Pick { now: self.now, client: self.client, tried };
+        let key = self.key.unwrap_or_else(|| Some(hash::client(self.client)));
+        let pick = Pick { now: self.now, client: self.client, key, tried };
         self.balancer.pick_from(&pool, &pick, &mut self.rng)
     }
 
@@ -127,7 +152,7 @@ fn round_robin_keeps_its_place_when_members_change() {
     let mut world = World::new(Balance::RoundRobin, members(&[5, 1, 1]));
     assert_eq!(world.sequence(4), [1, 1, 2, 1]);
     world.members.insert(0, member(9, 1, false));
-    world.balancer.sync_members(&world.members);
+    world.sync();
     // 3 was next and still comes before the heavy one has had all its turns again.
     assert!(world.sequence(3).contains(&3));
 }
@@ -183,31 +208,6 @@ fn p2c_finds_the_few_available_among_many() {
 }
 
 #[test]
-fn ip_hash_is_steady_weighted_and_moves_only_the_clients_of_who_leaves() {
-    let mut world = World::new(Balance::IpHash, members(&[1, 2, 1]));
-    let map = |world: &mut World| -> Vec<u64> {
-        (0..8000_u32)
-            .map(|i| {
-                world.client = IpAddr::from((0x0a00_0000 + i).to_be_bytes());
-                world.touch(&[]).expect("available")
-            })
-            .collect()
-    };
-    let before = map(&mut world);
-    assert_eq!(before, map(&mut world));
-    let share = |uid| before.iter().filter(|u| **u == uid).count() as f64 / 8000.0;
-    assert!((0.47..0.53).contains(&share(2)), "{}", share(2));
-    assert!((0.22..0.28).contains(&share(1)), "{}", share(1));
-
-    world.members[0].backend.gate.set_healthy(false);
-    let after = map(&mut world);
-    assert!(before.iter().zip(&after).all(|(b, a)| *b == *a || *b == 1));
-    let gone: Vec<Member> = world.members.drain(1..).collect();
-    let mut left = World::new(Balance::IpHash, gone);
-    assert_eq!(after, map(&mut left), "unhealthy or gone is the same to its clients");
-}
-
-#[test]
 fn slow_start_climbs_and_is_off_when_most_are_ramping() {
     let mut world = World::new(Balance::RoundRobin, members(&[1, 1, 1]));
     world.members[0].backend.ramp(SECOND);
@@ -254,7 +254,7 @@ fn in_panic_health_is_ignored_but_not_readiness() {
         assert!(world.touch(&[]).is_some(), "{kind:?}: seen at once when nobody is healthy");
         // Backups that are healthy come first.
         world.members.push(member(5, 1, true));
-        world.balancer.sync_members(&world.members);
+        world.sync();
         assert_eq!(world.touch(&[]), Some(5), "{kind:?}");
     }
 }
@@ -271,7 +271,7 @@ fn who_is_full_is_not_picked_and_when_all_are_nobody_is() {
         world.members[0].backend.gate.leave();
         assert_eq!(world.pick(&[]), Some(0), "{kind:?}");
         world.members.push(member(9, 1, true));
-        world.balancer.sync_members(&world.members);
+        world.sync();
         assert_eq!(world.pick(&[]), Some(2), "{kind:?}: backups may help");
     }
 }

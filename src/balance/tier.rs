@@ -25,6 +25,8 @@ pub(super) struct Tier {
     /// All weights are equal and no ramp changes them.
     pub(super) uniform: bool,
     pub(super) mean_weight: f32,
+    /// Sums of the weights up to each position, for draws; empty when they are all equal.
+    pub(super) sums: Vec<u64>,
     same_weight: bool,
     counted: Option<Micros>,
 }
@@ -37,7 +39,13 @@ impl Tier {
             indexes.windows(2).all(|pair| members[pair[0]].weight == members[pair[1]].weight);
         let weights = indexes.iter().map(|&i| members[i].weight as f32);
         let mean_weight = weights.sum::<f32>() / indexes.len().max(1) as f32;
-        Self { members: indexes, same_weight, mean_weight, ..Self::default() }
+        let mut sum = 0;
+        let add = |i: &usize| {
+            sum += u64::from(members[*i].weight);
+            sum
+        };
+        let sums = if same_weight { Vec::new() } else { indexes.iter().map(add).collect() };
+        Self { members: indexes, same_weight, mean_weight, sums, ..Self::default() }
     }
 
     /// Counts again if the last count is old.

@@ -154,7 +154,9 @@ fn balance(balance: config::Balance) -> &'static str {
         config::Balance::Adaptive => "adaptive",
         config::Balance::RoundRobin => "round_robin",
         config::Balance::LeastConnections => "least_connections",
+        config::Balance::Random => "random",
         config::Balance::P2cEwma => "p2c_ewma",
-        config::Balance::IpHash => "ip_hash",
+        config::Balance::IpHash | config::Balance::NginxIpHash => "ip_hash",
+        config::Balance::Hash => "hash",
     }
 }

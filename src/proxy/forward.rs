@@ -17,6 +17,7 @@ use crate::upstream::conn::AnswerBody;
 use crate::worker::local::{LocalService, LocalSnapshot};
 
 use super::Outcome;
+use super::affinity;
 use super::body::{Relay, ResponseBody};
 use super::exchange::{Exchange, Held};
 use super::prepare;
@@ -46,6 +47,7 @@ pub fn prepare(
     let Some(service) = service.cloned() else { return Err(exchange) };
     let forwarded = service.view.config.forwarded;
     let client = exchange.client.clone();
+    let key = affinity::key(&service.view, &head, received.client);
     let host = prepare::request(&client, &route, received, &mut head, rewritten, forwarded);
     let worker = &client.worker;
     let stats = &service.view.stats;
@@ -58,6 +60,7 @@ pub fn prepare(
         request: Some(Request::from_parts(head, body)),
         host,
         client: received.client,
+        key,
         upgrade: received.upgrade,
     };
     Ok(Forward { exchange: Some(exchange), service, route, sending })

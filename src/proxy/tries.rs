@@ -44,6 +44,8 @@ pub struct Sending {
     /// What `host = "preserve"` sends.
     pub host: Option<HeaderValue>,
     pub client: IpAddr,
+    /// For `balance = "hash"`.
+    pub key: Option<u64>,
     /// It asks for another protocol.
     pub upgrade: bool,
 }
@@ -65,7 +67,7 @@ pub async fn run(
     let mut retries = 0;
     loop {
         let now = if retries == 0 { exchange.started } else { worker.now() };
-        let Some(mut held) = pick(exchange, &service, sending.client, &tried, now) else {
+        let Some(mut held) = pick(exchange, &service, sending, &tried, now) else {
             // Backends may have come that this worker has not heard of yet.
             if worker.catch_up()
                 && let Some(latest) = worker.local().service_named(&config.name)
@@ -132,14 +134,14 @@ fn has_another(service: &LocalService, tried: &[u64]) -> bool {
 fn pick(
     exchange: &Exchange,
     service: &Rc<LocalService>,
-    client: IpAddr,
+    sending: &Sending,
     tried: &[u64],
     now: Micros,
 ) -> Option<Held> {
     let worker = &exchange.client.worker;
     let index = {
         let mut rng = worker.rng.borrow_mut();
-        let pick = Pick { now, client, tried };
+        let pick = Pick { now, client: sending.client, key: sending.key, tried };
         service.balancer.borrow_mut().pick(&service.view, &pick, &mut rng)?
     };
     Some(Held::new(service, index, worker.id, now))

@@ -10,6 +10,7 @@ use crate::config::types as config;
 use crate::discovery::Feed;
 use crate::health::judge::Verdict;
 use crate::orchestrator::{Instance, InstanceState};
+use crate::snapshot::maglev::Maglev;
 use crate::snapshot::{Member, ServiceView};
 use crate::telemetry::histogram::Merged;
 use crate::telemetry::{PerWorker, ServiceStats};
@@ -27,6 +28,7 @@ pub struct Pool {
     stats: Arc<PerWorker<ServiceStats>>,
     budget: Arc<RetryBudget>,
     peers: Arc<Peers>,
+    maglev: Option<Arc<Maglev>>,
     pub(super) entries: BTreeMap<Arc<str>, Entry>,
     /// Kept until the membership or the settings change, so that workers can tell by pointer.
     pub(super) view: Option<Arc<ServiceView>>,
@@ -42,6 +44,7 @@ impl Pool {
             stats: Arc::new(PerWorker::new(workers)),
             budget: Arc::default(),
             peers: Arc::new(Peers::new(workers)),
+            maglev: None,
             entries: BTreeMap::new(),
             view: None,
             lead: LeadTime::default(),
@@ -110,22 +113,30 @@ impl Pool {
 
     /// What workers see: the same `Arc` as long as nothing changed.
     pub fn view(&mut self) -> Arc<ServiceView> {
-        let view = self.view.take().unwrap_or_else(|| {
-            // Fixed backends in file order, then the others by id.
-            let member = |e: &Entry| {
-                let backend = e.backend.clone()?;
-                Some(Member { backend, weight: e.weight, backup: e.backup })
-            };
-            Arc::new(ServiceView {
-                config: self.config.clone(),
-                backends: self.fixed().chain(self.others()).filter_map(member).collect(),
-                stats: self.stats.clone(),
-                budget: self.budget.clone(),
-                peers: self.peers.clone(),
-            })
-        });
+        let view = self.view.take().unwrap_or_else(|| Arc::new(self.new_view()));
         self.view = Some(view.clone());
         view
+    }
+
+    fn new_view(&mut self) -> ServiceView {
+        // Fixed backends in file order, then the others by id.
+        let member = |e: &Entry| {
+            let backend = e.backend.clone()?;
+            Some(Member { backend, weight: e.weight, backup: e.backup })
+        };
+        let backends: Vec<_> = self.fixed().chain(self.others()).filter_map(member).collect();
+        let hashes = self.config.balance == config::Balance::Hash;
+        let fits = self.maglev.take().filter(|maglev| hashes && maglev.fits(&backends));
+        let made = || hashes.then(|| Arc::new(Maglev::new(&backends)));
+        self.maglev = fits.or_else(made);
+        ServiceView {
+            config: self.config.clone(),
+            backends,
+            stats: self.stats.clone(),
+            budget: self.budget.clone(),
+            peers: self.peers.clone(),
+            maglev: self.maglev.clone(),
+        }
     }
 
     /// The next [`Pool::view`] is a new one although the members are the same, so that workers

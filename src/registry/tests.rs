@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::config::types::{
-    Balance, Check, FixedBackend, Forwarded, Health, HealthKind, HostRule, Retry, RetryOn, Service,
-    Transport,
+    Balance, Check, FixedBackend, Forwarded, HashOn, Health, HealthKind, HostRule, Retry, RetryOn,
+    Service, Transport,
 };
 use crate::orchestrator::InstanceState;
 
@@ -17,6 +17,8 @@ fn service(fixed: &[(&str, u16)]) -> Arc<Service> {
     Arc::new(Service {
         name: "app".into(),
         balance: Balance::RoundRobin,
+        hash_on: HashOn::ClientIp,
+        hash_balance: 1.25,
         max_in_flight: 0,
         slow_start: Duration::from_secs(10),
         panic_threshold: 0.0,
@@ -327,4 +329,32 @@ fn what_never_becomes_ready_is_overdue() {
     assert_eq!(world.registry.overdue("app", limit), [Arc::from("b")]);
     assert!(world.registry.begin_stop("app", "b"));
     assert!(world.registry.overdue("app", limit).is_empty(), "it is being stopped");
+}
+
+#[test]
+fn the_table_of_hash_is_kept_while_its_members_are() {
+    let mut service = Service::clone(&service(&[("a", 1), ("b", 2)]));
+    service.balance = Balance::Hash;
+    let service = Arc::new(service);
+    let mut registry = Registry::new(Clock::manual(SystemTime::UNIX_EPOCH), 1);
+    registry.configure(&service);
+    let view = |registry: &mut Registry| {
+        let pool = registry.pool_mut("app").expect("the service");
+        pool.touch();
+        pool.view().maglev.clone().expect("it hashes")
+    };
+    let at = |registry: &mut Registry, id: &str, port| {
+        registry.resolved("app", id, ([127, 0, 0, 1], port).into());
+    };
+    at(&mut registry, "a", 1);
+    at(&mut registry, "b", 2);
+    let first = view(&mut registry);
+    assert!(Arc::ptr_eq(&first, &view(&mut registry)));
+    // Another address is another backend, but the same member.
+    at(&mut registry, "b", 3);
+    assert!(Arc::ptr_eq(&first, &view(&mut registry)));
+    let mut heavier = Service::clone(&service);
+    heavier.backends[1].weight = 2;
+    registry.configure(&Arc::new(heavier));
+    assert!(!Arc::ptr_eq(&first, &view(&mut registry)));
 }

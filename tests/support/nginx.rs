@@ -19,6 +19,18 @@ pub struct Nginx {
 impl Nginx {
     /// Starts it with more lines for its `server` block.
     pub fn start(server: &str) -> Self {
+        Self::start_with(server, "")
+    }
+
+    /// As a balancer: what is asked below `/up/` goes to one of an `upstream`, which these lines describe. It
+    /// believes X-Forwarded-For.
+    pub fn balancer(upstream: &str) -> Self {
+        let server = "set_real_ip_from 127.0.0.1; real_ip_header X-Forwarded-For;
+            location /up/ { add_header x-balancer nginx; proxy_pass http://up; }";
+        Self::start_with(server, &format!("upstream up {{ {upstream} }}"))
+    }
+
+    fn start_with(server: &str, http: &str) -> Self {
         let program = tool::find("nginx").expect("ask missing(\"nginx\") first");
         // nginx cannot choose a port, so one that was free a moment ago may be taken: try again.
         for _ in 0..20 {
@@ -28,7 +40,7 @@ impl Nginx {
                 .and_then(|listener| listener.local_addr())
                 .expect("a free port on the loopback");
             let file = directory.path().join("nginx.conf");
-            let text = configuration(directory.path().display().to_string(), address, server);
+            let text = configuration(directory.path().display().to_string(), address, server, http);
             std::fs::write(&file, text).expect("the directory can be written");
             let mut command = Command::new(&program);
             command.arg("-p").arg(directory.path()).arg("-c").arg(&file).args(["-e", "stderr"]);
@@ -67,7 +79,7 @@ impl Backend for Nginx {
     }
 }
 
-fn configuration(directory: String, address: SocketAddr, server: &str) -> String {
+fn configuration(directory: String, address: SocketAddr, server: &str, http: &str) -> String {
     format!(
         "daemon off; master_process off; pid {directory}/pid; error_log stderr;
 events {{ worker_connections 512; }}
@@ -83,6 +95,7 @@ http {{
     location = /received {{ return 200 \"received $http_x_length\"; }}
     {server}
   }}
+  {http}
 }}
 "
     )

@@ -87,6 +87,15 @@ pub fn header_name(text: &str, value: &Value) -> Result<HeaderName, Wrong> {
     })
 }
 
+/// A token (RFC 6265 §4.1.1).
+pub fn cookie_name(text: &str, value: &Value) -> Result<Box<str>, Wrong> {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if !text.is_empty() && text.len() <= 64 && text.bytes().all(token) {
+        return Ok(text.into());
+    }
+    wrong(value, format!("{text:?} is not the name of a cookie; write one such as \"tg\""))
+}
+
 pub fn header_value(value: &Value) -> Result<HeaderValue, Wrong> {
     let text = values::string(value)?;
     HeaderValue::from_str(&text).or_else(|_| {

@@ -13,6 +13,7 @@ use super::tree::{Place, Table};
 use super::types::{Config, RouteAction};
 use super::{Env, Kinds, Problem};
 
+mod balance;
 mod discovery;
 mod fields;
 mod health;

@@ -7,14 +7,13 @@ use http::HeaderValue;
 use crate::config::reader::Reader;
 use crate::config::tree::Value;
 use crate::config::types::{
-    Balance, FixedBackend, Forwarded, HostRule, OnExit, Orchestrator, Retry, RetryOn, Service,
-    Transport,
+    FixedBackend, Forwarded, HostRule, OnExit, Orchestrator, Retry, RetryOn, Service, Transport,
 };
 use crate::config::values::{self, Wrong, wrong};
 use crate::config::{Kinds, OwnKeys};
 use crate::units::format_size;
 
-use super::{Named, discovery, fields, health, listener, scaling, unique};
+use super::{Named, balance, discovery, fields, health, listener, scaling, unique};
 
 /// Most bytes of a body that are kept for a resend.
 const MAX_BODY_BUFFER: u64 = 64 * 1024;
@@ -36,18 +35,9 @@ pub fn read(name: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Service {
     unique(r, "backend of this service", &backends);
     let service = Service {
         name: name.into(),
-        balance: r
-            .one_of(
-                "balance",
-                &[
-                    ("adaptive", Balance::Adaptive),
-                    ("least_connections", Balance::LeastConnections),
-                    ("round_robin", Balance::RoundRobin),
-                    ("p2c_ewma", Balance::P2cEwma),
-                    ("ip_hash", Balance::IpHash),
-                ],
-            )
-            .or("adaptive"),
+        balance: balance::algorithm(r),
+        hash_on: r.field("hash_on", balance::hash_on).or("client_ip"),
+        hash_balance: balance::hash_balance(r),
         max_in_flight: r.int("max_in_flight", 0..=1_000_000).or(0),
         slow_start: r.duration("slow_start").or("10s"),
         panic_threshold: r.ratio("panic_threshold").or(0),

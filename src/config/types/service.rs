@@ -13,6 +13,10 @@ use super::{Discovery, Scaling};
 pub struct Service {
     pub name: Arc<str>,
     pub balance: Balance,
+    /// For `hash`.
+    pub hash_on: HashOn,
+    /// For `hash`: no backend above this multiple of the mean in flight; 0 = no bound, else 1..=1000.
+    pub hash_balance: f64,
     /// Requests that one backend may have in flight; 0 = no limit.
     pub max_in_flight: u32,
     pub slow_start: Duration,
@@ -34,8 +38,24 @@ pub enum Balance {
     Adaptive,
     RoundRobin,
     LeastConnections,
+    Random,
     P2cEwma,
     IpHash,
+    /// `ip_hash` with `hash_compat = "nginx"`.
+    NginxIpHash,
+    Hash,
+}
+
+/// What of a request `balance = "hash"` makes its key of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashOn {
+    /// IPv4 by the whole address, IPv6 by its /64.
+    ClientIp,
+    /// Path and query as the client sent them.
+    Uri,
+    Header(http::HeaderName),
+    /// By its name; the first of several counts.
+    Cookie(Box<str>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

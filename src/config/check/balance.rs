@@ -1,0 +1,62 @@
+//! Of `[service.NAME]` the keys that say which backend gets a request.
+
+use crate::config::reader::Reader;
+use crate::config::tree::Value;
+use crate::config::types::{Balance, HashOn};
+use crate::config::values::{self, Wrong, wrong};
+
+use super::fields;
+
+/// `balance`, and `hash_compat`, which makes another algorithm of one.
+pub fn algorithm(r: &mut Reader<'_>) -> Balance {
+    let balance = r
+        .one_of(
+            "balance",
+            &[
+                ("adaptive", Balance::Adaptive),
+                ("least_connections", Balance::LeastConnections),
+                ("round_robin", Balance::RoundRobin),
+                ("random", Balance::Random),
+                ("p2c_ewma", Balance::P2cEwma),
+                ("ip_hash", Balance::IpHash),
+                ("hash", Balance::Hash),
+            ],
+        )
+        .or("adaptive");
+    let nginx = r.one_of("hash_compat", &[("", false), ("nginx", true)]).or("");
+    let is_own = r.table().get("hash_compat").is_some_and(|value| !value.is_from_defaults());
+    match (nginx, balance) {
+        (true, Balance::IpHash) => Balance::NginxIpHash,
+        (true, _) if is_own && !r.is_partial() => {
+            let message =
+                "hash_compat: only ip_hash has it; write balance = \"ip_hash\" or leave it out";
+            r.problem("hash_compat", message);
+            balance
+        }
+        _ => balance,
+    }
+}
+
+pub fn hash_on(value: &Value) -> Result<HashOn, Wrong> {
+    let text = values::string(value)?;
+    match text.split_once(':') {
+        None if text == "client_ip" => Ok(HashOn::ClientIp),
+        None if text == "uri" => Ok(HashOn::Uri),
+        Some(("header", name)) => fields::header_name(name, value).map(HashOn::Header),
+        Some(("cookie", name)) => fields::cookie_name(name, value).map(HashOn::Cookie),
+        _ => wrong(
+            value,
+            format!(
+                "{text:?} is not known here; write \"client_ip\", \"uri\", \"header:NAME\" or \"cookie:NAME\""
+            ),
+        ),
+    }
+}
+
+pub fn hash_balance(r: &mut Reader<'_>) -> f64 {
+    let bound = |factor: f64| match factor {
+        0.0 | 1.0.. => Ok(factor),
+        _ => Err(format!("{factor} is under the mean itself; write 1 or more, or 0 for no bound")),
+    };
+    r.number("hash_balance", 0.0..=1000.0).and(bound).or(1.25)
+}
