@@ -9,6 +9,7 @@ mod forward;
 mod logged;
 mod prepare;
 mod tries;
+mod waiting;
 
 use std::convert::Infallible;
 use std::rc::Rc;

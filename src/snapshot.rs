@@ -16,6 +16,7 @@ use crate::telemetry::{ListenerStats, PerWorker, RouteStats, ServiceStats};
 use crate::upstream::backend::Backend;
 use crate::upstream::budget::RetryBudget;
 use crate::upstream::learned::Peers;
+use crate::upstream::queue::Queue;
 
 use maglev::Maglev;
 
@@ -68,6 +69,8 @@ pub struct ServiceView {
     pub peers: Arc<Peers>,
     /// For `hash`; made for these backends and kept as long as they stay the same.
     pub maglev: Option<Arc<Maglev>>,
+    /// Requests that wait for a place. Lives through reloads.
+    pub queue: Arc<Queue>,
 }
 
 /// One backend of a service, with what this configuration says of it.

@@ -10,6 +10,7 @@ use tidegate::telemetry::PerWorker;
 use tidegate::upstream::backend::{Backend, Source};
 use tidegate::upstream::gate::State;
 use tidegate::upstream::learned::Peers;
+use tidegate::upstream::queue::Queue;
 
 /// A moment long enough after the start for averages to have decayed, in µs.
 pub const NOW: u64 = 60_000_000;
@@ -52,6 +53,7 @@ pub fn service(balance: Balance, backends: usize) -> ServiceView {
         stats: Arc::new(PerWorker::new(1)),
         budget: Arc::default(),
         peers: Arc::new(Peers::new(1)),
+        queue: Arc::new(Queue::new(1)),
     };
     for member in &view.backends {
         for _ in 0..20 {

@@ -208,13 +208,9 @@ impl Balancer {
                     _ => random::less_busy(&candidates, rng),
                 },
             }?;
-            let gate = &pool.members[choice].backend.gate;
-            if gate.enter() {
-                // Another worker may have taken the last place meanwhile.
-                if pool.max_in_flight == 0 || gate.in_flight() <= pool.max_in_flight {
-                    return Some(choice);
-                }
-                gate.leave();
+            // Another worker may have taken the last place meanwhile.
+            if pool.members[choice].backend.gate.enter_below(pool.max_in_flight) {
+                return Some(choice);
             }
         }
         None

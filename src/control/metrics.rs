@@ -81,6 +81,8 @@ impl Control {
                 name,
                 stats: &service.stats,
                 in_flight: service.stats.sum(|s| s.flow(self.clock.now()).in_flight),
+                queued: service.queue.depth(),
+                queue_wait: windows.queue_wait_total(name),
                 desired: known.map(|s| s.desired),
                 proposals: known.map_or_else(Vec::new, |s| {
                     s.proposals.iter().map(|(p, n)| (p.as_str(), f64::from(*n))).collect()

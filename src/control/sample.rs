@@ -49,11 +49,14 @@ pub fn take(from: &From<'_>) -> Sample {
         .service(from.service, OUTCOME_SPAN)
         .and_then(|reading| reading.duration.quantile(0.99))
         .map(|us| us / 1e6);
+    // They are in flight already, as clients see it.
+    let queued = from.pool.map_or(0.0, |pool| f64::from(pool.queued()));
     Sample {
         at: from.now,
         span: from.span,
         counts: counts(&entries),
-        in_flight: traffic.as_ref().map_or(0.0, |t| t.in_flight),
+        in_flight: traffic.as_ref().map_or(0.0, |t| (t.in_flight - queued).max(0.0)),
+        queued,
         signals: from.wanted.iter().map(|wanted| signal(from, wanted, &entries)).collect(),
         p99,
         candidates: entries.iter().filter_map(|e| candidate(e, from.now)).collect(),

@@ -1,6 +1,7 @@
 //! What can go wrong with a request, and what each of it is for a client: a status, an error
 //! type of RFC 9209, a sentence. The answer itself is made by `respond`.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ pub enum Fault {
     /// 503: nobody to send it to.
     NoBackend { service: Arc<str>, healthy: u32, total: u32, last: Option<Arc<str>> },
     /// 503: shed or over a limit of ours.
-    Overloaded { service: Arc<str>, why: &'static str },
+    Overloaded { service: Arc<str>, why: Busy },
     /// 502: could not be connected to; `why` such as `connection refused`.
     Connect { at: At, kind: ConnectKind },
     /// 502: the connection ended before the head of an answer.
@@ -42,6 +43,8 @@ pub enum Fault {
     ResponseTimeout { at: At },
     /// 504: `route.timeout` is over.
     RouteTimeout { at: At, phase: Phase },
+    /// 504: the same while it waited for a place at a backend.
+    QueueRouteTimeout { service: Arc<str>, after: Duration },
     /// 504: the backend did not read the request within `write_timeout`.
     WriteTimeout { at: At },
 }
@@ -78,6 +81,29 @@ impl Phase {
     }
 }
 
+/// What of a service is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Busy {
+    /// Every backend has `max_in_flight` requests, and so many wait already.
+    Full { waiting: u32 },
+    /// The request waited so long for a place, in the end with so many.
+    Waited { limit: Duration, waiting: u32 },
+}
+
+impl fmt::Display for Busy {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { waiting: 0 } => out.write_str("every backend has max_in_flight requests"),
+            Self::Full { waiting } => {
+                write!(out, "every backend has max_in_flight requests ({waiting} waiting)")
+            }
+            Self::Waited { limit, waiting } => {
+                write!(out, "waited {limit:?} in the queue ({waiting} waiting)")
+            }
+        }
+    }
+}
+
 /// How connecting failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectKind {
@@ -106,6 +132,7 @@ impl Fault {
             Self::Connect { kind: ConnectKind::TimedOut, .. }
             | Self::ResponseTimeout { .. }
             | Self::RouteTimeout { .. }
+            | Self::QueueRouteTimeout { .. }
             | Self::WriteTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Connect { kind: ConnectKind::Local, .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect { .. } | Self::Reset { .. } | Self::BadAnswer { .. } => {
@@ -158,7 +185,9 @@ impl Fault {
             },
             Self::Reset { .. } => "connection_terminated",
             Self::BadAnswer { .. } => "http_protocol_error",
-            Self::ResponseTimeout { .. } | Self::RouteTimeout { .. } => "http_response_timeout",
+            Self::ResponseTimeout { .. }
+            | Self::RouteTimeout { .. }
+            | Self::QueueRouteTimeout { .. } => "http_response_timeout",
             Self::WriteTimeout { .. } => "connection_write_timeout",
         }
     }
@@ -186,6 +215,10 @@ impl Fault {
                 format!("{service}: {healthy} of {total} healthy{last}")
             }
             Self::Overloaded { service, why } => format!("{service}: {why}"),
+            Self::QueueRouteTimeout { service, after } => {
+                let after = after.as_secs_f64();
+                format!("{service}: queued, after {after:.3} s, the route's timeout is over")
+            }
             _ => {
                 let (At { service, after, .. }, phase) = self.at()?;
                 let why = match self {
@@ -219,6 +252,7 @@ impl Fault {
             Self::Connect { kind: ConnectKind::TimedOut, .. }
             | Self::ResponseTimeout { .. }
             | Self::RouteTimeout { .. }
+            | Self::QueueRouteTimeout { .. }
             | Self::WriteTimeout { .. } => "The service did not answer in time.",
             Self::Connect { .. } => "The service cannot be reached at the moment.",
             Self::Reset { .. } | Self::BadAnswer { .. } => "The service did not answer properly.",

@@ -154,7 +154,7 @@ impl std::fmt::Display for Html<'_> {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::fault::{At, ConnectKind, Phase};
+    use super::super::fault::{At, Busy, ConnectKind, Phase};
     use super::*;
 
     fn asked(accept: Option<&HeaderValue>) -> Asked<'_> {
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn head_has_no_body_and_retry_after_is_whole_seconds() {
-        let shed = Fault::Overloaded { service: service(), why: "queue full" };
+        let shed = Fault::Overloaded { service: service(), why: Busy::Full { waiting: 4 } };
         let retry_after = Some(Duration::from_millis(2100));
         let answer = fault(&shed, Asked { method: &Method::HEAD, retry_after, ..asked(None) });
         assert!(answer.body().is_empty());

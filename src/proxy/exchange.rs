@@ -261,5 +261,6 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.backend.backend.gate.leave();
+        self.service.view.queue.wake();
     }
 }

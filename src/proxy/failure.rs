@@ -6,7 +6,7 @@ use http::{HeaderMap, StatusCode, header};
 
 use crate::clock::Micros;
 use crate::config::types::RetryOn;
-use crate::http::fault::{ConnectKind, Fault};
+use crate::http::fault::{Busy, ConnectKind, Fault};
 use crate::http::host::HostError;
 use crate::route::path::PathError;
 use crate::telemetry::counter::Label;
@@ -76,8 +76,8 @@ pub fn no_backend(service: &LocalService) -> Fault {
     let members = &service.view.backends;
     let healthy = members.iter().filter(|m| m.backend.gate.is_available()).count();
     if healthy > 0 && service.view.config.max_in_flight > 0 {
-        let service = service.view.config.name.clone();
-        return Fault::Overloaded { service, why: "every backend has max_in_flight requests" };
+        let why = Busy::Full { waiting: service.view.queue.depth() };
+        return Fault::Overloaded { service: service.view.config.name.clone(), why };
     }
     let mut last: Option<(Micros, Failure)> = None;
     for stats in members.iter().flat_map(|m| m.backend.stats.iter()) {
@@ -143,7 +143,7 @@ pub fn record(fault: &Fault, exchange: &mut Exchange) {
         Fault::Reset { .. } => Cause::Reset,
         Fault::BadAnswer { .. } => Cause::Protocol,
         Fault::ResponseTimeout { .. } | Fault::WriteTimeout { .. } => Cause::ResponseTimeout,
-        Fault::RouteTimeout { .. } => Cause::RouteTimeout,
+        Fault::RouteTimeout { .. } | Fault::QueueRouteTimeout { .. } => Cause::RouteTimeout,
         Fault::Overloaded { .. } => Cause::Overload,
         Fault::Internal => Cause::Internal,
         // The client's doing.
@@ -157,7 +157,11 @@ pub fn record(fault: &Fault, exchange: &mut Exchange) {
     let Some(in_flight) = exchange.in_flight() else { return };
     let (uid, after) = at.map_or((0, Duration::ZERO), |(at, _)| (at.uid, at.after));
     in_flight.stats().went_wrong(cause, uid, after);
-    if cause == Cause::NoBackend {
-        in_flight.stats().shed.inc(ShedReason::NoBackend);
-    }
+    let shed = match fault {
+        Fault::NoBackend { .. } => ShedReason::NoBackend,
+        Fault::Overloaded { why: Busy::Full { .. }, .. } => ShedReason::QueueFull,
+        Fault::Overloaded { why: Busy::Waited { .. }, .. } => ShedReason::QueueTimeout,
+        _ => return,
+    };
+    in_flight.stats().shed.inc(shed);
 }

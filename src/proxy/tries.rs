@@ -24,6 +24,7 @@ use crate::worker::local::LocalService;
 use super::attempt::{self, Asks, Failed, Slot, Unanswered};
 use super::exchange::{Exchange, Held};
 use super::failure;
+use super::waiting;
 
 /// Upper bound of the random wait before a retry, in ms (it doubles with each one up to this).
 const LONGEST_BACKOFF: u64 = 250;
@@ -67,17 +68,24 @@ pub async fn run(
     let mut retries = 0;
     loop {
         let now = if retries == 0 { exchange.started } else { worker.now() };
-        let Some(mut held) = pick(exchange, &service, sending, &tried, now) else {
+        // Who comes later does not go before those that wait.
+        let held = match tried.is_empty() && waiting::must_wait(&service) {
+            true => None,
+            false => pick(exchange, &service, sending, &tried, now),
+        };
+        let mut held = match (held, outcome.take()) {
+            (Some(held), _) => held,
             // Backends may have come that this worker has not heard of yet.
-            if worker.catch_up()
-                && let Some(latest) = worker.local().service_named(&config.name)
-            {
-                service = latest.clone();
+            (None, before) if worker.catch_up() => {
+                outcome = before;
+                if let Some(latest) = worker.local().service_named(&config.name) {
+                    service = latest.clone();
+                }
                 continue;
             }
-            return outcome.map_or_else(|| Err(failure::no_backend(&service)), |before| *before);
+            (None, Some(before)) => return *before,
+            (None, None) => Box::pin(waiting::wait(exchange, &mut service, sending)).await?,
         };
-        drop(outcome.take());
         tried.push(held.backend.backend.uid);
         if let Some(request) = &mut sending.request {
             let (rule, own) = (&service.view.config.host, &held.backend.backend.authority);
@@ -131,7 +139,7 @@ fn has_another(service: &LocalService, tried: &[u64]) -> bool {
 }
 
 /// A place at a backend that was not tried yet.
-fn pick(
+pub(super) fn pick(
     exchange: &Exchange,
     service: &Rc<LocalService>,
     sending: &Sending,

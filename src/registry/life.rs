@@ -39,6 +39,7 @@ impl Pool {
                             self.lead.record(after);
                         }
                         let ramp = self.ramp(&backend, now, warm);
+                        self.queue.wake();
                         vec![Change::Ready { backend, after, ramp }]
                     }
                     State::Draining => {
@@ -50,6 +51,7 @@ impl Pool {
                     }
                     State::Ready if !was_healthy => {
                         let ramp = self.ramp(&backend, now, warm);
+                        self.queue.wake();
                         vec![Change::Healthy { backend, ramp }]
                     }
                     State::Ready | State::Gone => Vec::new(),

@@ -18,6 +18,7 @@ use crate::upstream::backend::{Backend, Source};
 use crate::upstream::budget::RetryBudget;
 use crate::upstream::gate::State;
 use crate::upstream::learned::Peers;
+use crate::upstream::queue::Queue;
 
 use super::{Change, Drain, DrainedBy, Entry, LeadTime};
 
@@ -29,6 +30,7 @@ pub struct Pool {
     budget: Arc<RetryBudget>,
     peers: Arc<Peers>,
     maglev: Option<Arc<Maglev>>,
+    pub(super) queue: Arc<Queue>,
     pub(super) entries: BTreeMap<Arc<str>, Entry>,
     /// Kept until the membership or the settings change, so that workers can tell by pointer.
     pub(super) view: Option<Arc<ServiceView>>,
@@ -45,6 +47,7 @@ impl Pool {
             budget: Arc::default(),
             peers: Arc::new(Peers::new(workers)),
             maglev: None,
+            queue: Arc::new(Queue::new(workers)),
             entries: BTreeMap::new(),
             view: None,
             lead: LeadTime::default(),
@@ -58,6 +61,11 @@ impl Pool {
 
     pub fn stats(&self) -> &Arc<PerWorker<ServiceStats>> {
         &self.stats
+    }
+
+    /// Requests that wait for a place now.
+    pub fn queued(&self) -> u32 {
+        self.queue.depth()
     }
 
     /// In the order of their ids.
@@ -136,6 +144,7 @@ impl Pool {
             budget: self.budget.clone(),
             peers: self.peers.clone(),
             maglev: self.maglev.clone(),
+            queue: self.queue.clone(),
         }
     }
 

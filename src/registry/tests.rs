@@ -1,14 +1,15 @@
 //! Lives of instances, told step by step.
 
 mod feeds;
+mod queue;
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use super::*;
 use crate::config::types::{
-    Balance, Check, FixedBackend, Forwarded, HashOn, Health, HealthKind, HostRule, Retry, RetryOn,
-    Service, Transport,
+    Balance, Check, FixedBackend, Forwarded, HashOn, Health, HealthKind, HostRule, Overload,
+    QueueLimit, Retry, RetryOn, Service, Transport,
 };
 use crate::orchestrator::InstanceState;
 
@@ -58,6 +59,7 @@ fn service(fixed: &[(&str, u16)]) -> Arc<Service> {
             start_period: Duration::ZERO,
             max_parallel: 1,
         },
+        overload: Overload { queue: QueueLimit::Auto, queue_timeout: second },
         retry: Retry {
             attempts: 0,
             on: RetryOn::default(),

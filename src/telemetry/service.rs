@@ -98,6 +98,8 @@ pub struct ServiceStats {
     pub ttfb: Histogram,
     /// From the request's head to the end of the answer.
     pub duration: Histogram,
+    /// Of requests that waited for a place at a backend, whether they got one or not.
+    pub queue_wait: Histogram,
 }
 
 impl ServiceStats {

@@ -61,12 +61,42 @@ impl Gate {
     #[inline]
     pub fn enter(&self) -> bool {
         self.in_flight.fetch_add(1, Ordering::SeqCst);
-        fence_in_model();
-        if self.word.load(Ordering::SeqCst) & STATE == State::Ready as u32 {
+        if self.is_ready_now() {
             return true;
         }
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
         false
+    }
+
+    /// Takes a place for one request unless so many are taken; 0 = no limit. At no moment are there more, so
+    /// nobody finds it full because of one who was refused.
+    #[inline]
+    pub fn enter_below(&self, most: u32) -> bool {
+        if most == 0 {
+            return self.enter();
+        }
+        let mut taken = self.in_flight.load(Ordering::SeqCst);
+        while taken < most {
+            let next = taken + 1;
+            match self.in_flight.compare_exchange(taken, next, Ordering::SeqCst, Ordering::SeqCst) {
+                Err(seen) => taken = seen,
+                Ok(_) if self.is_ready_now() => return true,
+                Ok(_) => {
+                    taken = self.in_flight.fetch_sub(1, Ordering::SeqCst) - 1;
+                    // If it became ready meanwhile, somebody may have seen it full with this place.
+                    if !self.is_ready_now() {
+                        return false;
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    #[inline]
+    fn is_ready_now(&self) -> bool {
+        fence_in_model();
+        self.word.load(Ordering::SeqCst) & STATE == State::Ready as u32
     }
 
     /// Gives the place back.

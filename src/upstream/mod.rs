@@ -7,4 +7,5 @@ pub mod conn;
 pub mod gate;
 pub mod io;
 pub mod learned;
+pub mod queue;
 pub mod resend;

@@ -46,7 +46,7 @@ pub struct Counted(Arc<Shared>);
 
 impl Worker {
     pub fn new(id: usize, clock: Clock, shared: Arc<Shared>, seed: u64) -> Rc<Self> {
-        let local = LocalSnapshot::new(shared.current.load_full());
+        let local = LocalSnapshot::new(shared.current.load_full(), id);
         Rc::new(Self {
             id,
             timers: Timers::new(clock.clone()),

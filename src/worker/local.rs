@@ -14,11 +14,13 @@ use crate::clock::Micros;
 use crate::snapshot::{ServiceView, Snapshot};
 use crate::upstream::backend::Backend;
 use crate::upstream::conn::Conn;
+use crate::upstream::queue::Line;
 
 /// The snapshot as this worker serves it.
 pub struct LocalSnapshot {
     pub snapshot: Arc<Snapshot>,
     pub services: Vec<Rc<LocalService>>,
+    worker: usize,
 }
 
 /// One service as this worker serves it.
@@ -27,6 +29,8 @@ pub struct LocalService {
     /// Same order as `view.backends`.
     pub backends: Vec<Rc<LocalBackend>>,
     pub balancer: RefCell<Balancer>,
+    /// Requests of this worker that wait for a place.
+    pub line: Rc<Line>,
 }
 
 /// One backend as this worker sees it; kept over snapshots, found by the backend's uid.
@@ -39,8 +43,8 @@ pub struct LocalBackend {
 }
 
 impl LocalSnapshot {
-    pub fn new(snapshot: Arc<Snapshot>) -> Self {
-        Self { snapshot: snapshot.clone(), services: Vec::new() }.next(snapshot)
+    pub fn new(snapshot: Arc<Snapshot>, worker: usize) -> Self {
+        Self { snapshot: snapshot.clone(), services: Vec::new(), worker }.next(snapshot)
     }
 
     /// Takes up a new snapshot: what stays keeps its connections and its balancing state, what
@@ -53,8 +57,11 @@ impl LocalSnapshot {
             .iter()
             .map(|view| match old.get(&*view.config.name) {
                 Some(local) if Arc::ptr_eq(&local.view, view) => Rc::clone(local),
-                Some(local) => Rc::new(local.next(view.clone())),
-                None => Rc::new(LocalService::new(view.clone(), &[])),
+                Some(local) => Rc::new(local.next(view.clone(), self.worker)),
+                None => {
+                    let line = Line::new(view.queue.clone(), self.worker);
+                    Rc::new(LocalService::new(view.clone(), &[], line))
+                }
             })
             .collect();
         let kept: std::collections::HashSet<u64, RandomState> =
@@ -67,7 +74,9 @@ impl LocalSnapshot {
         for backend in services.iter().flat_map(|s| &s.backends) {
             backend.follow_state();
         }
-        Self { snapshot, services }
+        // There may be another backend or another limit now, or the service is gone.
+        self.services.iter().for_each(|service| service.line.look_again());
+        Self { snapshot, services, worker: self.worker }
     }
 
     /// For requests that began with an older snapshot.
@@ -87,7 +96,7 @@ impl LocalSnapshot {
 }
 
 impl LocalService {
-    fn new(view: Arc<ServiceView>, old: &[Rc<LocalBackend>]) -> Self {
+    fn new(view: Arc<ServiceView>, old: &[Rc<LocalBackend>], line: Rc<Line>) -> Self {
         let by_uid: HashMap<u64, &Rc<LocalBackend>, RandomState> =
             old.iter().map(|b| (b.backend.uid, b)).collect();
         let backends = view
@@ -100,12 +109,16 @@ impl LocalService {
             .collect();
         let mut balancer = Balancer::new(view.config.balance);
         balancer.sync(&view);
-        Self { view, backends, balancer: RefCell::new(balancer) }
+        Self { view, backends, balancer: RefCell::new(balancer), line }
     }
 
     /// The same service with another configuration or other backends.
-    fn next(&self, view: Arc<ServiceView>) -> Self {
-        let mut next = Self::new(view, &self.backends);
+    fn next(&self, view: Arc<ServiceView>, worker: usize) -> Self {
+        let line = match self.line.is_of(&view.queue) {
+            true => self.line.clone(),
+            false => Line::new(view.queue.clone(), worker),
+        };
+        let mut next = Self::new(view, &self.backends, line);
         if self.view.config.balance == next.view.config.balance {
             // A request that is still trying with the old view goes on with a fresh balancer.
             let mut fresh = Balancer::new(self.view.config.balance);

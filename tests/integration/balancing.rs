@@ -54,7 +54,8 @@ fn by_default_one_that_is_slow_is_left_once_that_is_known() {
 #[test]
 fn when_every_backend_is_full_it_is_503_and_says_why() {
     let held = RawOrigin::script(|_| vec![Step::ReadHead, Step::Hold, Step::Send(OK.into())]);
-    let proxy = Proxy::new().backend(&held).service("max_in_flight = 1").run();
+    let limit = "max_in_flight = 1\noverload = { queue = 0 }";
+    let proxy = Proxy::new().backend(&held).service(limit).run();
     let mut first = Connection::open(proxy.address("http"));
     first.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     wait_until("the first is in flight", || held.connections() == 1);

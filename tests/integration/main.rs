@@ -32,6 +32,7 @@ mod origin;
 mod parking;
 mod peers;
 mod privileges;
+mod queueing;
 mod quickstart;
 mod reload_effects;
 mod reloads;

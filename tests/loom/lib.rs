@@ -1,19 +1,25 @@
-//! Every interleaving of the pick/drain protocol, by loom.
+//! Every interleaving of the pick/drain protocol and of the queue's wake-ups, by loom.
 
 #![cfg(loom)]
 
 #[path = "../../src/upstream/gate.rs"]
 pub mod gate;
+#[path = "../../src/upstream/queue/mod.rs"]
+pub mod queue;
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::sync::Arc as StdArc;
+    use std::task::Poll;
 
+    use loom::future::block_on;
     use loom::sync::Arc;
     use loom::sync::atomic::{AtomicBool, Ordering};
     use loom::thread;
 
     use super::gate::{Gate, State};
+    use super::queue::Queue;
 
     /// A drain that saw the backend idle is right for good: no request is being served, and none will be.
     #[test]
@@ -75,6 +81,72 @@ mod tests {
             second.join().unwrap();
             assert!((1..=2).contains(&most.load(std::sync::atomic::Ordering::SeqCst)));
             assert_eq!(gate.in_flight(), 0);
+        });
+    }
+
+    /// A request of one worker that waits for the one place of a gate, as `proxy::waiting` does.
+    async fn wait(gate: Arc<Gate>, queue: Arc<Queue>, worker: usize) {
+        let ticket = queue.join(9).expect("there is room");
+        poll_fn(|cx| match queue.show(worker, ticket, cx.waker()) && gate.enter_below(1) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
+        queue.leave(worker, Some(None));
+    }
+
+    /// Who waits is woken by whoever gives the place back, at whatever moment that happens.
+    #[test]
+    fn no_wake_up_is_lost() {
+        loom::model(|| {
+            let gate = Arc::new(Gate::new(State::Ready));
+            let queue = Arc::new(Queue::new(1));
+            assert!(gate.enter_below(1));
+            let (other, its_queue) = (gate.clone(), queue.clone());
+            let holder = thread::spawn(move || {
+                other.leave();
+                its_queue.wake();
+            });
+            // It would block for good if the wake-up were lost, which loom takes for a deadlock.
+            block_on(wait(gate.clone(), queue.clone(), 0));
+            holder.join().unwrap();
+            assert_eq!((gate.in_flight(), queue.depth()), (1, 0));
+        });
+    }
+
+    /// Two workers, one place: who gets it gives it back, and the other gets it then.
+    #[test]
+    fn who_leaves_wakes_the_next() {
+        let mut model = loom::model::Builder::new();
+        // Without a bound it takes hours; lost wake-ups need two switches at the wrong moment.
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let gate = Arc::new(Gate::new(State::Ready));
+            let queue = Arc::new(Queue::new(2));
+            let (other, its_queue) = (gate.clone(), queue.clone());
+            let second = thread::spawn(move || {
+                block_on(wait(other.clone(), its_queue.clone(), 1));
+                other.leave();
+                its_queue.wake();
+            });
+            block_on(wait(gate.clone(), queue.clone(), 0));
+            gate.leave();
+            queue.wake();
+            second.join().unwrap();
+            assert_eq!((gate.in_flight(), queue.depth()), (0, 0));
+        });
+    }
+
+    /// The limit of a gate holds at every moment, and nobody is refused a place that is free.
+    #[test]
+    fn one_place_is_taken_by_one_of_two() {
+        loom::model(|| {
+            let gate = Arc::new(Gate::new(State::Ready));
+            let other = gate.clone();
+            let second = thread::spawn(move || other.enter_below(1));
+            let first = gate.enter_below(1);
+            assert!(first != second.join().unwrap());
+            assert_eq!(gate.in_flight(), 1);
         });
     }
 }

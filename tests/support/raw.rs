@@ -41,6 +41,8 @@ struct Shared {
 struct State {
     /// What came in, by connection in the order they were accepted.
     received: Vec<Vec<u8>>,
+    /// First lines of heads, in the order in which they came on any connection.
+    requests: Vec<String>,
     released: bool,
 }
 
@@ -80,6 +82,11 @@ impl RawOrigin {
         self.shared.lock().received.len()
     }
 
+    /// The first lines of all requests so far, in the order in which they came.
+    pub fn requests(&self) -> Vec<String> {
+        self.shared.lock().requests.clone()
+    }
+
     /// What came in on the n-th connection so far.
     pub fn received(&self, number: usize) -> Vec<u8> {
         self.shared.lock().received.get(number).cloned().unwrap_or_default()
@@ -117,16 +124,24 @@ fn play(shared: &Shared, number: usize, stream: TcpStream, steps: &[Step]) -> st
     while let Some(step) = steps.get(at) {
         at += 1;
         match step {
-            Step::ReadHead => loop {
-                let mut line = Vec::new();
-                if reader.read_until(b'\n', &mut line)? == 0 {
-                    return Ok(());
+            Step::ReadHead => {
+                let mut lines = 0;
+                loop {
+                    let mut line = Vec::new();
+                    if reader.read_until(b'\n', &mut line)? == 0 {
+                        return Ok(());
+                    }
+                    shared.record(number, &line);
+                    if line == b"\r\n" {
+                        break;
+                    }
+                    if lines == 0 {
+                        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+                        shared.lock().requests.push(line);
+                    }
+                    lines += 1;
                 }
-                shared.record(number, &line);
-                if line == b"\r\n" {
-                    break;
-                }
-            },
+            }
             Step::Read(bytes) => {
                 let mut left = *bytes;
                 while left > 0 {

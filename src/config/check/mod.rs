@@ -18,6 +18,7 @@ mod discovery;
 mod fields;
 mod health;
 mod listener;
+mod overload;
 mod process;
 mod route;
 mod scaling;

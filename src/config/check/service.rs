@@ -13,7 +13,7 @@ use crate::config::values::{self, Wrong, wrong};
 use crate::config::{Kinds, OwnKeys};
 use crate::units::format_size;
 
-use super::{Named, balance, discovery, fields, health, listener, scaling, unique};
+use super::{Named, balance, discovery, fields, health, listener, overload, scaling, unique};
 
 /// Most bytes of a body that are kept for a resend.
 const MAX_BODY_BUFFER: u64 = 64 * 1024;
@@ -58,6 +58,7 @@ pub fn read(name: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Service {
         transport: r.section("transport", transport),
         health: r.section("health", health::read),
         retry: r.section("retry", retry),
+        overload: r.section("overload", overload::read),
         orchestrator: r.section("orchestrator", |r| orchestrator(name, r, context)),
         scaling: r.section_if("scaling", scaling::read),
     };

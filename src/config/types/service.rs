@@ -29,6 +29,7 @@ pub struct Service {
     pub transport: Transport,
     pub health: Health,
     pub retry: Retry,
+    pub overload: Overload,
     pub orchestrator: Option<Orchestrator>,
     pub scaling: Option<Scaling>,
 }
@@ -164,6 +165,33 @@ pub struct RetryOn {
     pub timeout: bool,
     /// Statuses received from a backend.
     pub statuses: Vec<u16>,
+}
+
+/// `[service.NAME.overload]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overload {
+    pub queue: QueueLimit,
+    /// How long a request waits at most.
+    pub queue_timeout: Duration,
+}
+
+/// How many requests may wait while every backend has `max_in_flight`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueLimit {
+    /// Half of what the backends that take requests may have in flight together, rounded up.
+    Auto,
+    /// 0 = none waits.
+    Requests(u32),
+}
+
+impl QueueLimit {
+    /// For so many backends that take requests, each with this limit.
+    pub fn requests(self, backends: u32, max_in_flight: u32) -> u32 {
+        match self {
+            Self::Requests(most) => most,
+            Self::Auto => backends.saturating_mul(max_in_flight).div_ceil(2),
+        }
+    }
 }
 
 /// `[service.NAME.orchestrator]`: what is common, and the kind's own table for its factory.

@@ -79,6 +79,18 @@ impl Metrics<'_> {
         for service in &self.services {
             family.sample(&[("service", service.name)], service.in_flight as f64);
         }
+        let help = "Requests that wait for a place at a backend.";
+        let mut family = to.family("tidegate_queue_depth", Kind::Gauge, help);
+        for service in &self.services {
+            family.sample(&[("service", service.name)], service.queued);
+        }
+        let help = "Time that requests waited for a place at a backend.";
+        let mut family = to.family("tidegate_queue_wait_seconds", Kind::Histogram, help);
+        for service in &self.services {
+            if let Some(wait) = service.queue_wait {
+                family.histogram(&[("service", service.name)], wait);
+            }
+        }
         let mut family = to.family("tidegate_retries_total", Kind::Counter, "Requests sent again.");
         each(&mut family, &self.services, RetryReason::ALL, |s, reason| s.retries.get(reason));
         let mut family = to.family(

@@ -57,6 +57,9 @@ pub struct Service<'a> {
     pub name: &'a str,
     pub stats: &'a PerWorker<ServiceStats>,
     pub in_flight: u64,
+    /// Requests that wait for a place at a backend.
+    pub queued: u32,
+    pub queue_wait: Option<&'a Merged>,
     pub desired: Option<u32>,
     /// Policy and the size it proposes.
     pub proposals: Vec<(&'a str, f64)>,

@@ -31,6 +31,8 @@ fn page(openmetrics: bool) -> String {
         name: "app",
         stats: &stats,
         in_flight: 3,
+        queued: 1,
+        queue_wait: Some(&durations),
         desired: Some(4),
         proposals: vec![("concurrency", 4.0)],
         events: vec![("up", "concurrency", 2)],

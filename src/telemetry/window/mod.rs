@@ -60,6 +60,11 @@ impl Windows {
         self.services.get(name)?.value.reading(span)
     }
 
+    /// Waits of all requests of a service for a place so far.
+    pub fn queue_wait_total(&self, name: &str) -> Option<&Merged> {
+        self.services.get(name)?.value.queue_wait()
+    }
+
     /// The last `span` of a backend, as of its last tick; `None` before its second tick.
     pub fn backend(&self, uid: u64, span: Duration) -> Option<BackendReading> {
         self.backends.get(&uid)?.value.reading(span)

@@ -9,7 +9,7 @@ use crate::clock::Micros;
 use crate::telemetry::histogram::{Merged, Sparse};
 use crate::telemetry::{FlowReading, PerWorker, ServiceStats};
 
-use super::{Delta, SERVICE_SPAN};
+use super::{Delta, SERVICE_SPAN, Total};
 
 /// What happened in some span of time.
 #[derive(Debug, Clone)]
@@ -46,6 +46,8 @@ pub(super) struct ServiceWindow {
     last: Counts,
     duration: Delta,
     ttfb: Delta,
+    /// Of the service's whole life.
+    queue_wait: Total,
     buckets: VecDeque<Bucket>,
 }
 
@@ -77,6 +79,7 @@ impl ServiceWindow {
             last,
             duration: Delta::default(),
             ttfb: Delta::default(),
+            queue_wait: Total::default(),
             buckets: VecDeque::new(),
         };
         window.durations();
@@ -87,12 +90,17 @@ impl ServiceWindow {
         Arc::ptr_eq(&self.stats, stats)
     }
 
+    pub(super) fn queue_wait(&self) -> Option<&Merged> {
+        self.queue_wait.merged()
+    }
+
     /// Keeps what `span` asks for, at most [`SERVICE_SPAN`].
     pub(super) fn tick(&mut self, now: Micros, span: Duration) {
         let last = self.last;
         if now <= last.at {
             return;
         }
+        self.queue_wait.tick(self.stats.iter().map(|s| &s.queue_wait));
         let counts = Counts::read(&self.stats, now);
         let (duration, ttfb) = self.durations();
         let bucket = Bucket {

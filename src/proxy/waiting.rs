@@ -1,0 +1,88 @@
+//! Waiting for a place: what a request does while every backend has `max_in_flight` requests.
+//!
+//! Only first tries wait; a retry has an answer to give already. Whose turn it is, is `upstream::queue`'s.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::http::fault::{Busy, Fault};
+use crate::worker::local::LocalService;
+
+use super::exchange::{Exchange, Held};
+use super::failure;
+use super::tries::{self, Sending};
+
+/// Whether there are others before a request that comes now.
+#[inline]
+pub fn must_wait(service: &LocalService) -> bool {
+    service.view.config.max_in_flight > 0 && service.view.queue.depth() > 0
+}
+
+/// Waits until there is a place at a backend, and takes it. `service` is its latest state afterwards.
+///
+/// # Errors
+/// Nobody is available, the queue is full, `queue_timeout` or the route's timeout is over.
+pub async fn wait(
+    exchange: &Exchange,
+    service: &mut Rc<LocalService>,
+    sending: &Sending,
+) -> Result<Held, Fault> {
+    let config = service.view.config.clone();
+    let available = available(service);
+    let most = config.overload.queue.requests(available, config.max_in_flight);
+    let waiting = match available {
+        0 => None,
+        _ => service.line.join(most),
+    };
+    let Some(waiting) = waiting else { return Err(failure::no_backend(service)) };
+    let worker = &exchange.client.worker;
+    let began = worker.now();
+    let limit = config.overload.queue_timeout;
+    exchange.arm(began, limit);
+    let result = poll_fn(|cx| {
+        if waiting.poll_turn(cx) {
+            // What the worker knows by now.
+            if let Some(latest) = worker.local().service_named(&config.name) {
+                *service = latest.clone();
+            }
+            if let Some(held) = tries::pick(exchange, service, sending, &[], worker.now()) {
+                return Poll::Ready(Ok(held));
+            }
+            if self::available(service) == 0 {
+                return Poll::Ready(Err(failure::no_backend(service)));
+            }
+        }
+        exchange.timer.poll_expired(cx).map(|()| {
+            let service = config.name.clone();
+            Err(match exchange.overdue() {
+                true => {
+                    let after = Duration::from_micros(worker.now().saturating_sub(began));
+                    Fault::QueueRouteTimeout { service, after }
+                }
+                false => {
+                    let why = Busy::Waited { limit, waiting: waiting.depth() };
+                    Fault::Overloaded { service, why }
+                }
+            })
+        })
+    })
+    .await;
+    exchange.timer.disarm();
+    let stats = service.view.stats.of(worker.id);
+    stats.queue_wait.record(worker.now().saturating_sub(began));
+    result
+}
+
+/// How many backends take requests, full or not; 0: waiting would be for nothing.
+fn available(service: &LocalService) -> u32 {
+    let gates = || service.view.backends.iter().map(|member| &member.backend.gate);
+    match gates().filter(|gate| gate.is_available()).count() {
+        // In panic health is ignored.
+        0 if service.view.config.panic_threshold > 0.0 => {
+            gates().filter(|gate| gate.is_ready()).count() as u32
+        }
+        available => available as u32,
+    }
+}
