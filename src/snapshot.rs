@@ -6,6 +6,7 @@
 
 pub mod hash;
 pub mod maglev;
+pub mod sessions;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use crate::upstream::learned::Peers;
 use crate::upstream::queue::Queue;
 
 use maglev::Maglev;
+use sessions::Sessions;
 
 /// Everything a worker needs to serve a request.
 #[derive(Debug)]
@@ -71,6 +73,8 @@ pub struct ServiceView {
     pub maglev: Option<Arc<Maglev>>,
     /// Requests that wait for a place. Lives through reloads.
     pub queue: Arc<Queue>,
+    /// For `sticky`.
+    pub sessions: Option<Sessions>,
 }
 
 /// One backend of a service, with what this configuration says of it.

@@ -115,7 +115,8 @@ fn pick_from(bencher: Bencher, view: &tidegate::snapshot::ServiceView) {
     bencher.bench_local(|| {
         client += 1;
         let client = client.to_be_bytes().into();
-        let pick = Pick { now: world::NOW, client, key: Some(hash::client(client)), tried: &[] };
+        let key = Some(hash::client(client));
+        let pick = Pick { now: world::NOW, client, key, session: None, tried: &[] };
         let picked = balancer.pick(black_box(view), black_box(&pick), &mut rng);
         let picked = picked.expect("all are ready");
         view.backends[picked].backend.gate.leave();

@@ -50,6 +50,7 @@ pub fn service(balance: Balance, backends: usize) -> ServiceView {
         config: service,
         maglev: (balance == Balance::Hash).then(|| Arc::new(Maglev::new(&backends))),
         backends,
+        sessions: None,
         stats: Arc::new(PerWorker::new(1)),
         budget: Arc::default(),
         peers: Arc::new(Peers::new(1)),

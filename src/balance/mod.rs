@@ -27,6 +27,7 @@ use std::time::Duration;
 use crate::clock::Micros;
 use crate::config::types::Balance;
 use crate::snapshot::maglev::Maglev;
+use crate::snapshot::sessions::Sessions;
 use crate::snapshot::{Member, ServiceView};
 use crate::upstream::learned::Peers;
 
@@ -48,6 +49,8 @@ pub struct Pick<'a> {
     pub client: IpAddr,
     /// For `hash`: the key, hashed; `None`: the request has none.
     pub key: Option<u64>,
+    /// What its cookie says: a handle of [`Sessions`].
+    pub session: Option<u64>,
     /// `uid`s of the backends that this request was sent to already; never picked again.
     pub tried: &'a [u64],
 }
@@ -134,6 +137,7 @@ impl Balancer {
             panic_threshold: view.config.panic_threshold,
             hash_balance: view.config.hash_balance,
             maglev: view.maglev.as_deref(),
+            sessions: view.sessions.as_ref(),
         };
         self.pick_from(&pool, pick, rng)
     }
@@ -150,6 +154,12 @@ impl Balancer {
         if let Algorithm::Adaptive(state) = &mut self.algorithm {
             state.refresh(pool, pick.now);
         }
+        if let (Some(handle), Some(sessions)) = (pick.session, pool.sessions)
+            && let Some(kept) = sessions.member(handle)
+            && self.stays(kept, pool, pick)
+        {
+            return Some(kept);
+        }
         let panic = self.primary.panic && !self.primary.is_down;
         let choice = self.take(Which::Primary, panic, pool, pick, rng);
         let choice = choice.or_else(|| self.take(Which::Backup, false, pool, pick, rng));
@@ -163,6 +173,16 @@ impl Balancer {
         let backup = self.backup.panic;
         let choice = primary.then(|| self.take(Which::Primary, true, pool, pick, rng)).flatten();
         choice.or_else(|| backup.then(|| self.take(Which::Backup, true, pool, pick, rng)).flatten())
+    }
+
+    /// Whether a session can stay with its backend; if so, its gate was entered. A backup keeps its sessions
+    /// only as long as it has to help.
+    fn stays(&self, member: usize, pool: &Pool<'_>, pick: &Pick<'_>) -> bool {
+        let Member { backend, backup, .. } = &pool.members[member];
+        backend.gate.is_available()
+            && !pick.tried.contains(&backend.uid)
+            && (!backup || self.primary.is_down)
+            && backend.gate.enter_below(pool.max_in_flight)
     }
 
     /// Chooses from one tier until a gate lets the request in.
@@ -227,6 +247,7 @@ struct Pool<'a> {
     panic_threshold: f64,
     hash_balance: f64,
     maglev: Option<&'a Maglev>,
+    sessions: Option<&'a Sessions>,
 }
 
 #[derive(Debug, Clone, Copy)]

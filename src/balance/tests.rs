@@ -57,6 +57,8 @@ pub(super) struct World {
     /// `None`: made from the client.
     pub(super) key: Option<Option<u64>>,
     pub(super) maglev: Maglev,
+    pub(super) sessions: Option<Sessions>,
+    pub(super) session: Option<u64>,
 }
 
 impl World {
@@ -79,6 +81,8 @@ impl World {
             client,
             key: None,
             maglev,
+            sessions: None,
+            session: None,
         }
     }
 
@@ -99,9 +103,11 @@ impl World {
             panic_threshold: self.panic_threshold,
             hash_balance: self.hash_balance,
             maglev: Some(&self.maglev),
+            sessions: self.sessions.as_ref(),
         };
         let key = self.key.unwrap_or_else(|| Some(hash::client(self.client)));
-        let pick = Pick { now: self.now, client: self.client, key, tried };
+        let (client, session) = (self.client, self.session);
+        let pick = Pick { now: self.now, client, key, session, tried };
         self.balancer.pick_from(&pool, &pick, &mut self.rng)
     }
 

@@ -119,7 +119,7 @@ pub fn load(path: &Path, kinds: &dyn Kinds, env: &Env) -> Result<Loaded, Vec<Pro
     let mut files = sources.files;
     files.extend(sources.patterns);
     // They are read once more when they are taken into use, so now is early enough.
-    files.extend(checked.certificates.into_iter().map(watch::Seen::now));
+    files.extend(checked.needs.into_iter().map(watch::Seen::now));
     let effective = Effective::new(checked.effective);
     Ok(Loaded { config: checked.config, files, effective, warnings: checked.warnings })
 }

@@ -27,6 +27,7 @@ mod retire;
 mod sample;
 pub mod scaling;
 pub mod services;
+mod session_key;
 pub mod signals;
 pub mod state_dir;
 pub mod status;

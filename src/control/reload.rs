@@ -30,6 +30,7 @@ use super::lock;
 use super::managed::within;
 use super::privileges::DropError;
 use super::services::Tasks;
+use super::session_key;
 
 /// What only a reload needs; held by it.
 pub struct Reloader {
@@ -49,6 +50,8 @@ struct Prepared {
     access_log: Option<Arc<AccessLog>>,
     /// What sources of backends said that are new.
     firsts: Vec<First>,
+    /// For sticky services without a secret of their own.
+    session_key: Option<Arc<[u8]>>,
 }
 
 impl Control {
@@ -183,9 +186,14 @@ impl Control {
             orchestrators: BTreeMap::new(),
             access_log: None,
             firsts: Vec::new(),
+            session_key: None,
             taken,
         };
         let config = &prepared.taken.config;
+        match session_key::of(config) {
+            Ok(key) => prepared.session_key = key,
+            Err(error) => problems.push(problem(&path, error)),
+        }
         match self.access_log(&config.log.access) {
             Ok(log) => prepared.access_log = log,
             Err(error) => problems.push(problem(&path, format!("log.access.path: {error}"))),
@@ -247,8 +255,10 @@ impl Control {
 
     /// What cannot fail: returns the snapshot's generation.
     fn take(self: &Arc<Self>, reloader: &mut Reloader, prepared: Prepared) -> u64 {
-        let Prepared { taken, tls, certificates, orchestrators, access_log, firsts } = prepared;
+        let Prepared { taken, tls, certificates, orchestrators, access_log, firsts, session_key } =
+            prepared;
         let config = taken.config.clone();
+        lock(&self.registry).set_session_key(session_key);
         let retired = self.take_services(&config, &firsts);
         lock(&self.assembly).configure(&config, &tls, access_log);
         let generation = self.publish();

@@ -40,6 +40,12 @@ impl Peer {
     }
 }
 
+/// Whether the client came by TLS, to us or to the trusted proxy before us.
+pub fn is_https(headers: &HeaderMap, peer: &Peer) -> bool {
+    let says = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"https");
+    peer.tls || peer.trusted && headers.get(&X_FORWARDED_PROTO).is_some_and(says)
+}
+
 fn ip_value(ip: IpAddr) -> HeaderValue {
     HeaderValue::try_from(ip.to_string()).expect("an address is printable ASCII")
 }

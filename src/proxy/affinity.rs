@@ -1,28 +1,91 @@
-//! What of a request ties it to a backend: the key of `balance = "hash"`.
+//! What of a request ties it to a backend: the key of `balance = "hash"`, and the cookie of `sticky`.
 //!
-//! Read before the request is made ready for the backend, as the client sent it. Only services that ask for
-//! it pay for it. Which backend it comes to is `balance`'s.
+//! Read before the request is made ready for the backend, as the client sent it; of the cookie the backend
+//! sees nothing. The answer gives it to the client when somebody else answered than it says, or when it is to
+//! be renewed, and not otherwise. Only services that ask for any of this pay for it. Which backend it comes
+//! to is `balance`'s.
 
 use std::net::IpAddr;
 
 use http::request::Parts;
-use http::{HeaderName, header};
+use http::{HeaderMap, HeaderName, header, response};
 
+use crate::clock::{Clock, Micros};
 use crate::config::types::{Balance, HashOn};
-use crate::http::cookies;
+use crate::http::serve::Client;
+use crate::http::{cookies, forwarded};
 use crate::snapshot::ServiceView;
 use crate::snapshot::hash::{self, fnv1a, mix};
+use crate::snapshot::sessions::Sessions;
 
-/// The key, hashed; `None`: the request has none, or none is asked for.
-#[inline]
-pub fn key(service: &ServiceView, head: &Parts, client: IpAddr) -> Option<u64> {
-    match service.config.balance {
-        Balance::Hash => of_request(&service.config.hash_on, head, client),
-        _ => None,
+use super::exchange::Held;
+
+/// Cookies of our name that are looked at: with more of them somebody plays.
+const COOKIES: usize = 2;
+
+/// What ties one request to a backend.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Affinity {
+    /// The key, hashed; `None`: the request has none, or none is asked for.
+    pub key: Option<u64>,
+    /// The backend that its cookie names, as a handle of [`Sessions`].
+    pub session: Option<u64>,
+    /// The cookie is to be given anew.
+    is_due: bool,
+    /// The client came by TLS.
+    secure: bool,
+}
+
+impl Affinity {
+    /// Reads it, and takes our cookie out of the request.
+    #[inline]
+    pub fn of_request(
+        service: &ServiceView,
+        from: &Client,
+        head: &mut Parts,
+        client: IpAddr,
+        now: Micros,
+    ) -> Self {
+        let mut affinity = Self::default();
+        if service.config.balance == Balance::Hash {
+            affinity.key = key(&service.config.hash_on, head, client);
+        }
+        if let Some(sessions) = &service.sessions {
+            affinity.join(sessions, from, &mut head.headers, now);
+        }
+        affinity
+    }
+
+    fn join(&mut self, sessions: &Sessions, from: &Client, headers: &mut HeaderMap, now: Micros) {
+        let at = from.worker.clock.wall(now);
+        let session = cookies::values(headers, sessions.cookie())
+            .take(COOKIES)
+            .find_map(|value| sessions.read(value, at));
+        self.session = session.map(|session| session.handle);
+        self.is_due = session.is_some_and(|session| session.is_due);
+        self.secure = forwarded::is_https(headers, &from.peer);
+        cookies::remove(headers, sessions.cookie());
+    }
+
+    /// Gives the client the cookie of the backend that answered, unless it has it. Not with an answer
+    /// that says that this backend is not the one to stay with.
+    #[inline]
+    pub fn announce(&self, held: &Held, head: &mut response::Parts, clock: &Clock, at: Micros) {
+        let view = &held.service().view;
+        let Some(sessions) = &view.sessions else { return };
+        let named = self.session.and_then(|handle| sessions.member(handle));
+        let backend = &held.backend.backend;
+        let is_named = named.is_some_and(|i| view.backends[i].backend.uid == backend.uid);
+        let stays_away = matches!(head.status.as_u16(), 502..=504);
+        if stays_away || is_named && !self.is_due {
+            return;
+        }
+        let cookie = sessions.write(&backend.id, clock.wall(at), self.secure);
+        head.headers.append(header::SET_COOKIE, cookie);
     }
 }
 
-fn of_request(on: &HashOn, head: &Parts, client: IpAddr) -> Option<u64> {
+fn key(on: &HashOn, head: &Parts, client: IpAddr) -> Option<u64> {
     match on {
         HashOn::ClientIp => Some(hash::client(client)),
         HashOn::Uri => {
@@ -62,7 +125,7 @@ mod tests {
             Some((_, name)) => HashOn::Cookie(name.into()),
             None => HashOn::Uri,
         };
-        of_request(&on, &head, IpAddr::from([192, 0, 2, 1]))
+        super::key(&on, &head, IpAddr::from([192, 0, 2, 1]))
     }
 
     fn get(uri: &str) -> http::request::Builder {

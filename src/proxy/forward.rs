@@ -17,7 +17,7 @@ use crate::upstream::conn::AnswerBody;
 use crate::worker::local::{LocalService, LocalSnapshot};
 
 use super::Outcome;
-use super::affinity;
+use super::affinity::Affinity;
 use super::body::{Relay, ResponseBody};
 use super::exchange::{Exchange, Held};
 use super::prepare;
@@ -47,7 +47,8 @@ pub fn prepare(
     let Some(service) = service.cloned() else { return Err(exchange) };
     let forwarded = service.view.config.forwarded;
     let client = exchange.client.clone();
-    let key = affinity::key(&service.view, &head, received.client);
+    let (view, now) = (&service.view, exchange.started);
+    let affinity = Affinity::of_request(view, &client, &mut head, received.client, now);
     let host = prepare::request(&client, &route, received, &mut head, rewritten, forwarded);
     let worker = &client.worker;
     let stats = &service.view.stats;
@@ -60,7 +61,7 @@ pub fn prepare(
         request: Some(Request::from_parts(head, body)),
         host,
         client: received.client,
-        key,
+        affinity,
         upgrade: received.upgrade,
     };
     Ok(Forward { exchange: Some(exchange), service, route, sending })
@@ -73,7 +74,8 @@ impl Forward {
         let mut exchange = self.exchange.take()?;
         Some(match tries::run(&exchange, &self.service, &mut self.sending).await {
             Ok(answer) => {
-                let (head, answer) = answered(&mut exchange, &self.route, answer);
+                let affinity = self.sending.affinity;
+                let (head, answer) = answered(&mut exchange, &self.route, affinity, answer);
                 if head.status == StatusCode::SWITCHING_PROTOCOLS {
                     return Some(Box::pin(switch(exchange, answer.held, head)).await);
                 }
@@ -120,6 +122,7 @@ struct Rest {
 fn answered(
     exchange: &mut Exchange,
     route: &RouteView,
+    affinity: Affinity,
     Answer { response, held, retries, at }: Answer,
 ) -> (http::response::Parts, Rest) {
     let (mut head, body) = response.into_parts();
@@ -127,6 +130,7 @@ fn answered(
     head.extensions.clear();
     headers::receive_response(&mut head.headers, head.status);
     headers::apply(&mut head.headers, &route.config.headers_out);
+    affinity.announce(&held, &mut head, &exchange.client.worker.clock, at);
     if let Some(upload) = &exchange.upload {
         upload.forget();
     }

@@ -21,6 +21,7 @@ use crate::upstream::conn::{AnswerBody, Conn};
 use crate::upstream::resend;
 use crate::worker::local::LocalService;
 
+use super::affinity::Affinity;
 use super::attempt::{self, Asks, Failed, Slot, Unanswered};
 use super::exchange::{Exchange, Held};
 use super::failure;
@@ -45,8 +46,7 @@ pub struct Sending {
     /// What `host = "preserve"` sends.
     pub host: Option<HeaderValue>,
     pub client: IpAddr,
-    /// For `balance = "hash"`.
-    pub key: Option<u64>,
+    pub affinity: Affinity,
     /// It asks for another protocol.
     pub upgrade: bool,
 }
@@ -149,7 +149,8 @@ pub(super) fn pick(
     let worker = &exchange.client.worker;
     let index = {
         let mut rng = worker.rng.borrow_mut();
-        let pick = Pick { now, client: sending.client, key: sending.key, tried };
+        let Affinity { key, session, .. } = sending.affinity;
+        let pick = Pick { now, client: sending.client, key, session, tried };
         service.balancer.borrow_mut().pick(&service.view, &pick, &mut rng)?
     };
     Some(Held::new(service, index, worker.id, now))

@@ -95,18 +95,25 @@ pub struct Registry {
     next_uid: u64,
     /// Until the first round of checks is over nothing ramps: there is no one else to take the load.
     warm: bool,
+    session_key: Option<Arc<[u8]>>,
     pools: BTreeMap<Arc<str>, Pool>,
 }
 
 impl Registry {
     /// `workers`: how many cells per-worker statistics have.
     pub fn new(clock: Clock, workers: usize) -> Self {
-        Self { clock, workers, next_uid: 1, warm: false, pools: BTreeMap::new() }
+        Self { clock, workers, next_uid: 1, warm: false, session_key: None, pools: BTreeMap::new() }
     }
 
     /// The process is past its start: from now on backends that join ramp.
     pub fn set_warm(&mut self) {
         self.warm = true;
+    }
+
+    /// What signs the cookies of sticky services that have no secret of their own, from the next
+    /// [`Registry::configure`] on.
+    pub fn set_session_key(&mut self, key: Option<Arc<[u8]>>) {
+        self.session_key = key;
     }
 
     /// Takes a service in, or its new settings. Fixed backends that are no longer written in it go.
@@ -117,6 +124,7 @@ impl Registry {
             .pools
             .entry(service.name.clone())
             .or_insert_with(|| Pool::new(service.clone(), workers));
+        pool.session_key.clone_from(&self.session_key);
         pool.configure(service.clone(), now)
     }
 

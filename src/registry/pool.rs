@@ -11,6 +11,7 @@ use crate::discovery::Feed;
 use crate::health::judge::Verdict;
 use crate::orchestrator::{Instance, InstanceState};
 use crate::snapshot::maglev::Maglev;
+use crate::snapshot::sessions::Sessions;
 use crate::snapshot::{Member, ServiceView};
 use crate::telemetry::histogram::Merged;
 use crate::telemetry::{PerWorker, ServiceStats};
@@ -31,6 +32,7 @@ pub struct Pool {
     peers: Arc<Peers>,
     maglev: Option<Arc<Maglev>>,
     pub(super) queue: Arc<Queue>,
+    pub(super) session_key: Option<Arc<[u8]>>,
     pub(super) entries: BTreeMap<Arc<str>, Entry>,
     /// Kept until the membership or the settings change, so that workers can tell by pointer.
     pub(super) view: Option<Arc<ServiceView>>,
@@ -48,6 +50,7 @@ impl Pool {
             peers: Arc::new(Peers::new(workers)),
             maglev: None,
             queue: Arc::new(Queue::new(workers)),
+            session_key: None,
             entries: BTreeMap::new(),
             view: None,
             lead: LeadTime::default(),
@@ -137,9 +140,16 @@ impl Pool {
         let fits = self.maglev.take().filter(|maglev| hashes && maglev.fits(&backends));
         let made = || hashes.then(|| Arc::new(Maglev::new(&backends)));
         self.maglev = fits.or_else(made);
+        let sessions = self.config.sticky.as_ref().and_then(|sticky| {
+            let own = sticky.secret.as_ref().map(|secret| &*secret.bytes);
+            let key = own.or(self.session_key.as_deref())?;
+            let name = self.config.name.clone();
+            Some(Sessions::new(name, &sticky.cookie, sticky.ttl, key, &backends))
+        });
         ServiceView {
             config: self.config.clone(),
             backends,
+            sessions,
             stats: self.stats.clone(),
             budget: self.budget.clone(),
             peers: self.peers.clone(),

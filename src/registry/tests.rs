@@ -20,6 +20,7 @@ fn service(fixed: &[(&str, u16)]) -> Arc<Service> {
         balance: Balance::RoundRobin,
         hash_on: HashOn::ClientIp,
         hash_balance: 1.25,
+        sticky: None,
         max_in_flight: 0,
         slow_start: Duration::from_secs(10),
         panic_threshold: 0.0,

@@ -39,6 +39,7 @@ mod reloads;
 mod retries;
 mod routes;
 mod scaling;
+mod sessions;
 mod standard_load;
 mod stopping;
 mod timeouts;

@@ -108,3 +108,53 @@ fn nginx_ip_hash_is_steady_and_goes_round_when_nobody_is_found() {
     }
     assert_eq!(map(&mut world, 1000), [3; 1000]);
 }
+
+/// A world whose next picks are of the session that the member at an index has.
+fn in_session(kind: Balance, members: Vec<Member>, at: usize) -> World {
+    let mut world = World::new(kind, members);
+    let (hour, key) = (Duration::from_secs(3600), b"sixteen bytes or more");
+    let sessions = Sessions::new("app".into(), "tg", hour, key, &world.members);
+    let now = std::time::SystemTime::UNIX_EPOCH;
+    let cookie = sessions.write(&world.members[at].backend.id, now, false);
+    let value = cookie.as_bytes()[3..].split(|byte| *byte == b';').next().expect("a value");
+    world.session = sessions.read(value, now).map(|session| session.handle);
+    world.sessions = Some(sessions);
+    world
+}
+
+#[test]
+fn a_session_stays_with_its_backend_whatever_the_rule_is() {
+    for kind in ALL {
+        let mut world = in_session(kind, members(&[1, 1, 9]), 1);
+        assert!((0..20).all(|_| world.pick(&[]) == Some(1)), "{kind:?}: busy as it is");
+        assert_ne!(world.touch(&[2]), Some(2), "{kind:?}: a retry goes elsewhere");
+        world.max_in_flight = 20;
+        assert_ne!(world.touch(&[]), Some(2), "{kind:?}: it is full");
+        world.max_in_flight = 0;
+        world.members[1].backend.gate.set_ejected(true);
+        assert!(world.touch(&[]).is_some_and(|uid| uid != 2), "{kind:?}");
+        world.members[1].backend.gate.set_ejected(false);
+        world.members[1].backend.gate.set_state(State::Draining);
+        assert!(world.touch(&[]).is_some_and(|uid| uid != 2), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_backup_keeps_a_session_only_while_it_is_needed() {
+    let mut world = in_session(
+        Balance::RoundRobin,
+        vec![member(1, 1, false), member(2, 1, true), member(3, 1, true)],
+        2,
+    );
+    assert_eq!(world.sequence(2), [1, 1]);
+    world.members[0].backend.gate.set_healthy(false);
+    world.now += SECOND;
+    assert_eq!(world.sequence(3), [3, 3, 3]);
+}
+
+#[test]
+fn a_session_of_one_who_is_gone_goes_by_the_rule() {
+    let mut world = in_session(Balance::RoundRobin, members(&[1, 1]), 1);
+    world.session = world.session.map(|handle| !handle);
+    assert_eq!(world.sequence(3), [1, 2, 1]);
+}

@@ -1,8 +1,10 @@
 //! Of `[service.NAME]` the keys that say which backend gets a request.
 
+use std::time::Duration;
+
 use crate::config::reader::Reader;
 use crate::config::tree::Value;
-use crate::config::types::{Balance, HashOn};
+use crate::config::types::{Balance, HashOn, Sticky};
 use crate::config::values::{self, Wrong, wrong};
 
 use super::fields;
@@ -59,4 +61,23 @@ pub fn hash_balance(r: &mut Reader<'_>) -> f64 {
         _ => Err(format!("{factor} is under the mean itself; write 1 or more, or 0 for no bound")),
     };
     r.number("hash_balance", 0.0..=1000.0).and(bound).or(1.25)
+}
+
+/// Off without the name of a cookie.
+pub fn sticky(r: &mut Reader<'_>) -> Option<Sticky> {
+    let cookie = r.field("cookie", |value| match values::string(value)?.as_str() {
+        "" => Ok(None),
+        name => fields::cookie_name(name, value).map(Some),
+    });
+    let cookie = cookie.or("");
+    let whole = |ttl: Duration| match ttl.as_secs() {
+        1..=31_536_000 => Ok(ttl),
+        _ => Err("out of range; write one from \"1s\" to \"8760h\"".to_owned()),
+    };
+    let ttl = r.duration("ttl").and(whole).or("1h");
+    let secret = fields::secret(r, "secret");
+    if cookie.is_none() && !r.table().entries.is_empty() && !r.has("cookie") {
+        r.missing("sticky has no \"cookie\"; add its name");
+    }
+    Some(Sticky { cookie: cookie?, ttl, secret })
 }

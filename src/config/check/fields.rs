@@ -7,8 +7,10 @@ use std::ops::RangeInclusive;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
+use crate::config::field::Field;
 use crate::config::reader::Reader;
-use crate::config::tree::Value;
+use crate::config::tree::{Node, Value};
+use crate::config::types::Secret;
 use crate::config::values::{self, Wrong, wrong};
 use crate::units::format_size;
 
@@ -94,6 +96,50 @@ pub fn cookie_name(text: &str, value: &Value) -> Result<Box<str>, Wrong> {
         return Ok(text.into());
     }
     wrong(value, format!("{text:?} is not the name of a cookie; write one such as \"tg\""))
+}
+
+/// What a secret has at least, in bytes.
+const SECRET_MIN: usize = 16;
+
+/// A secret, as written or as `file:PATH`; an empty one is none.
+pub fn secret(r: &mut Reader<'_>, key: &'static str) -> Option<Secret> {
+    Field { shown: absolute_secret, ..r.field(key, read_secret) }.or("")
+}
+
+fn read_secret(value: &Value) -> Result<Option<Secret>, Wrong> {
+    let text = values::string(value)?;
+    let (bytes, file) = match text.strip_prefix("file:") {
+        None if text.is_empty() => return Ok(None),
+        None => (text.into_bytes(), None),
+        Some(path) => {
+            let path = value.place.resolve(path);
+            let read = std::fs::read(&path).or_else(|error| {
+                let message =
+                    format!("{} cannot be read ({error}); name a file that can", path.display());
+                wrong(value, message)
+            })?;
+            (read.trim_ascii().to_vec(), Some(path))
+        }
+    };
+    if bytes.len() < SECRET_MIN {
+        let message = format!(
+            "{} bytes are too few; write {SECRET_MIN} or more that nobody can guess",
+            bytes.len()
+        );
+        return wrong(value, message);
+    }
+    Ok(Some(Secret { bytes, file }))
+}
+
+/// With the file's path as it is from anywhere.
+fn absolute_secret(value: &Value) -> Value {
+    let path = match &value.node {
+        Node::String(text) => text.strip_prefix("file:"),
+        _ => None,
+    };
+    let path = path.and_then(|path| std::path::absolute(value.place.resolve(path)).ok());
+    let node = path.map(|path| Node::from(format!("file:{}", path.display()).as_str()));
+    Value { node: node.unwrap_or_else(|| value.node.clone()), ..value.clone() }
 }
 
 pub fn header_value(value: &Value) -> Result<HeaderValue, Wrong> {

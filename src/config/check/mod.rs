@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::reader::{Reader, Report};
 use super::tree::{Place, Table};
-use super::types::{Config, RouteAction};
+use super::types::{Config, RouteAction, Service};
 use super::{Env, Kinds, Problem};
 
 mod balance;
@@ -31,8 +31,8 @@ mod tests;
 pub struct Checked {
     pub config: Config,
     pub effective: Table,
-    /// Certificate and key files.
-    pub certificates: Vec<PathBuf>,
+    /// Files that it depends on besides its own: certificates, keys, secrets.
+    pub needs: Vec<PathBuf>,
     pub warnings: Vec<Problem>,
     /// Every key that was asked for, dotted.
     #[cfg(test)]
@@ -50,7 +50,7 @@ pub struct Named<T> {
 pub fn check(root: &Table, kinds: &dyn Kinds, env: &Env, problems: &mut Vec<Problem>) -> Checked {
     let mut report = Report::default();
     let mut warnings = Vec::new();
-    let ((config, certificates), mut effective) =
+    let ((config, needs), mut effective) =
         root.read_into(&mut report, |r| read(r, kinds, env, &mut warnings));
     // Defaults are merged and includes are read: neither is part of what it means.
     effective.entries.retain(|entry| !matches!(entry.key.as_str(), "include" | "defaults"));
@@ -58,7 +58,7 @@ pub fn check(root: &Table, kinds: &dyn Kinds, env: &Env, problems: &mut Vec<Prob
     Checked {
         config,
         effective,
-        certificates,
+        needs,
         warnings,
         #[cfg(test)]
         known: report.known,
@@ -109,7 +109,9 @@ fn read(
         references(r, route, &listeners, &services);
     }
 
-    let certificates = listeners.iter().flat_map(|listener| listener.item.files()).collect();
+    let mut needs: Vec<_> = listeners.iter().flat_map(|listener| listener.item.files()).collect();
+    let secret = |service: &Arc<Service>| service.sticky.as_ref()?.secret.as_ref()?.file.clone();
+    needs.extend(services.values().filter_map(secret));
     let config = Config {
         runtime,
         dns,
@@ -119,7 +121,7 @@ fn read(
         routes: routes.into_iter().map(|one| Arc::new(one.item.route)).collect(),
         services,
     };
-    (config, certificates)
+    (config, needs)
 }
 
 /// Two listeners, routes or backends of one name.

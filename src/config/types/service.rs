@@ -1,6 +1,8 @@
 //! `[service.NAME]`: who serves it.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ pub struct Service {
     pub hash_on: HashOn,
     /// For `hash`: no backend above this multiple of the mean in flight; 0 = no bound, else 1..=1000.
     pub hash_balance: f64,
+    pub sticky: Option<Sticky>,
     /// Requests that one backend may have in flight; 0 = no limit.
     pub max_in_flight: u32,
     pub slow_start: Duration,
@@ -57,6 +60,31 @@ pub enum HashOn {
     Header(http::HeaderName),
     /// By its name; the first of several counts.
     Cookie(Box<str>),
+}
+
+/// `sticky`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sticky {
+    /// A token.
+    pub cookie: Box<str>,
+    /// A second or more.
+    pub ttl: Duration,
+    /// `None`: one is made and kept in the state directory.
+    pub secret: Option<Secret>,
+}
+
+/// What only we know: 16 bytes or more, as written or from a file.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    pub bytes: Vec<u8>,
+    /// Where it was read.
+    pub file: Option<PathBuf>,
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secret").field("file", &self.file).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
