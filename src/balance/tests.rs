@@ -2,7 +2,6 @@
 
 mod affinity;
 mod random;
-mod zones;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -37,7 +36,7 @@ pub(super) fn member(uid: u64, weight: u32, backup: bool) -> Member {
         State::Ready,
         1,
     );
-    Member { backend: Arc::new(backend), weight, backup, near: true }
+    Member { backend: Arc::new(backend), weight, backup }
 }
 
 /// Members with these weights; uids from 1.

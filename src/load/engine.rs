@@ -3,6 +3,7 @@
 //! The pacing thread does nothing but sleep until the next request is due and hand it over, so
 //! that answers, however many or slow, cannot delay what comes next.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -13,6 +14,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::arrivals::Arrivals;
 use super::client::Client;
+use super::log::Log;
 use super::outcome::{Cause, Done, Outcome};
 use super::record::Recorder;
 use super::report::{Report, Second, Totals};
@@ -43,6 +45,8 @@ pub fn run(
     mut on_second: impl FnMut(Second, usize),
 ) -> Result<Report, LoadError> {
     raise_file_limit();
+    let mut recorder = Recorder::new(plan.timeout);
+    recorder.log = plan.log.as_deref().map(Log::create).transpose().map_err(|e| no_log(plan, e))?;
     let client = Client::new(plan)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(plan.threads.max(1))
@@ -56,7 +60,7 @@ pub fn run(
     });
     let run = Arc::new(Run {
         client,
-        recorder: Mutex::new(Recorder::new(plan.timeout)),
+        recorder: Mutex::new(recorder),
         in_flight: AtomicUsize::new(0),
         start: Instant::now(),
         timeout: plan.timeout,
@@ -97,8 +101,9 @@ pub fn run(
         resent: run.client.resent.load(Relaxed),
         connections: run.client.opened.load(Relaxed),
     };
-    let report = run.record(|recorder| Report::new(recorder, totals));
+    let (report, log) = run.record(|recorder| (Report::new(recorder, totals), recorder.log.take()));
     runtime.shutdown_background();
+    log.map_or(Ok(()), Log::finish).map_err(|error| no_log(plan, error))?;
     Ok(report)
 }
 
@@ -151,6 +156,11 @@ impl Run {
     fn record<T>(&self, f: impl FnOnce(&mut Recorder) -> T) -> T {
         f(&mut self.recorder.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+fn no_log(plan: &Plan, error: std::io::Error) -> LoadError {
+    let file = plan.log.as_deref().unwrap_or(Path::new("")).display().to_string();
+    LoadError::Log { file, error }
 }
 
 /// Thousands of connections need as many descriptors; where it cannot be raised, connecting

@@ -12,6 +12,7 @@ mod client;
 mod engine;
 #[cfg(test)]
 mod fixture;
+mod log;
 mod outcome;
 mod record;
 mod report;
@@ -29,6 +30,7 @@ pub use standard::{Phase, Phases, Standard};
 pub use tls::Trust;
 pub use verdict::{Criterion, Judgement, LATE_MS, P99_MS, Verdict};
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
@@ -68,6 +70,8 @@ pub struct Plan {
     pub threads: usize,
     /// Makes the arrivals repeatable.
     pub seed: u64,
+    /// A file for a line of CSV a request.
+    pub log: Option<PathBuf>,
 }
 
 impl Plan {
@@ -88,6 +92,7 @@ impl Plan {
             max_in_flight: 4096,
             threads: 1,
             seed: 0,
+            log: None,
         }
     }
 }
@@ -130,6 +135,8 @@ pub enum LoadError {
     Resolve { host: String, error: std::io::Error },
     #[error("{file}: {error}")]
     Certificates { file: String, error: String },
+    #[error("{file}: {error}")]
+    Log { file: String, error: std::io::Error },
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use hdrhistogram::{Counter, Histogram};
 
+use super::log::Log;
 use super::outcome::{Cause, Done, Outcome};
 use super::report::{Latency, Second};
 
@@ -27,6 +28,8 @@ pub(super) struct Recorder {
     pub(super) causes: BTreeMap<Cause, u64>,
     pub(super) status: BTreeMap<u16, u64>,
     pub(super) backends: BTreeMap<String, u64>,
+    /// Where each request is written, if it is.
+    pub(super) log: Option<Log>,
     latency: Histogram<u64>,
     late: Histogram<u64>,
     closed: Vec<Second>,
@@ -47,6 +50,7 @@ impl Recorder {
             causes: BTreeMap::new(),
             status: BTreeMap::new(),
             backends: BTreeMap::new(),
+            log: None,
             latency: histogram(3),
             late: histogram(2),
             closed: Vec::new(),
@@ -59,6 +63,9 @@ impl Recorder {
     pub(super) fn due(&mut self, due: Duration, sent: bool) {
         self.planned += 1;
         self.not_sent += u64::from(!sent);
+        if !sent && let Some(log) = &mut self.log {
+            log.not_sent(due);
+        }
         if let Some((second, _)) = self.second(due) {
             if sent {
                 second.sent += 1;
@@ -70,6 +77,9 @@ impl Recorder {
 
     /// A request is over.
     pub(super) fn done(&mut self, done: Done) {
+        if let Some(log) = &mut self.log {
+            log.done(&done);
+        }
         self.late.saturating_record(micros(done.late));
         let latency = micros(done.latency);
         let error = match &done.outcome {

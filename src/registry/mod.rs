@@ -96,22 +96,13 @@ pub struct Registry {
     /// Until the first round of checks is over nothing ramps: there is no one else to take the load.
     warm: bool,
     session_key: Option<Arc<[u8]>>,
-    zone: Option<Arc<str>>,
     pools: BTreeMap<Arc<str>, Pool>,
 }
 
 impl Registry {
     /// `workers`: how many cells per-worker statistics have.
     pub fn new(clock: Clock, workers: usize) -> Self {
-        Self {
-            clock,
-            workers,
-            next_uid: 1,
-            warm: false,
-            session_key: None,
-            zone: None,
-            pools: BTreeMap::new(),
-        }
+        Self { clock, workers, next_uid: 1, warm: false, session_key: None, pools: BTreeMap::new() }
     }
 
     /// The process is past its start: from now on backends that join ramp.
@@ -125,11 +116,6 @@ impl Registry {
         self.session_key = key;
     }
 
-    /// Where this proxy is, from the next [`Registry::configure`] on.
-    pub fn set_zone(&mut self, zone: Option<Arc<str>>) {
-        self.zone = zone;
-    }
-
     /// Takes a service in, or its new settings. Fixed backends that are no longer written in it go.
     pub fn configure(&mut self, service: &Arc<config::Service>) -> Vec<Change> {
         let workers = self.workers;
@@ -139,7 +125,6 @@ impl Registry {
             .entry(service.name.clone())
             .or_insert_with(|| Pool::new(service.clone(), workers));
         pool.session_key.clone_from(&self.session_key);
-        pool.zone.clone_from(&self.zone);
         pool.configure(service.clone(), now)
     }
 

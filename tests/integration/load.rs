@@ -71,6 +71,23 @@ fn what_could_not_be_sent_is_reported() {
 }
 
 #[test]
+fn the_log_has_a_line_for_every_request() {
+    let origin = Origin::new().id("one").start();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let log = Some(file.path().to_owned());
+    let report =
+        load(&Plan { max_in_flight: 1, log: log.clone(), ..plan(&origin, "/?delay=40ms") });
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    let count = |what: &str| text.lines().filter(|line| line.contains(what)).count() as u64;
+    assert_eq!(text.lines().count() as u64, report.planned + 1, "and a head");
+    assert!(report.completed > 0 && report.not_sent > 0, "{report:?}");
+    assert_eq!((count(",200,one"), count(",not_sent,")), (report.completed, report.not_sent));
+    let nowhere = Some("/nowhere/log".into());
+    let error = run(&Plan { log: nowhere, ..plan(&origin, "/") }, &Stop::default(), |_, _| {});
+    assert!(error.unwrap_err().to_string().starts_with("/nowhere/log: "));
+}
+
+#[test]
 fn refused_connections_are_not_failed_requests() {
     let report = load(&plan(&refusing_address(), "/"));
     assert_eq!((report.failed, report.not_connected[&Cause::Refused]), (0, 100));

@@ -13,6 +13,7 @@ mod admin_api;
 mod affinity;
 mod bad_config;
 mod balancing;
+mod balancing_figures;
 mod bodies;
 mod commands;
 mod connections;

@@ -107,6 +107,10 @@ pub struct Args {
     /// Repeats the arrivals of another run
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Write a line of CSV for each request: when it was due, how late it was sent and how long it
+    /// took (milliseconds), the status or what went wrong, and the backend's x-origin-id
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -173,6 +177,7 @@ fn plan(args: &Args, rate: Rate, duration: Duration) -> Plan {
         max_in_flight: args.max_in_flight,
         threads: args.threads,
         seed: args.seed,
+        log: args.log.clone(),
         ..Plan::new(args.url.clone(), 0.0, duration)
     }
 }

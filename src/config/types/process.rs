@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -17,8 +16,6 @@ pub struct Runtime {
     pub shutdown_timeout: Duration,
     pub user: Option<String>,
     pub group: Option<String>,
-    /// This proxy's own.
-    pub zone: Option<Arc<str>>,
     pub watch: bool,
 }
 

@@ -112,7 +112,6 @@ pub struct FixedBackend {
     /// 1..=65535
     pub weight: u32,
     pub backup: bool,
-    pub zone: Option<Arc<str>>,
 }
 
 impl FixedBackend {
