@@ -93,7 +93,7 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Incoming) -> (Wants, Begun)
         Ok(Found { route, rewritten }) => {
             exchange.routed(&route);
             match &route.config.action {
-                RouteAction::Service(_) => {
+                RouteAction::Service(_) | RouteAction::Split(_) => {
                     let request = (head, body);
                     match forward::prepare(exchange, &local, route, &received, request, rewritten) {
                         Ok(forward) => {
@@ -192,7 +192,7 @@ fn answer(action: &RouteAction, head: &Parts) -> Result<Response<bytes::Bytes>, 
             respond::fixed(*status, body, headers, &head.method)
         }
         // Routes to a service are forwarded before this is asked.
-        RouteAction::Service(_) => return Err(Fault::Internal),
+        RouteAction::Service(_) | RouteAction::Split(_) => return Err(Fault::Internal),
     })
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::config::types as config;
 use crate::route::Router;
+use crate::route::split::Split;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{ListenerStats, PerWorker, RouteStats, ServiceStats};
 use crate::upstream::backend::Backend;
@@ -50,7 +51,17 @@ pub struct ListenerView {
 #[derive(Debug)]
 pub struct RouteView {
     pub config: Arc<config::Route>,
-    /// Index into [`Snapshot::services`] for routes to a service.
+    /// Where its requests go; one without a service for routes that answer themselves. At least one.
+    pub targets: Box<[Target]>,
+    /// Which of them a request goes to.
+    pub split: Split,
+}
+
+/// One of the services of a route.
+#[derive(Debug)]
+pub struct Target {
+    pub name: Option<Arc<str>>,
+    /// Index into [`Snapshot::services`].
     pub service: Option<usize>,
     /// Lives through reloads, keyed by (route name, service name).
     pub stats: Arc<PerWorker<RouteStats>>,

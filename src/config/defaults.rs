@@ -6,7 +6,7 @@
 use super::tree::{Node, Source, Table, Value};
 
 /// A route does one of these; its own word replaces that of the defaults.
-const ACTIONS: [&str; 3] = ["service", "redirect", "respond"];
+const ACTIONS: [&str; 4] = ["service", "split", "redirect", "respond"];
 
 /// Fills every listener, route and service. The tables of defaults stay, for `check`.
 pub fn merge(root: &mut Table) {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use crate::config::types as config;
 use crate::registry::Registry;
 use crate::route::Router;
-use crate::snapshot::{ListenerView, RouteView, Snapshot};
+use crate::route::split::Split;
+use crate::snapshot::{ListenerView, RouteView, Snapshot, Target};
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::{ListenerStats, PerWorker, RouteStats};
+use crate::telemetry::{ListenerStats, PerWorker};
 
 /// TLS settings by listener name.
 pub type TlsConfigs = BTreeMap<Arc<str>, Arc<rustls::ServerConfig>>;
@@ -69,22 +70,37 @@ impl Assembly {
             })
             .collect();
 
-        let old: BTreeMap<RouteKey, _> =
-            self.routes.iter().map(|r| (route_key(&r.config), r.stats.clone())).collect();
+        let old: BTreeMap<RouteKey, _> = self
+            .routes
+            .iter()
+            .flat_map(|route| {
+                let name = &route.config.name;
+                route.targets.iter().map(move |t| ((name.clone(), t.name.clone()), t.stats.clone()))
+            })
+            .collect();
         let services: Vec<_> = config.services.keys().cloned().collect();
+        let target = |route: &config::Route, name: Option<&Arc<str>>| {
+            let stats = old.get(&(route.name.clone(), name.cloned())).cloned();
+            Target {
+                name: name.cloned(),
+                service: name.and_then(|name| services.binary_search(name).ok()),
+                stats: stats.unwrap_or_else(|| Arc::new(PerWorker::new(self.workers))),
+            }
+        };
         let routes = config
             .routes
             .iter()
             .map(|route| {
-                let stats: Option<&Arc<PerWorker<RouteStats>>> = old.get(&route_key(route));
-                let service = match &route.action {
-                    config::RouteAction::Service(name) => services.binary_search(name).ok(),
-                    _ => None,
-                };
+                let weights = route.action.services().map(|(_, weight)| weight);
+                let targets = route.action.services().map(|(name, _)| target(route, Some(name)));
+                let mut targets: Vec<_> = targets.collect();
+                if targets.is_empty() {
+                    targets.push(target(route, None));
+                }
                 Arc::new(RouteView {
                     config: route.clone(),
-                    service,
-                    stats: stats.map_or_else(|| Arc::new(PerWorker::new(self.workers)), Arc::clone),
+                    targets: targets.into(),
+                    split: Split::new(weights),
                 })
             })
             .collect();
@@ -115,12 +131,4 @@ impl Assembly {
                 .collect(),
         }
     }
-}
-
-fn route_key(route: &config::Route) -> RouteKey {
-    let service = match &route.action {
-        config::RouteAction::Service(name) => Some(name.clone()),
-        _ => None,
-    };
-    (route.name.clone(), service)
 }

@@ -66,13 +66,12 @@ impl Control {
                 .push(prometheus::Listener { name: &listener.config.name, stats: &listener.stats });
         }
         for route in &snapshot.routes {
-            let service = route.service.and_then(|i| snapshot.services.get(i));
-            metrics.routes.push(prometheus::Route {
+            metrics.routes.extend(route.targets.iter().map(|target| prometheus::Route {
                 name: &route.config.name,
-                service: service.map_or("", |s| &s.config.name),
-                stats: &route.stats,
-                duration: windows.route_total(&route.stats),
-            });
+                service: target.name.as_deref().unwrap_or_default(),
+                stats: &target.stats,
+                duration: windows.route_total(&target.stats),
+            }));
         }
         for service in &snapshot.services {
             let name = &service.config.name;

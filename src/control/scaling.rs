@@ -77,8 +77,8 @@ impl Control {
                 tick.backend(member.backend.uid, &member.backend.stats);
             }
         }
-        for route in &snapshot.routes {
-            tick.route(&route.stats);
+        for target in snapshot.routes.iter().flat_map(|route| &route.targets) {
+            tick.route(&target.stats);
         }
         tick.workers(self.plane.worker_stats());
     }

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Micros;
-use crate::config::types::RouteAction;
 use crate::http::fault::At;
 use crate::http::serve::{Active, Client};
-use crate::snapshot::RouteView;
+use crate::snapshot::{RouteView, Target};
 use crate::telemetry::counter::Label;
 use crate::telemetry::{BackendStats, InFlight};
 use crate::upstream::backend::Backend;
@@ -30,6 +29,8 @@ pub struct Exchange {
     method: http::Method,
     status: u16,
     route: Option<Arc<RouteView>>,
+    /// Which target of the route.
+    target: usize,
     in_flight: Option<InFlight>,
     held: Option<Held>,
     pub upload: Option<Rc<Upload>>,
@@ -67,6 +68,7 @@ impl Exchange {
             method,
             status: 0,
             route: None,
+            target: 0,
             in_flight: None,
             held: None,
             upload: None,
@@ -81,6 +83,17 @@ impl Exchange {
 
     pub fn routed(&mut self, route: &Arc<RouteView>) {
         self.route = Some(route.clone());
+    }
+
+    /// Chooses where the request goes.
+    pub fn choose(&mut self) -> Option<&Target> {
+        let route = self.route.as_ref()?;
+        self.target = route.split.choose(&mut self.client.worker.rng.borrow_mut());
+        route.targets.get(self.target)
+    }
+
+    fn target(&self) -> Option<&Target> {
+        self.route.as_ref()?.targets.get(self.target)
     }
 
     pub fn route(&self) -> Option<&Arc<RouteView>> {
@@ -166,10 +179,7 @@ impl Exchange {
     }
 
     pub fn service(&self) -> Option<&Arc<str>> {
-        match &self.route.as_ref()?.config.action {
-            RouteAction::Service(name) => Some(name),
-            _ => None,
-        }
+        self.target()?.name.as_ref()
     }
 
     /// Bytes of bodies, from and to the client.
@@ -201,8 +211,8 @@ impl Drop for Exchange {
         let worker = &self.client.worker;
         let now = self.ended.unwrap_or_else(|| worker.now());
         let took = now.saturating_sub(self.started);
-        if let Some(route) = &self.route {
-            route.stats.of(worker.id).record(&self.method, self.status.max(100), took);
+        if let Some(target) = self.target() {
+            target.stats.of(worker.id).record(&self.method, self.status.max(100), took);
         }
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.leaves_at(now);

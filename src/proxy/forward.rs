@@ -42,7 +42,8 @@ pub fn prepare(
     (mut head, body): (Parts, Incoming),
     rewritten: Option<http::uri::PathAndQuery>,
 ) -> Result<Forward, Box<Exchange>> {
-    let service = route.service.and_then(|index| local.services.get(index));
+    let service = exchange.choose().and_then(|target| target.service);
+    let service = service.and_then(|index| local.services.get(index));
     // A snapshot whose route names no service of its own cannot be built.
     let Some(service) = service.cloned() else { return Err(exchange) };
     let forwarded = service.view.config.forwarded;

@@ -44,8 +44,10 @@ pub async fn wait(
     let result = poll_fn(|cx| {
         if waiting.poll_turn(cx) {
             // What the worker knows by now.
-            if let Some(latest) = worker.local().service_named(&config.name) {
-                *service = latest.clone();
+            match worker.local().service_named(&config.name) {
+                Some(latest) => *service = latest.clone(),
+                // It was removed. Its backends are on their way out.
+                None => return Poll::Ready(Err(failure::no_backend(service))),
             }
             if let Some(held) = tries::pick(exchange, service, sending, &[], worker.now()) {
                 return Poll::Ready(Ok(held));

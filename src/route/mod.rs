@@ -3,13 +3,15 @@
 //! The precedence is written at the head of the routes in the reference configuration. This
 //! file ties the parts together: `hosts` narrows by host, `paths` by path, and what is left
 //! are a few routes whose methods and headers are compared one after the other. Making a path
-//! comparable is [`path`]'s; changing it is [`rewrite`]'s and [`redirect`]'s.
+//! comparable is [`path`]'s; changing it is [`rewrite`]'s and [`redirect`]'s. Choosing among the services of a
+//! route is [`split`]'s.
 
 mod hosts;
 pub mod path;
 mod paths;
 pub mod redirect;
 pub mod rewrite;
+pub mod split;
 #[cfg(test)]
 mod tests;
 

@@ -41,6 +41,7 @@ mod retries;
 mod routes;
 mod scaling;
 mod sessions;
+mod splitting;
 mod standard_load;
 mod stopping;
 mod timeouts;

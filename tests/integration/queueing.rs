@@ -190,18 +190,20 @@ fn a_retry_does_not_wait() {
     let full = holding();
     let proxy = Proxy::new().backend(&full).backend_with(&busy, "backup = true");
     let proxy = proxy.service("max_in_flight = 1").toml(LONG).run();
-    let _first = occupy(&proxy, &full);
+    let mut first = occupy(&proxy, &full);
     // The only other one is full; its answer is there already.
     let answer = get(&proxy.url("/"));
     assert_eq!((answer.status, answer.text().as_str()), (503, "busy"));
     assert_eq!(proxy.metric("tidegate_queue_wait_seconds_count", &[]), 0.0);
+    full.release();
+    assert_eq!(first.answer().status, 200);
 }
 
 #[test]
 fn a_backend_that_joins_or_comes_back_and_a_higher_limit_let_them_go_on() {
     let (origin, other) = (holding(), RawOrigin::always(OK));
     let mut proxy = one_at_a_time(&origin, LONG);
-    let _first = occupy(&proxy, &origin);
+    let mut first = occupy(&proxy, &origin);
     let mut waiting = line_up(&proxy, 2);
     assert_eq!(proxy.reload(|proxy| proxy.backend(&other)).status, 200);
     for client in &mut waiting {
@@ -226,6 +228,7 @@ fn a_backend_that_joins_or_comes_back_and_a_higher_limit_let_them_go_on() {
     assert_eq!(proxy.reload(raised).status, 200);
     wait_until("both are sent", || origin.requests().len() == 3);
     origin.release();
+    assert_eq!(first.answer().status, 200);
     for client in &mut waiting {
         assert_eq!(client.answer().status, 200);
     }
@@ -235,7 +238,7 @@ fn a_backend_that_joins_or_comes_back_and_a_higher_limit_let_them_go_on() {
 fn a_service_that_is_removed_strands_nobody() {
     let origin = holding();
     let mut proxy = one_at_a_time(&origin, LONG);
-    let _first = occupy(&proxy, &origin);
+    let mut first = occupy(&proxy, &origin);
     let mut waiting = line_up(&proxy, 3);
     let renamed = |proxy: Proxy| {
         let text = proxy.text(std::path::Path::new("{dir}"));
@@ -244,8 +247,13 @@ fn a_service_that_is_removed_strands_nobody() {
     };
     assert_eq!(proxy.reload(renamed).status, 200);
     for client in &mut waiting {
-        assert_eq!(client.answer().status, 503);
+        let answer = client.answer();
+        assert_eq!(answer.status, 503);
+        let why = answer.header("proxy-status").unwrap();
+        assert!(!why.contains("waited"), "not only when its time is over: {why}");
     }
+    origin.release();
+    assert_eq!(first.answer().status, 200);
 }
 
 #[test]

@@ -119,7 +119,7 @@ impl Proxy {
             text += "address = \"127.0.0.1:0\"\n";
         }
         let _ = writeln!(text, "{}\n[[route]]\nname = \"app\"", self.listener);
-        if !["service", "redirect", "respond"].iter().any(|key| self.route.contains(key)) {
+        if !["service", "split", "redirect", "respond"].iter().any(|key| self.route.contains(key)) {
             text += "service = \"app\"\n";
         }
         let _ = writeln!(text, "{}\n[service.app]\n{}", self.route, self.service);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::reader::{Reader, Report};
 use super::tree::{Place, Table};
-use super::types::{Config, RouteAction, Service};
+use super::types::{Config, Service};
 use super::{Env, Kinds, Problem};
 
 mod balance;
@@ -177,12 +177,10 @@ fn references<T>(
             r.push(place.problem(format!("listeners: there is no listener {name:?}; {there}")));
         }
     }
-    if let RouteAction::Service(name) = &route.item.route.action
-        && !name.is_empty()
-        && !services.contains_key(name)
-    {
-        let there = fields::there_are(services.keys().map(|name| &**name));
-        let message = format!("service: there is no service {name:?}; {there}");
-        r.push(route.item.service_place.problem(message));
+    for (key, name, place) in &route.item.services {
+        if !name.is_empty() && !services.contains_key(name.as_str()) {
+            let there = fields::there_are(services.keys().map(|name| &**name));
+            r.push(place.problem(format!("{key}: there is no service {name:?}; {there}")));
+        }
     }
 }

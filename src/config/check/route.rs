@@ -5,19 +5,22 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use crate::config::reader::Reader;
-use crate::config::tree::{Place, Value};
-use crate::config::types::{HeaderRules, HostPattern, PathPattern, Rewrite, Route, RouteAction};
+use crate::config::tree::{Node, Place, Value};
+use crate::config::types::{
+    HeaderRules, HostPattern, PathPattern, Rewrite, Route, RouteAction, Share,
+};
 use crate::config::values::{self, Wrong, wrong};
 
 use super::{Named, fields, listener};
 
-const ACTIONS: [&str; 3] = ["service", "redirect", "respond"];
+const ACTIONS: [&str; 4] = ["service", "split", "redirect", "respond"];
 
 /// One route, with the places of the names in it that are still to be found.
 pub struct Read {
     pub route: Route,
     pub listeners: Vec<(String, Place)>,
-    pub service_place: Place,
+    /// The key that names it, its name, its place.
+    pub services: Vec<(&'static str, String, Place)>,
 }
 
 pub fn read(r: &mut Reader<'_>) -> Named<Read> {
@@ -32,6 +35,7 @@ pub fn read(r: &mut Reader<'_>) -> Named<Read> {
         Some(name) => (name.clone(), name),
         None => (String::new(), default_name(&host, &path)),
     };
+    let (action, services) = action(r);
     let route = Route {
         name: name.into(),
         listeners: listeners.iter().map(|(name, _)| Arc::from(name.as_str())).collect(),
@@ -39,19 +43,20 @@ pub fn read(r: &mut Reader<'_>) -> Named<Read> {
         path,
         methods: r.list("methods", fields::method).or([]),
         headers: r.field("headers", fields::headers).optional().unwrap_or_default(),
-        action: action(r),
+        action,
         timeout: Some(r.duration("timeout").or("0s")).filter(|timeout| !timeout.is_zero()),
         max_body: Some(r.size("max_body").or("10MiB")).filter(|bytes| *bytes > 0),
         rewrite: r.section_if("rewrite", rewrite),
         headers_in: r.section("headers_in", header_rules),
         headers_out: r.section("headers_out", header_rules),
     };
-    let service_place = r.place("service");
-    Named { place: r.place("name"), name: own_name, item: Read { route, listeners, service_place } }
+    Named { place: r.place("name"), name: own_name, item: Read { route, listeners, services } }
 }
 
-fn action(r: &mut Reader<'_>) -> RouteAction {
+/// What it does, and the services that it names.
+fn action(r: &mut Reader<'_>) -> (RouteAction, Vec<(&'static str, String, Place)>) {
     let service = r.string("service").optional();
+    let shares = r.sections("split", share);
     let redirect = r.section_if("redirect", redirect);
     let respond = r.section_if("respond", respond);
     let mut given = ACTIONS.iter().filter(|action| r.has(action));
@@ -60,14 +65,46 @@ fn action(r: &mut Reader<'_>) -> RouteAction {
         r.problem(second, message);
     }
     if !ACTIONS.iter().any(|action| r.has(action)) {
-        r.missing("this route does nothing; add service, redirect or respond");
+        r.missing("this route does nothing; add service, split, redirect or respond");
     }
-    match (service, redirect, respond) {
+    check_split(r, &shares);
+    let mut named: Vec<_> =
+        service.iter().map(|s| ("service", s.clone(), r.place("service"))).collect();
+    named.extend(shares.iter().map(|share| ("service", share.name.clone(), share.place.clone())));
+    let action = match (service, redirect, respond) {
         (Some(service), _, _) => RouteAction::Service(service.into()),
+        _ if !shares.is_empty() => {
+            RouteAction::Split(shares.into_iter().map(|share| share.item).collect())
+        }
         (_, Some(redirect), _) => redirect,
         (_, _, Some(respond)) => respond,
         // Told above, or where the service was read.
         _ => RouteAction::Service("".into()),
+    };
+    (action, named)
+}
+
+fn share(r: &mut Reader<'_>) -> Named<Share> {
+    let name = r.string("service").required();
+    let weight = r.int("weight", 0..=65_535).required();
+    Named { place: r.place("service"), item: Share { service: name.as_str().into(), weight }, name }
+}
+
+fn check_split(r: &mut Reader<'_>, shares: &[Named<Share>]) {
+    if let Some(Node::Array(values)) = r.table().get("split").map(|value| &value.node)
+        && values.is_empty()
+    {
+        r.problem("split", "split: an empty list; write [{ service = \"app\", weight = 1 }]");
+    }
+    if !shares.is_empty() && shares.iter().all(|share| share.item.weight == 0) {
+        r.problem("split", "split: no service has a weight above 0; write one that has");
+    }
+    for (index, share) in shares.iter().enumerate() {
+        if !share.name.is_empty() && shares[..index].iter().any(|other| other.name == share.name) {
+            let message =
+                format!("service: {:?} is in this split already; add the weights up", share.name);
+            r.push(share.place.problem(message));
+        }
     }
 }
 

@@ -150,7 +150,7 @@ fn includes_append_and_tell_what_is_there_twice() {
             "conf.d/2.toml:1:12: conf.d/../t.toml includes itself; remove this include",
             "conf.d/2.toml:2:2: log is defined twice, first at t.toml:9; keep one of them",
             "conf.d/2.toml:3:10: service.a is defined twice, first at t.toml:5; keep one of them",
-            "conf.d/2.toml:4:1: this route does nothing; add service, redirect or respond",
+            "conf.d/2.toml:4:1: this route does nothing; add service, split, redirect or respond",
         ]
     );
 }

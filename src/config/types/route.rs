@@ -43,6 +43,8 @@ pub enum PathPattern {
 #[derive(Debug, Clone)]
 pub enum RouteAction {
     Service(Arc<str>),
+    /// At random by weight; at least one is above 0.
+    Split(Vec<Share>),
     Redirect {
         /// `{host}`, `{path}` and `{query}` are replaced; `{path}` carries the query unless `{query}` is used.
         to: String,
@@ -53,6 +55,26 @@ pub enum RouteAction {
         body: bytes::Bytes,
         headers: Vec<(http::HeaderName, http::HeaderValue)>,
     },
+}
+
+/// One of `split`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    pub service: Arc<str>,
+    /// 0..=65535
+    pub weight: u32,
+}
+
+impl RouteAction {
+    /// The services that requests may go to, with their weights; none for routes that answer themselves.
+    pub fn services(&self) -> impl Iterator<Item = (&Arc<str>, u32)> {
+        let (one, many) = match self {
+            Self::Service(name) => (Some((name, 1)), &[][..]),
+            Self::Split(shares) => (None, &shares[..]),
+            Self::Redirect { .. } | Self::Respond { .. } => (None, &[][..]),
+        };
+        one.into_iter().chain(many.iter().map(|share| (&share.service, share.weight)))
+    }
 }
 
 /// `rewrite = { strip_prefix, add_prefix, regex, to }`
