@@ -3,6 +3,7 @@
 mod affinity;
 mod attempt;
 pub mod body;
+mod ejection;
 pub mod exchange;
 mod failure;
 mod forward;

@@ -18,6 +18,7 @@ use crate::telemetry::{ListenerStats, PerWorker, RouteStats, ServiceStats};
 use crate::upstream::backend::Backend;
 use crate::upstream::budget::RetryBudget;
 use crate::upstream::learned::Peers;
+use crate::upstream::outlier::Outliers;
 use crate::upstream::queue::Queue;
 
 use maglev::Maglev;
@@ -78,6 +79,8 @@ pub struct ServiceView {
     pub stats: Arc<PerWorker<ServiceStats>>,
     /// Lives through reloads.
     pub budget: Arc<RetryBudget>,
+    /// Who may be ejected, and who is to be tried again. Lives through reloads.
+    pub outliers: Arc<Outliers>,
     /// What `adaptive` measures the backends against. Lives through reloads.
     pub peers: Arc<Peers>,
     /// For `hash`; made for these backends and kept as long as they stay the same.

@@ -208,6 +208,7 @@ fn service(name: &str, scaling: Option<Scaling>) -> Service {
         state: BackendState::Ready,
         healthy: true,
         ejected_until: None,
+        ejected_reason: None,
         weight: 1,
         backup: false,
         in_flight: 0,

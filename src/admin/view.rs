@@ -105,7 +105,11 @@ pub struct Backend {
     pub address: Option<String>,
     pub state: BackendState,
     pub healthy: bool,
+    /// While it is ejected: when it is tried again. What is past waits for a request.
     pub ejected_until: Option<Time>,
+    /// Why: `5 consecutive failures, last: connection refused`.
+    #[serde(default)]
+    pub ejected_reason: Option<String>,
     pub weight: u32,
     pub backup: bool,
     pub in_flight: u64,

@@ -9,6 +9,22 @@ use crate::upstream::gate::Gate;
 /// Weight of a member whose configured weight is 1, so that slow start has fractions to work with.
 const UNIT: f32 = 256.0;
 
+/// How well a backend must stand to be picked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Among {
+    Available,
+    /// Ejected ones as well.
+    Healthy,
+    /// Unhealthy ones as well: in panic.
+    Ready,
+}
+
+impl Among {
+    pub(super) fn panic(panic: bool) -> Self {
+        if panic { Self::Ready } else { Self::Available }
+    }
+}
+
 /// One tier (the members or the backups), with what a pick holds against each.
 pub(super) struct Candidates<'a> {
     pub(super) members: &'a [Member],
@@ -16,7 +32,7 @@ pub(super) struct Candidates<'a> {
     pub(super) tier: &'a [usize],
     /// `uid`s that the request was sent to already.
     pub(super) tried: &'a [u64],
-    pub(super) ignore_health: bool,
+    pub(super) among: Among,
     /// Who has so many requests in flight is full; 0 = nobody is.
     pub(super) max_in_flight: u32,
     pub(super) now: Micros,
@@ -69,7 +85,11 @@ impl<'a> Candidates<'a> {
     /// Takes requests, for all that is known of its health.
     #[inline]
     pub(super) fn serves(&self, gate: &Gate) -> bool {
-        if self.ignore_health { gate.is_ready() } else { gate.is_available() }
+        match self.among {
+            Among::Available => gate.is_available(),
+            Among::Healthy => gate.is_healthy_and_ready(),
+            Among::Ready => gate.is_ready(),
+        }
     }
 
     /// Index of a member, eligible or not, as likely as its configured weight has it. The tier is not empty.

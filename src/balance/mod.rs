@@ -30,9 +30,10 @@ use crate::snapshot::maglev::Maglev;
 use crate::snapshot::sessions::Sessions;
 use crate::snapshot::{Member, ServiceView};
 use crate::upstream::learned::Peers;
+use crate::upstream::outlier::Outliers;
 
 use adaptive::Adaptive;
-use candidates::Candidates;
+use candidates::{Among, Candidates};
 use hash::Hash;
 use ip_hash::IpHash;
 use least_connections::LeastConnections;
@@ -122,7 +123,8 @@ impl Balancer {
     ///
     /// Backups are picked when no other backend is available, or the request was sent to all of those.
     /// In panic (fewer healthy among the ready than the threshold) health is ignored, but backups that are
-    /// healthy come before backends none of which is.
+    /// healthy come before backends none of which is. Where nobody is available at all, backends that are only
+    /// ejected are picked.
     pub fn pick(
         &mut self,
         view: &ServiceView,
@@ -132,6 +134,7 @@ impl Balancer {
         let pool = Pool {
             members: &view.backends,
             peers: &view.peers,
+            outliers: &view.outliers,
             max_in_flight: view.config.max_in_flight,
             slow_start: view.config.slow_start,
             panic_threshold: view.config.panic_threshold,
@@ -161,18 +164,54 @@ impl Balancer {
             return Some(kept);
         }
         let panic = self.primary.panic && !self.primary.is_down;
-        let choice = self.take(Which::Primary, panic, pool, pick, rng);
-        let choice = choice.or_else(|| self.take(Which::Backup, false, pool, pick, rng));
-        if choice.is_some() || pool.panic_threshold <= 0.0 {
+        let choice = self.take(Which::Primary, Among::panic(panic), pool, pick, rng);
+        let choice = choice.or_else(|| self.take(Which::Backup, Among::Available, pool, pick, rng));
+        if choice.is_some() {
             return choice;
+        }
+        let choice = self.in_panic(pool, pick, rng);
+        choice.or_else(|| self.ejected(pool, pick, rng))
+    }
+
+    fn in_panic(
+        &mut self,
+        pool: &Pool<'_>,
+        pick: &Pick<'_>,
+        rng: &mut fastrand::Rng,
+    ) -> Option<usize> {
+        if pool.panic_threshold <= 0.0 {
+            return None;
         }
         // Nobody healthy is left: what was counted a moment ago may no longer be so.
         self.primary.count(pool, pick.now);
         self.backup.count(pool, pick.now);
         let primary = self.primary.panic;
         let backup = self.backup.panic;
-        let choice = primary.then(|| self.take(Which::Primary, true, pool, pick, rng)).flatten();
-        choice.or_else(|| backup.then(|| self.take(Which::Backup, true, pool, pick, rng)).flatten())
+        let choice =
+            primary.then(|| self.take(Which::Primary, Among::Ready, pool, pick, rng)).flatten();
+        choice.or_else(|| {
+            backup.then(|| self.take(Which::Backup, Among::Ready, pool, pick, rng)).flatten()
+        })
+    }
+
+    /// The others drain or went down: one that is ejected is better than none. Not for a request that failed
+    /// already: it had somebody.
+    fn ejected(
+        &mut self,
+        pool: &Pool<'_>,
+        pick: &Pick<'_>,
+        rng: &mut fastrand::Rng,
+    ) -> Option<usize> {
+        if !pick.tried.is_empty() || pool.outliers.ejected() == 0 {
+            return None;
+        }
+        self.primary.count(pool, pick.now);
+        self.backup.count(pool, pick.now);
+        if !self.primary.is_down || !self.backup.is_down {
+            return None;
+        }
+        let choice = self.take(Which::Primary, Among::Healthy, pool, pick, rng);
+        choice.or_else(|| self.take(Which::Backup, Among::Healthy, pool, pick, rng))
     }
 
     /// Whether a session can stay with its backend; if so, its gate was entered. A backup keeps its sessions
@@ -189,7 +228,7 @@ impl Balancer {
     fn take(
         &mut self,
         which: Which,
-        ignore_health: bool,
+        among: Among,
         pool: &Pool<'_>,
         pick: &Pick<'_>,
         rng: &mut fastrand::Rng,
@@ -202,7 +241,7 @@ impl Balancer {
             members: pool.members,
             tier: &tier.members,
             tried: pick.tried,
-            ignore_health,
+            among,
             max_in_flight: pool.max_in_flight,
             now: pick.now,
             slow_start: tier.slow_start.then_some(pool.slow_start),
@@ -242,6 +281,7 @@ impl Balancer {
 struct Pool<'a> {
     members: &'a [Member],
     peers: &'a Peers,
+    outliers: &'a Outliers,
     max_in_flight: u32,
     slow_start: Duration,
     panic_threshold: f64,

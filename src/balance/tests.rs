@@ -9,9 +9,11 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::types as config;
 use crate::snapshot::hash;
 use crate::upstream::backend::{Backend, Source};
 use crate::upstream::gate::State;
+use crate::upstream::outlier::{Blow, Outlier, Why};
 
 const SECOND: Micros = 1_000_000;
 const ALL: [Balance; 8] = [
@@ -24,6 +26,15 @@ const ALL: [Balance; 8] = [
     Balance::NginxIpHash,
     Balance::Hash,
 ];
+
+const RULES: config::Outlier = config::Outlier {
+    consecutive_failures: 5,
+    success_rate_deviations: 0.0,
+    failure_percent: 0,
+    ejection_time: Duration::from_secs(10),
+    max_ejection_time: Duration::from_secs(300),
+    max_ejected: 0.5,
+};
 
 pub(super) fn member(uid: u64, weight: u32, backup: bool) -> Member {
     let backend = Backend::new(
@@ -48,6 +59,7 @@ pub(super) struct World {
     pub(super) members: Vec<Member>,
     pub(super) balancer: Balancer,
     pub(super) peers: Peers,
+    pub(super) outliers: Outliers,
     pub(super) rng: fastrand::Rng,
     pub(super) now: Micros,
     pub(super) max_in_flight: u32,
@@ -73,6 +85,7 @@ impl World {
             members,
             balancer,
             peers,
+            outliers: Outliers::default(),
             rng,
             now: SECOND,
             max_in_flight: 0,
@@ -98,6 +111,7 @@ impl World {
         let pool = Pool {
             members: &self.members,
             peers: &self.peers,
+            outliers: &self.outliers,
             max_in_flight: self.max_in_flight,
             slow_start: Duration::from_secs(10),
             panic_threshold: self.panic_threshold,
@@ -238,8 +252,35 @@ fn backups_serve_when_no_other_can() {
         assert_eq!(world.sequence(3), [1, 1, 1], "{kind:?}");
         assert_eq!(world.touch(&[1]), Some(2), "{kind:?}: a retry may use it");
         assert_eq!(world.touch(&[1, 2]), None, "{kind:?}");
-        world.members[0].backend.gate.set_ejected(true);
+        Outlier::eject_anyway(&world.members[0].backend);
         assert_eq!(world.touch(&[]), Some(2), "{kind:?}");
+    }
+}
+
+#[test]
+fn an_ejected_backend_is_better_than_none() {
+    for kind in ALL {
+        let outliers = Outliers::default();
+        let under = |member: Member| {
+            let backend = Arc::into_inner(member.backend).expect("nobody else has it");
+            Member { backend: Arc::new(backend.under(outliers.cap())), ..member }
+        };
+        let members = members(&[1; 3]).into_iter().map(under).collect();
+        let mut world = World { outliers, ..World::new(kind, members) };
+        let eject = |world: &mut World, i: usize| {
+            let why = Why::Consecutive { failures: 5, last: Blow::Reset };
+            let members = world.members.iter().map(|m| &*m.backend);
+            let (backend, rng, now) = (&world.members[i].backend, &mut world.rng, world.now);
+            world.outliers.eject(backend, why, &RULES, members, rng, now)
+        };
+        assert!(eject(&mut world, 0), "{kind:?}");
+        assert!((0..30).all(|_| world.touch(&[]) != Some(1)), "{kind:?}");
+        assert_eq!(world.touch(&[2, 3]), None, "{kind:?}: a request that failed had somebody");
+        world.members[1].backend.set_state(State::Draining);
+        world.members[2].backend.gate.set_healthy(false);
+        assert_eq!(world.touch(&[]), Some(1), "{kind:?}");
+        world.members[0].backend.gate.set_healthy(false);
+        assert_eq!(world.touch(&[]), None, "{kind:?}");
     }
 }
 
@@ -250,7 +291,7 @@ fn in_panic_health_is_ignored_but_not_readiness() {
         for m in &world.members[..3] {
             m.backend.gate.set_healthy(false);
         }
-        world.members[0].backend.gate.set_state(State::Draining);
+        world.members[0].backend.set_state(State::Draining);
         assert_eq!(world.touch(&[4]), None, "{kind:?}: no panic without a threshold");
         world.panic_threshold = 0.5;
         world.now += SECOND;
@@ -311,9 +352,9 @@ proptest! {
         let mut tried = Vec::new();
         for (m, o) in members.iter().zip(&odds) {
             let state = [State::Pending, State::Starting, State::Ready, State::Draining, State::Gone];
-            m.backend.gate.set_state(state[usize::from(o.0)]);
+            if o.2 { Outlier::eject_anyway(&m.backend); }
+            m.backend.set_state(state[usize::from(o.0)]);
             m.backend.gate.set_healthy(o.1);
-            m.backend.gate.set_ejected(o.2);
             if o.5 { tried.push(m.backend.uid); }
         }
         let mut world = World::new(kind, members);

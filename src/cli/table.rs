@@ -100,7 +100,7 @@ fn rows(service: &Service, now: SystemTime) -> Vec<Vec<String>> {
 
 fn row(backend: &Backend, total: f64, lead: Option<f64>, now: SystemTime) -> Vec<String> {
     let name = format!("  {}", backend.address.as_deref().unwrap_or(&backend.id));
-    let mut cells = vec![name, state(backend, now)];
+    let mut cells = vec![name, state(backend)];
     if matches!(backend.state, BackendState::Pending | BackendState::Starting) {
         cells.extend([NONE; 5].map(String::from));
     } else {
@@ -118,18 +118,18 @@ fn row(backend: &Backend, total: f64, lead: Option<f64>, now: SystemTime) -> Vec
     cells
 }
 
-fn is_ejected(backend: &Backend, now: SystemTime) -> bool {
-    backend.ejected_until.is_some_and(|until| until.0 > now)
+fn is_ejected(backend: &Backend) -> bool {
+    backend.ejected_until.is_some()
 }
 
-fn state(backend: &Backend, now: SystemTime) -> String {
+fn state(backend: &Backend) -> String {
     match backend.state {
         BackendState::Pending => "pending".into(),
         BackendState::Starting => "starting".into(),
         BackendState::Draining => "draining".into(),
         BackendState::Gone => "gone".into(),
         BackendState::Ready if !backend.healthy => "unhealthy".into(),
-        BackendState::Ready if is_ejected(backend, now) => "ejected".into(),
+        BackendState::Ready if is_ejected(backend) => "ejected".into(),
         BackendState::Ready => match backend.slow_start {
             Some(share) => format!("ready {:.0} %", share * 100.0),
             None => "ready".into(),
@@ -151,10 +151,13 @@ fn note(backend: &Backend, lead: Option<f64>, now: SystemTime) -> String {
             notes.push("drained by an operator".into());
         }
         BackendState::Draining => notes.extend(left),
-        BackendState::Ready if is_ejected(backend, now) => {
+        BackendState::Ready if is_ejected(backend) => {
             let until = backend.ejected_until.and_then(|until| until.0.duration_since(now).ok());
-            let left = until.unwrap_or_default().as_secs_f64().ceil();
-            notes.push(format!("back in {left:.0} s"));
+            notes.push(match until.unwrap_or_default().as_secs_f64().ceil() {
+                0.0 => "waits to be tried".into(),
+                left => format!("tried again in {left:.0} s"),
+            });
+            notes.extend(backend.ejected_reason.clone());
         }
         BackendState::Ready if backend.slow_start.is_some() => {
             notes.push("slow start".into());
@@ -166,8 +169,7 @@ fn note(backend: &Backend, lead: Option<f64>, now: SystemTime) -> String {
         notes.push("backup".into());
     }
     let ready = backend.state == BackendState::Ready && backend.healthy;
-    if let Some(error) = backend.last_error.as_ref().filter(|_| !ready || is_ejected(backend, now))
-    {
+    if let Some(error) = backend.last_error.as_ref().filter(|_| !ready) {
         notes.push(error.clone());
     }
     notes.join(", ")

@@ -150,6 +150,7 @@ impl Control {
         match change {
             Change::Joined { backend } => self.check(backend),
             Change::Gone { backend: Some(backend), .. } => {
+                backend.leave_pool();
                 if let Some(check) = lock(&self.checks).remove(&backend.uid) {
                     check.abort();
                 }

@@ -4,6 +4,9 @@
 //! many. Sending never waits. What an event looks like on a terminal is in [`Kind::line`];
 //! how lines are written is left to `control::log`.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -49,6 +52,29 @@ pub enum Kind {
         /// Upgraded connections that were cut.
         #[serde(skip_serializing_if = "is_zero")]
         tunnels: u32,
+    },
+    /// A backend failed requests and is left alone.
+    BackendEjected {
+        backend: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        address: Option<SocketAddr>,
+        /// As in the metrics.
+        reason: &'static str,
+        /// The numbers that led to it.
+        why: String,
+        for_ms: u64,
+        /// How often it was ejected lately.
+        times: u8,
+    },
+    /// It takes requests again.
+    BackendUnejected {
+        backend: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        address: Option<SocketAddr>,
+        why: &'static str,
+        /// Slow start that begins now.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ramp_ms: Option<u64>,
     },
     /// A backend ended by itself.
     Crash {
@@ -130,6 +156,8 @@ impl Kind {
         match self {
             Self::BackendState { .. } => "backend_state",
             Self::Drain { .. } => "drain",
+            Self::BackendEjected { .. } => "backend_ejected",
+            Self::BackendUnejected { .. } => "backend_unejected",
             Self::Crash { .. } => "crash",
             Self::Scaled { .. } => "scaled",
             Self::Replaced { .. } => "replaced",
@@ -149,6 +177,7 @@ impl Kind {
     pub fn class(&self) -> EventKind {
         match self {
             Self::Drain { by: "operator", .. } | Self::Operator { .. } => EventKind::Operator,
+            Self::BackendEjected { .. } | Self::BackendUnejected { .. } => EventKind::Ejection,
             Self::BackendState { .. }
             | Self::Drain { .. }
             | Self::Crash { .. }
@@ -171,12 +200,14 @@ impl Kind {
             Self::BackendState { state, .. } => *state == "unhealthy",
             Self::Drain { step, .. } => *step == DrainStep::Forced,
             Self::ScaleBlocked { routine, .. } => !routine,
-            Self::Crash { .. }
+            Self::BackendEjected { .. }
+            | Self::Crash { .. }
             | Self::NoHealthyBackends { .. }
             | Self::OrchestratorFailed { .. }
             | Self::DiscoveryFailed { .. }
             | Self::ReloadFailed { .. } => true,
-            Self::Discovered { .. }
+            Self::BackendUnejected { .. }
+            | Self::Discovered { .. }
             | Self::Scaled { .. }
             | Self::Replaced { .. }
             | Self::Reload { .. }
@@ -212,6 +243,18 @@ impl Kind {
                          {tunnels} upgraded connections cut"
                     ),
                 }
+            }
+            Self::BackendEjected { backend, address, why, for_ms, .. } => {
+                let place = place(backend, *address);
+                format!("backend {place} ejected for {}: {why}", seconds(*for_ms))
+            }
+            Self::BackendUnejected { backend, address, why, ramp_ms } => {
+                let mut line = format!("backend {} is back", place(backend, *address));
+                if let Some(ramp) = ramp_ms {
+                    let _ = write!(line, ", ramping for {}", seconds(*ramp));
+                }
+                let _ = write!(line, ": {why}");
+                line
             }
             Self::Crash { backend, address, cause } => {
                 format!("backend {} ended by itself: {cause}", place(backend, *address))
@@ -311,55 +354,4 @@ fn is_zero(n: &u32) -> bool {
 
 fn place(id: &str, address: Option<SocketAddr>) -> String {
     address.map_or_else(|| id.to_owned(), |address| address.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn events_carry_their_data_with_a_kind() {
-        let events = Events::default();
-        let mut reader = events.subscribe();
-        let service: Arc<str> = "app".into();
-        events.send(
-            Some(&service),
-            Kind::Crash { backend: "a-1".into(), address: None, cause: "exit status: 1".into() },
-        );
-        let event = reader.try_recv().expect("just sent");
-        let json = serde_json::to_value(&*event).expect("plain data");
-        assert_eq!(json["id"], 1);
-        assert_eq!(json["kind"], "backend");
-        assert_eq!(json["service"], "app");
-        assert_eq!(json["data"]["kind"], "crash");
-        assert_eq!(json["data"]["cause"], "exit status: 1");
-    }
-
-    #[test]
-    fn lines_read_as_sentences() {
-        let ready = Kind::BackendState {
-            backend: "app-1".into(),
-            address: Some(([127, 0, 0, 1], 20002).into()),
-            state: "ready",
-            after_ms: Some(310),
-            ramp_ms: Some(30_000),
-            reason: None,
-        };
-        assert_eq!(ready.line(), "backend 127.0.0.1:20002 ready after 0.31 s, ramping for 30 s");
-        let scaled = Kind::Scaled { from: 11, to: 10, reason: "concurrency".into(), decision: 7 };
-        assert_eq!(scaled.line(), "−1 → 10  concurrency");
-    }
-
-    #[test]
-    fn a_slow_reader_loses_the_oldest_and_is_told() {
-        let events = Events::default();
-        let mut reader = events.subscribe();
-        for _ in 0..CAPACITY + 5 {
-            events.send(None, Kind::Reload { generation: 1, restart_required: vec![] });
-        }
-        assert!(matches!(
-            reader.try_recv(),
-            Err(broadcast::error::TryRecvError::Lagged(n)) if n >= 5
-        ));
-    }
 }

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use crate::registry::{Entry, Pool};
 use crate::scale::Stage;
 use crate::scale::pipeline::STAGES;
+use crate::telemetry::counter::Label;
 use crate::telemetry::prometheus::{self, Metrics, Process};
 use crate::upstream::gate::State;
 
@@ -94,7 +95,7 @@ impl Control {
                     s.limits.iter().map(|(stage, now)| (stage.as_str(), *now)).collect()
                 }),
                 start: known.and_then(|_| registry.pool(name)).map(Pool::starts),
-                ejections: Vec::new(),
+                ejections: service.outliers.ejections().map(|(r, n)| (r.as_str(), n)).collect(),
             });
             for entry in registry.pool(name).into_iter().flat_map(|p| p.entries()) {
                 let usage = known.and_then(|s| s.usage.get(&entry.id));
@@ -147,6 +148,7 @@ fn state(entry: &Entry) -> &'static str {
     match entry.state() {
         State::Pending => "pending",
         State::Starting => "starting",
+        State::Ready if entry.is_ejected() => "ejected",
         State::Ready => "ready",
         State::Draining => "draining",
         State::Gone => "gone",

@@ -21,6 +21,7 @@ pub mod log;
 pub mod managed;
 pub mod metrics;
 pub mod orchestrate;
+mod outlier;
 pub mod privileges;
 pub mod reload;
 mod retire;
@@ -125,6 +126,11 @@ async fn serve(
     text: bool,
 ) -> Result<(), Fatal> {
     let mut signals = Signals::new()?;
+    let notices = lock(&control.registry).notices();
+    tokio::spawn(outlier::follow(
+        control.clone(),
+        notices.ok_or("ejections are followed already")?,
+    ));
     let runtime = lock(&control.applied).taken.config.runtime.clone();
     let started = control.start(|| privileges::drop_rights(&runtime, state_dir)).await;
     started.map_err(|problems| {

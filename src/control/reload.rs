@@ -265,6 +265,7 @@ impl Control {
         self.take_orchestrators(reloader, &config, orchestrators);
         self.follow_feeds(&mut reloader.tasks, &config, firsts);
         self.retire(&mut reloader.tasks, retired, &config);
+        self.follow_outlier_settings(&config);
         if let Some(access) = &reloader.access {
             access.set(&config.admin);
         }

@@ -76,7 +76,7 @@ impl Control {
         // served; then nobody picks them any more.
         self.acknowledged(self.plane.current().generation).await;
         for backend in &backends {
-            backend.gate.set_state(State::Draining);
+            backend.set_state(State::Draining);
         }
         let config = managed.as_ref().map(|m| m.config());
         let limits = config.as_ref().map_or(FIXED, Limits::of);
@@ -84,7 +84,7 @@ impl Control {
             let ended = self.wait_idle(backend, limits).await;
             self.tell_drained(backend, DrainedBy::Removed, ended);
             let (service, id) = (backend.service.clone(), backend.id.clone());
-            backend.gate.set_state(State::Gone);
+            backend.set_state(State::Gone);
             self.after(&Change::Gone { service, id, backend: Some(backend.clone()), crash: None });
         });
         futures_util::future::join_all(waits).await;

@@ -59,6 +59,7 @@ impl Control {
     pub fn tick(self: &Arc<Self>) {
         self.measure_traffic();
         lock(&self.errors).tick(&self.plane.current().services, self.clock.now());
+        self.judge_outliers();
         let managed: Vec<_> = lock(&self.managed).values().cloned().collect();
         for managed in managed {
             self.replace_overdue(&managed);

@@ -9,8 +9,10 @@ use crate::config::types as config;
 use crate::orchestrator::{InstanceId, Usage};
 use crate::registry::{DrainedBy, Entry, Pool};
 use crate::scale::Override;
+use crate::telemetry::counter::Label;
 use crate::telemetry::window::Windows;
 use crate::upstream::gate::State;
+use crate::upstream::outlier;
 
 use super::core::Control;
 use super::lock;
@@ -115,13 +117,18 @@ impl Control {
             (State::Draining, Some(o)) => entry.drain.map(|d| left(d.since, o.drain_timeout)),
             _ => None,
         };
+        let ejection = backend.and_then(|b| b.gate.ejection());
         let operator = entry.drain.is_some_and(|d| d.by == DrainedBy::Operator);
         view::Backend {
             id: entry.id.to_string(),
             address: entry.address().map(|a| a.to_string()),
             state: entry.state().into(),
             healthy: backend.is_some_and(|b| b.gate.is_healthy()) && entry.state() >= State::Ready,
-            ejected_until: None,
+            ejected_until: ejection.map(|terms| self.clock.wall(terms.moment * 1000).into()),
+            ejected_reason: ejection.map(|terms| match &entry.ejected_for {
+                Some(why) => why.clone(),
+                None => outlier::reason(terms).as_str().to_owned(),
+            }),
             weight: entry.weight,
             backup: entry.backup,
             in_flight: backend.map_or(0, |b| b.gate.in_flight().into()),

@@ -13,6 +13,7 @@ use crate::http::fault::{ConnectKind, Fault, Phase};
 use crate::telemetry::Failure;
 use crate::upstream::body::{BodyFault, RequestBody};
 use crate::upstream::conn::{AnswerBody, Conn, Counted, SendError};
+use crate::upstream::outlier::Blow;
 
 use super::exchange::{Exchange, Held};
 use super::failure;
@@ -99,7 +100,8 @@ pub async fn send(
                 let now = worker.now();
                 let took = now.saturating_sub(held.since);
                 held.stats().ttfb.record(took);
-                failure::judge(held, response.status(), response.headers(), took, now);
+                let head = (response.status(), response.headers());
+                failure::judge(exchange, held, head, took, now);
                 held.conn = Some(conn);
                 return Ok((response, now));
             }
@@ -233,22 +235,22 @@ async fn answer(
     result
 }
 
-fn not_connected(exchange: &Exchange, held: &Held, kind: ConnectKind) -> Failed {
-    let now = exchange.client.worker.now();
+fn not_connected(exchange: &Exchange, held: &mut Held, kind: ConnectKind) -> Failed {
+    let (overdue, now) = (exchange.overdue(), exchange.client.worker.now());
     let at = held.at(now);
-    let fault = match exchange.overdue() {
+    if !overdue || failure::is_to_blame(exchange, held, held.since, now) {
+        failure::connect_failed(exchange, held, now, kind);
+    }
+    let fault = match overdue {
         true => Fault::RouteTimeout { at, phase: Phase::Connecting },
-        false => {
-            failure::connect_failed(held, now, kind);
-            Fault::Connect { at, kind }
-        }
+        false => Fault::Connect { at, kind },
     };
     Failed { fault, why: Unanswered::NotConnected(kind) }
 }
 
 fn broke(
     exchange: &Exchange,
-    held: &Held,
+    held: &mut Held,
     conn: &Conn,
     request: &mut Slot,
     error: hyper::Error,
@@ -263,29 +265,36 @@ fn broke(
     }
     let now = exchange.client.worker.now();
     let at = held.at(now);
-    let (fault, why, failure) = if conn.write_timed_out() {
-        (Fault::WriteTimeout { at }, Unanswered::TimedOut, Failure::Timeout)
+    let (fault, why, failure, blow) = if conn.write_timed_out() {
+        (Fault::WriteTimeout { at }, Unanswered::TimedOut, Failure::Timeout, Blow::Timeout)
     } else if error.is_parse() {
-        let why = "it is not valid HTTP";
-        (Fault::BadAnswer { at, why }, Unanswered::BadAnswer, Failure::Protocol)
+        let fault = Fault::BadAnswer { at, why: "it is not valid HTTP" };
+        (fault, Unanswered::BadAnswer, Failure::Protocol, Blow::NotHttp)
     } else {
-        (Fault::Reset { at }, Unanswered::Reset, Failure::Reset)
+        (Fault::Reset { at }, Unanswered::Reset, Failure::Reset, Blow::Reset)
     };
-    failure::failed(held, now, failure);
+    failure::failed(exchange, held, now, failure, blow);
     *request = tries::again(exchange, conn.take_head());
     Failed { fault, why }
 }
 
-fn timed_out(exchange: &Exchange, held: &Held, conn: &Conn, request: &mut Slot) -> Failed {
+fn timed_out(exchange: &Exchange, held: &mut Held, conn: &Conn, request: &mut Slot) -> Failed {
     let now = exchange.client.worker.now();
     let at = held.at(now);
     if exchange.overdue() {
-        let sent = exchange.upload.as_ref().is_none_or(|upload| upload.ended());
+        // While the client still sends, it is its time that ran out.
+        let (sent, since) = match &exchange.upload {
+            Some(upload) => (upload.ended(), upload.progress().max(held.since)),
+            None => (true, held.since),
+        };
+        if sent && failure::is_to_blame(exchange, held, since, now) {
+            failure::failed(exchange, held, now, Failure::Timeout, Blow::Timeout);
+        }
         let phase = if sent { Phase::Waiting } else { Phase::Sending };
         let fault = Fault::RouteTimeout { at, phase };
         return Failed { fault, why: Unanswered::TimedOut };
     }
-    failure::failed(held, now, Failure::Timeout);
+    failure::failed(exchange, held, now, Failure::Timeout, Blow::Timeout);
     *request = tries::again(exchange, conn.take_head());
     Failed { fault: Fault::ResponseTimeout { at }, why: Unanswered::TimedOut }
 }

@@ -56,6 +56,8 @@ pub struct Held {
     pub picked: Micros,
     /// When the request was sent (this try).
     pub since: Micros,
+    /// The backend is ejected: how this request fares decides whether it comes back.
+    pub probe: bool,
 }
 
 impl Exchange {
@@ -241,7 +243,8 @@ impl Held {
     /// The gate of that backend must have been entered.
     pub fn new(service: &Rc<LocalService>, index: usize, worker: usize, now: Micros) -> Self {
         let backend = service.backends[index].clone();
-        Self { service: service.clone(), backend, conn: None, worker, picked: now, since: now }
+        let service = service.clone();
+        Self { service, backend, conn: None, worker, picked: now, since: now, probe: false }
     }
 
     pub fn service(&self) -> &LocalService {

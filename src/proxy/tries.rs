@@ -23,6 +23,7 @@ use crate::worker::local::LocalService;
 
 use super::affinity::Affinity;
 use super::attempt::{self, Asks, Failed, Slot, Unanswered};
+use super::ejection;
 use super::exchange::{Exchange, Held};
 use super::failure;
 use super::waiting;
@@ -147,6 +148,15 @@ pub(super) fn pick(
     now: Micros,
 ) -> Option<Held> {
     let worker = &exchange.client.worker;
+    if service.view.outliers.is_due(now)
+        && tried.is_empty()
+        && let Some(index) =
+            ejection::probe(exchange, service, sending.affinity.session.is_some(), now)
+    {
+        let mut held = Held::new(service, index, worker.id, now);
+        held.probe = true;
+        return Some(held);
+    }
     let index = {
         let mut rng = worker.rng.borrow_mut();
         let Affinity { key, session, .. } = sending.affinity;

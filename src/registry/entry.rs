@@ -66,6 +66,8 @@ pub struct Entry {
     pub checked: bool,
     /// Why the last check failed; `None` after a pass.
     pub last_error: Option<String>,
+    /// Why it was ejected last, with the numbers.
+    pub ejected_for: Option<String>,
 }
 
 impl Entry {
@@ -87,6 +89,7 @@ impl Entry {
             stopping: false,
             checked: false,
             last_error: None,
+            ejected_for: None,
         }
     }
 
@@ -101,6 +104,10 @@ impl Entry {
 
     pub fn address(&self) -> Option<SocketAddr> {
         self.backend.as_ref().map(|b| b.address)
+    }
+
+    pub fn is_ejected(&self) -> bool {
+        self.backend.as_ref().is_some_and(|b| b.gate.is_ejected())
     }
 
     /// Ready, healthy and not ejected.

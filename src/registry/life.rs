@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::clock::Micros;
 use crate::health::judge::Verdict;
 use crate::upstream::backend::Backend;
-use crate::upstream::gate::State;
+use crate::upstream::gate::{State, Terms};
+use crate::upstream::outlier::Back;
 
 use super::{Change, Drain, DrainError, DrainedBy, Entry, Pool};
 
@@ -34,7 +35,7 @@ impl Pool {
                         let adopted = entry.adopted;
                         let age = now.saturating_sub(entry.ordered);
                         let after = entry.is_orchestrated().then(|| Duration::from_micros(age));
-                        backend.gate.set_state(State::Ready);
+                        backend.set_state(State::Ready);
                         if let Some(after) = after.filter(|_| !adopted) {
                             self.lead.record(after);
                         }
@@ -50,6 +51,8 @@ impl Pool {
                         Vec::new()
                     }
                     State::Ready if !was_healthy => {
+                        // It recovered: what it did before is no news any more.
+                        self.uneject(&backend, |_| true, now);
                         let ramp = self.ramp(&backend, now, warm);
                         self.queue.wake();
                         vec![Change::Healthy { backend, ramp }]
@@ -91,7 +94,7 @@ impl Pool {
         entry.drain = Some(Drain { by, since: now, was_ready });
         entry.since = now;
         let Some(backend) = entry.backend.clone() else { return Ok(Vec::new()) };
-        backend.gate.set_state(State::Draining);
+        backend.set_state(State::Draining);
         self.view = None;
         Ok(vec![Change::Draining { backend, by }])
     }
@@ -116,7 +119,7 @@ impl Pool {
         entry.since = now;
         let Some(backend) = entry.backend.clone() else { return Ok(Vec::new()) };
         backend.cut_tunnels(false);
-        backend.gate.set_state(if drain.was_ready { State::Ready } else { State::Starting });
+        backend.set_state(if drain.was_ready { State::Ready } else { State::Starting });
         self.view = None;
         if drain.was_ready {
             self.ramp(&backend, now, warm);
@@ -135,7 +138,7 @@ impl Pool {
         }
         // One that was only starting must not become ready on its way out.
         if let Some(backend) = &entry.backend {
-            backend.gate.set_state(State::Draining);
+            backend.set_state(State::Draining);
         }
         entry.stopping = true;
         true
@@ -147,7 +150,7 @@ impl Pool {
             self.lost += 1;
         }
         if let Some(backend) = &entry.backend {
-            backend.gate.set_state(State::Gone);
+            backend.set_state(State::Gone);
         }
         self.forget(id, crash)
     }
@@ -170,6 +173,19 @@ impl Pool {
         self.entries = kept;
         let out: std::collections::BTreeMap<_, Entry> = out;
         out.into_values().filter_map(|entry| entry.backend).collect()
+    }
+
+    /// A check passed as those before: it says little of a backend that fails requests. But once its time out
+    /// is over, and no request came to try it, that is enough.
+    pub(super) fn passed(&mut self, uid: u64, now: Micros) {
+        let backend = self.entry_of(uid).and_then(|entry| entry.backend.clone());
+        if let Some(backend) = backend.filter(|b| b.gate.is_ejected()) {
+            self.uneject(&backend, |terms| terms.moment <= now / 1000, now);
+        }
+    }
+
+    fn uneject(&self, backend: &Arc<Backend>, when: impl Fn(Terms) -> bool, now: Micros) {
+        self.outliers().uneject(backend, Back::Check, when, self.config.slow_start, now);
     }
 
     /// Begins slow start, unless the process has only just started; how long it is noticed.

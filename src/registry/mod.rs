@@ -24,12 +24,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
 use crate::clock::Clock;
 use crate::config::types as config;
 use crate::health::judge::Verdict;
 use crate::orchestrator::Instance;
 use crate::upstream::backend::Backend;
 use crate::upstream::gate::State;
+use crate::upstream::outlier::{NOTICES, Notice};
 
 /// What a call changed, for those who act on it.
 #[derive(Debug, Clone)]
@@ -97,12 +100,27 @@ pub struct Registry {
     warm: bool,
     session_key: Option<Arc<[u8]>>,
     pools: BTreeMap<Arc<str>, Pool>,
+    notices: (mpsc::Sender<Notice>, Option<mpsc::Receiver<Notice>>),
 }
 
 impl Registry {
     /// `workers`: how many cells per-worker statistics have.
     pub fn new(clock: Clock, workers: usize) -> Self {
-        Self { clock, workers, next_uid: 1, warm: false, session_key: None, pools: BTreeMap::new() }
+        let (sender, receiver) = mpsc::channel(NOTICES);
+        Self {
+            clock,
+            workers,
+            next_uid: 1,
+            warm: false,
+            session_key: None,
+            pools: BTreeMap::new(),
+            notices: (sender, Some(receiver)),
+        }
+    }
+
+    /// What is told of ejections, of all services. `None`: somebody else follows it.
+    pub fn notices(&mut self) -> Option<mpsc::Receiver<Notice>> {
+        self.notices.1.take()
     }
 
     /// The process is past its start: from now on backends that join ramp.
@@ -120,10 +138,11 @@ impl Registry {
     pub fn configure(&mut self, service: &Arc<config::Service>) -> Vec<Change> {
         let workers = self.workers;
         let now = self.clock.now();
+        let notices = self.notices.0.clone();
         let pool = self
             .pools
             .entry(service.name.clone())
-            .or_insert_with(|| Pool::new(service.clone(), workers));
+            .or_insert_with(|| Pool::new(service.clone(), workers, notices));
         pool.session_key.clone_from(&self.session_key);
         pool.configure(service.clone(), now)
     }
@@ -188,6 +207,9 @@ impl Registry {
             entry.checked = true;
             entry.last_error = None;
         }
+        if let Some(pool) = self.pool_of(uid) {
+            pool.passed(uid, now);
+        }
     }
 
     /// One check failed; kept for showing.
@@ -198,6 +220,13 @@ impl Registry {
             }
             entry.checked = true;
             entry.last_error = Some(why.to_owned());
+        }
+    }
+
+    /// Why a backend was ejected; `None`: it is back.
+    pub fn ejected_for(&mut self, uid: u64, why: Option<String>) {
+        if let Some(entry) = self.pool_of(uid).and_then(|pool| pool.entry_of(uid)) {
+            entry.ejected_for = why;
         }
     }
 

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
 use crate::clock::{Clock, Micros};
 use crate::config::types as config;
 use crate::discovery::Feed;
@@ -19,6 +21,7 @@ use crate::upstream::backend::{Backend, Source};
 use crate::upstream::budget::RetryBudget;
 use crate::upstream::gate::State;
 use crate::upstream::learned::Peers;
+use crate::upstream::outlier::{Notice, Outliers};
 use crate::upstream::queue::Queue;
 
 use super::{Change, Drain, DrainedBy, Entry, LeadTime};
@@ -33,6 +36,7 @@ pub struct Pool {
     maglev: Option<Arc<Maglev>>,
     pub(super) queue: Arc<Queue>,
     pub(super) session_key: Option<Arc<[u8]>>,
+    outliers: Arc<Outliers>,
     pub(super) entries: BTreeMap<Arc<str>, Entry>,
     /// Kept until the membership or the settings change, so that workers can tell by pointer.
     pub(super) view: Option<Arc<ServiceView>>,
@@ -42,7 +46,11 @@ pub struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(config: Arc<config::Service>, workers: usize) -> Self {
+    pub(super) fn new(
+        config: Arc<config::Service>,
+        workers: usize,
+        notices: mpsc::Sender<Notice>,
+    ) -> Self {
         Self {
             config,
             stats: Arc::new(PerWorker::new(workers)),
@@ -51,6 +59,7 @@ impl Pool {
             maglev: None,
             queue: Arc::new(Queue::new(workers)),
             session_key: None,
+            outliers: Arc::new(Outliers::new(notices)),
             entries: BTreeMap::new(),
             view: None,
             lead: LeadTime::default(),
@@ -69,6 +78,10 @@ impl Pool {
     /// Requests that wait for a place now.
     pub fn queued(&self) -> u32 {
         self.queue.depth()
+    }
+
+    pub fn outliers(&self) -> &Arc<Outliers> {
+        &self.outliers
     }
 
     /// In the order of their ids.
@@ -153,6 +166,7 @@ impl Pool {
             stats: self.stats.clone(),
             budget: self.budget.clone(),
             peers: self.peers.clone(),
+            outliers: self.outliers.clone(),
             maglev: self.maglev.clone(),
             queue: self.queue.clone(),
         }
@@ -239,7 +253,7 @@ impl Pool {
             .unwrap_or_else(|_| numeric(address));
         // Up until checks fail; an operator's drain goes on at the new address.
         let state = if entry.drain.is_some() { State::Draining } else { State::Ready };
-        let backend = Arc::new(Backend::new(
+        let backend = Backend::new(
             uid,
             service.clone(),
             entry.id.clone(),
@@ -248,7 +262,8 @@ impl Pool {
             Source::Fixed,
             state,
             workers,
-        ));
+        );
+        let backend = Arc::new(backend.under(self.outliers.cap()));
         let old = entry.backend.replace(backend.clone());
         entry.since = now;
         self.view = None;
@@ -326,7 +341,7 @@ impl Pool {
         entry.zone.clone_from(&instance.zone);
         if let (None, Some(address)) = (&entry.backend, instance.address) {
             let stopping = instance.state == InstanceState::Stopping;
-            let backend = Arc::new(Backend::new(
+            let backend = Backend::new(
                 uid(),
                 self.config.name.clone(),
                 instance.id.clone(),
@@ -335,7 +350,8 @@ impl Pool {
                 Source::Orchestrator,
                 if stopping || entry.drain.is_some() { State::Draining } else { State::Starting },
                 workers,
-            ));
+            );
+            let backend = Arc::new(backend.under(self.outliers.cap()));
             entry.backend = Some(backend.clone());
             entry.since = now;
             self.view = None;
@@ -346,7 +362,7 @@ impl Pool {
             if entry.drain.is_none() {
                 entry.drain = Some(Drain { by: DrainedBy::Removed, since: now, was_ready: false });
                 if let Some(backend) = &entry.backend {
-                    backend.gate.set_state(State::Draining);
+                    backend.set_state(State::Draining);
                     self.view = None;
                     let (backend, by) = (backend.clone(), DrainedBy::Removed);
                     changes.push(Change::Draining { backend, by });

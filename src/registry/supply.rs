@@ -220,11 +220,12 @@ impl Pool {
             // What was drained for leaving left; a person's drain goes on at the new place.
             entry.drain = entry.drain.filter(|drain| drain.by == DrainedBy::Operator);
         }
+        let cap = self.outliers().cap().clone();
         let entry = self
             .entries
             .entry(one.id.clone())
             .or_insert_with(|| Entry::new(one.id.clone(), maker.source, now));
-        let backend = Arc::new(Backend::new(
+        let backend = Backend::new(
             uid(),
             self.config.name.clone(),
             one.id.clone(),
@@ -233,7 +234,8 @@ impl Pool {
             maker.source,
             if entry.drain.is_some() { State::Draining } else { maker.state },
             maker.workers,
-        ));
+        );
+        let backend = Arc::new(backend.under(&cap));
         entry.feed = Some(maker.feed.clone());
         entry.source = maker.source;
         (entry.weight, entry.backup, entry.since) = (one.weight, one.backup, now);

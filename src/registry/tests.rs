@@ -8,8 +8,8 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::config::types::{
-    Balance, Check, FixedBackend, Forwarded, HashOn, Health, HealthKind, HostRule, Overload,
-    QueueLimit, Retry, RetryOn, Service, Transport,
+    Balance, Check, FixedBackend, Forwarded, HashOn, Health, HealthKind, HostRule, Outlier,
+    Overload, QueueLimit, Retry, RetryOn, Service, Transport,
 };
 use crate::orchestrator::InstanceState;
 
@@ -61,6 +61,14 @@ fn service(fixed: &[(&str, u16)]) -> Arc<Service> {
             max_parallel: 1,
         },
         overload: Overload { queue: QueueLimit::Auto, queue_timeout: second },
+        outlier: Outlier {
+            consecutive_failures: 5,
+            success_rate_deviations: 1.9,
+            failure_percent: 85,
+            ejection_time: second,
+            max_ejection_time: second,
+            max_ejected: 0.5,
+        },
         retry: Retry {
             attempts: 0,
             on: RetryOn::default(),

@@ -14,6 +14,7 @@ use crate::telemetry::{BackendStats, PerWorker};
 
 use super::gate::{Gate, State};
 use super::learned::Learned;
+use super::outlier::{Cap, Outlier};
 
 /// Where a backend came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,7 @@ pub struct Backend {
     pub latency: PeakEwma,
     /// For `adaptive`.
     pub learned: Learned,
+    pub outlier: Outlier,
     pub stats: PerWorker<BackendStats>,
     /// Upgraded connections (WebSocket); each is also in flight at the gate.
     tunnels: AtomicU32,
@@ -75,10 +77,32 @@ impl Backend {
             gate: Gate::new(state),
             latency: PeakEwma::default(),
             learned: Learned::default(),
+            outlier: Outlier::default(),
             stats: PerWorker::new(workers),
             tunnels: AtomicU32::new(0),
             cut: AtomicBool::new(false),
             ramp_from: AtomicU64::new(0),
+        }
+    }
+
+    /// As one of those that are ejected under this cap.
+    pub fn under(mut self, cap: &Arc<Cap>) -> Self {
+        self.outlier = Outlier::new(cap.clone());
+        self
+    }
+
+    /// Moves it in its life; an ejection ends where it is no longer ready. Control plane only.
+    pub fn set_state(&self, state: State) {
+        if self.gate.set_state(state) {
+            self.outlier.give_back();
+        }
+    }
+
+    /// It left its pool: it takes no place under the cap any more.
+    pub fn leave_pool(&self) {
+        let now = self.gate.terms().moment;
+        if self.gate.uneject(now, |_| true) {
+            self.outlier.give_back();
         }
     }
 
@@ -121,6 +145,13 @@ impl Backend {
             0 => Duration::ZERO,
             from => slow_start.saturating_sub(Duration::from_micros(now.saturating_sub(from))),
         }
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        // A worker with an old view may have ejected it after it left.
+        self.leave_pool();
     }
 }
 

@@ -7,5 +7,6 @@ pub mod conn;
 pub mod gate;
 pub mod io;
 pub mod learned;
+pub mod outlier;
 pub mod queue;
 pub mod resend;

@@ -30,6 +30,7 @@ mod openapi;
 mod operator;
 mod orchestrators;
 mod origin;
+mod outlier;
 mod parking;
 mod peers;
 mod privileges;

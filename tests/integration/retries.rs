@@ -168,7 +168,8 @@ fn a_body_up_to_64_kib_is_sent_again_and_a_larger_one_is_not() {
 #[test]
 fn the_budget_bounds_what_is_sent_again() {
     let origins: Vec<_> = (0..2).map(|_| RawOrigin::always(BUSY)).collect();
-    let retry = "[service.app.retry]\nbudget = \"20%\"\nbudget_min = 0\nbackoff = \"1ms\"";
+    let retry = "[service.app.retry]\nbudget = \"20%\"\nbudget_min = 0\nbackoff = \"1ms\"\n\
+                 [service.app.outlier]\nmax_ejected = 0";
     let proxy = balanced(&[&|p| p.backend(&origins[0]), &|p| p.backend(&origins[1])], retry);
     let mut client = Connection::open(proxy.address("http"));
     for _ in 0..100 {

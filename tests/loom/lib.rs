@@ -1,4 +1,5 @@
-//! Every interleaving of the pick/drain protocol and of the queue's wake-ups, by loom.
+//! Every interleaving of the pick/drain protocol, of the queue's wake-ups, and of ejections with each other and
+//! with drains, by loom.
 
 #![cfg(loom)]
 
@@ -6,6 +7,9 @@
 pub mod gate;
 #[path = "../../src/upstream/queue/mod.rs"]
 pub mod queue;
+
+#[path = "../../src/upstream/outlier/cap.rs"]
+pub mod cap;
 
 #[cfg(test)]
 mod tests {
@@ -18,7 +22,8 @@ mod tests {
     use loom::sync::atomic::{AtomicBool, Ordering};
     use loom::thread;
 
-    use super::gate::{Gate, State};
+    use super::cap::Cap;
+    use super::gate::{Gate, State, Terms};
     use super::queue::Queue;
 
     /// A drain that saw the backend idle is right for good: no request is being served, and none will be.
@@ -39,7 +44,7 @@ mod tests {
                     })
                 })
                 .collect();
-            gate.set_state(State::Draining);
+            assert!(!gate.set_state(State::Draining));
             if gate.is_idle() {
                 stopped.store(true, Ordering::SeqCst);
             }
@@ -55,7 +60,7 @@ mod tests {
             let gate = Arc::new(Gate::new(State::Starting));
             let other = gate.clone();
             let health = thread::spawn(move || other.set_healthy(false));
-            gate.set_state(State::Ready);
+            assert!(!gate.set_state(State::Ready));
             health.join().unwrap();
             assert_eq!(gate.state(), State::Ready);
             assert!(!gate.is_healthy() && !gate.is_available() && gate.is_ready());
@@ -147,6 +152,125 @@ mod tests {
             let first = gate.enter_below(1);
             assert!(first != second.join().unwrap());
             assert_eq!(gate.in_flight(), 1);
+        });
+    }
+
+    /// Two backends and their cap, as `Outliers` puts them together.
+    struct Pool {
+        gates: [Gate; 2],
+        cap: Cap,
+    }
+
+    impl Pool {
+        fn new() -> Arc<Self> {
+            let gates = [Gate::new(State::Ready), Gate::new(State::Ready)];
+            Arc::new(Self { gates, cap: Cap::default() })
+        }
+
+        /// All but one of those that are ready may be out.
+        fn most(&self) -> u32 {
+            let ready = self.gates.iter().filter(|gate| gate.is_ready()).count() as u32;
+            ready.saturating_sub(1)
+        }
+
+        fn eject(&self, i: usize) -> bool {
+            let terms = |before: Terms| Terms { times: before.times + 1, ..before };
+            self.cap.take(|| self.most(), || self.gates[i].eject(terms)).is_some()
+        }
+
+        fn uneject(&self, i: usize) {
+            if self.gates[i].uneject(1, |_| true) {
+                self.cap.give_back();
+            }
+        }
+
+        fn drain(&self, i: usize) {
+            if self.gates[i].set_state(State::Draining) {
+                self.cap.give_back();
+            }
+        }
+
+        fn ejected(&self) -> u32 {
+            self.gates.iter().filter(|gate| gate.is_ejected()).count() as u32
+        }
+    }
+
+    /// Of two that are ejected at the same time one stays.
+    #[test]
+    fn the_last_is_never_ejected() {
+        loom::model(|| {
+            let pool = Pool::new();
+            let other = pool.clone();
+            let ejector = thread::spawn(move || other.eject(0));
+            let here = pool.eject(1);
+            let there = ejector.join().unwrap();
+            // Who lost may have looked while the place was taken by the other only.
+            assert!(here != there);
+            assert_eq!((pool.ejected(), pool.cap.taken()), (1, 1));
+        });
+    }
+
+    /// Ejected twice and let back at the same time: each place is taken once and given back once.
+    #[test]
+    fn places_are_neither_lost_nor_given_back_twice() {
+        loom::model(|| {
+            let pool = Pool::new();
+            let (one, two) = (pool.clone(), pool.clone());
+            let first = thread::spawn(move || one.eject(0));
+            let second = thread::spawn(move || two.eject(0));
+            pool.uneject(0);
+            let ejections = [first.join().unwrap(), second.join().unwrap()];
+            assert!(ejections.contains(&true));
+            assert_eq!(pool.ejected(), pool.cap.taken());
+            pool.uneject(0);
+            assert_eq!((pool.ejected(), pool.cap.taken()), (0, 0));
+        });
+    }
+
+    /// A drain ends an ejection or keeps it from happening, whichever comes first; and what was seen draining and
+    /// idle stays idle while others eject.
+    #[test]
+    fn a_drain_leaves_no_ejection() {
+        loom::model(|| {
+            let pool = Pool::new();
+            let (ejecting, picking) = (pool.clone(), pool.clone());
+            let ejector = thread::spawn(move || {
+                ejecting.eject(0);
+            });
+            let picker = thread::spawn(move || {
+                let entered = picking.gates[0].is_available() && picking.gates[0].enter();
+                if entered {
+                    picking.gates[0].leave();
+                }
+            });
+            pool.drain(0);
+            let idle = pool.gates[0].is_idle();
+            ejector.join().unwrap();
+            picker.join().unwrap();
+            assert_eq!(
+                (pool.gates[0].state(), pool.gates[0].is_ejected()),
+                (State::Draining, false)
+            );
+            assert_eq!((pool.ejected(), pool.cap.taken()), (0, 0));
+            assert!(!idle || pool.gates[0].is_idle());
+        });
+    }
+
+    /// Two requests may try one that is ejected: one of them does.
+    #[test]
+    fn a_probe_is_taken_once() {
+        loom::model(|| {
+            let pool = Pool::new();
+            assert!(pool.eject(0));
+            let claim = |pool: &Pool| {
+                let next =
+                    |terms: Terms| (terms.moment == 0).then_some(Terms { moment: 9, ..terms });
+                pool.gates[0].prolong(next).is_some()
+            };
+            let other = pool.clone();
+            let prober = thread::spawn(move || claim(&other));
+            let here = claim(&pool);
+            assert!(prober.join().unwrap() != here);
         });
     }
 }

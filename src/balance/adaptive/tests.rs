@@ -196,7 +196,7 @@ fn a_large_pool_is_sampled_until_something_good_is_found() {
 #[test]
 fn the_few_that_are_available_among_many_are_found() {
     let mut world = world(&[1; 300]);
-    world.members[3..].iter().for_each(|m| m.backend.gate.set_state(State::Draining));
+    world.members[3..].iter().for_each(|m| m.backend.set_state(State::Draining));
     let mut expected = vec![0.0; 300];
     expected[..3].fill(1.0 / 3.0);
     odds(&mut world, &expected);

@@ -131,10 +131,9 @@ fn a_session_stays_with_its_backend_whatever_the_rule_is() {
         world.max_in_flight = 20;
         assert_ne!(world.touch(&[]), Some(2), "{kind:?}: it is full");
         world.max_in_flight = 0;
-        world.members[1].backend.gate.set_ejected(true);
+        Outlier::eject_anyway(&world.members[1].backend);
         assert!(world.touch(&[]).is_some_and(|uid| uid != 2), "{kind:?}");
-        world.members[1].backend.gate.set_ejected(false);
-        world.members[1].backend.gate.set_state(State::Draining);
+        world.members[1].backend.set_state(State::Draining);
         assert!(world.touch(&[]).is_some_and(|uid| uid != 2), "{kind:?}");
     }
 }

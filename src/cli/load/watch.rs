@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -192,8 +192,7 @@ fn look(service: &Service) -> Look {
     let count = |wanted: &dyn Fn(&Backend) -> bool| {
         service.backends.iter().filter(|backend| wanted(backend)).count() as u32
     };
-    let now = SystemTime::now();
-    let is_ejected = |backend: &Backend| backend.ejected_until.is_some_and(|until| until.0 > now);
+    let is_ejected = |backend: &Backend| backend.ejected_until.is_some();
     let ready = count(&|b| b.state == BackendState::Ready && b.healthy && !is_ejected(b));
     let total = count(&|b| b.state != BackendState::Gone);
     let fixed = count(&|b| b.state != BackendState::Gone && !b.drained_by_operator);

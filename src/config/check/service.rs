@@ -7,11 +7,12 @@ use http::HeaderValue;
 use crate::config::reader::Reader;
 use crate::config::tree::Value;
 use crate::config::types::{
-    FixedBackend, Forwarded, HostRule, OnExit, Orchestrator, Retry, RetryOn, Service, Transport,
+    FixedBackend, Forwarded, HostRule, OnExit, Orchestrator, Outlier, Retry, RetryOn, Service,
+    Transport,
 };
 use crate::config::values::{self, Wrong, wrong};
 use crate::config::{Kinds, OwnKeys};
-use crate::units::format_size;
+use crate::units::{format_duration, format_size};
 
 use super::{Named, balance, discovery, fields, health, listener, overload, scaling, unique};
 
@@ -58,6 +59,7 @@ pub fn read(name: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Service {
         discovery: r.section("discovery", discovery::read),
         transport: r.section("transport", transport),
         health: r.section("health", health::read),
+        outlier: r.section("outlier", outlier),
         retry: r.section("retry", retry),
         overload: r.section("overload", overload::read),
         orchestrator: r.section("orchestrator", |r| orchestrator(name, r, context)),
@@ -126,6 +128,36 @@ fn transport(r: &mut Reader<'_>) -> Transport {
         idle_timeout: r.period("idle_timeout").or("4s"),
         max_idle_per_worker: r.int("max_idle_per_worker", 0..=65_535).or(256),
     }
+}
+
+fn outlier(r: &mut Reader<'_>) -> Outlier {
+    let outlier = Outlier {
+        consecutive_failures: r.int("consecutive_failures", 0..=1_000_000).or(5),
+        success_rate_deviations: r.number("success_rate_deviations", 0.0..=10.0).or(1.9),
+        failure_percent: r.int("failure_percent", 0..=100).or(85),
+        ejection_time: r.period("ejection_time").or("10s"),
+        max_ejection_time: r.period("max_ejection_time").or("5m"),
+        max_ejected: r.ratio("max_ejected").or("50%"),
+    };
+    if outlier.max_ejection_time < outlier.ejection_time && !r.is_partial() {
+        let most = format_duration(outlier.max_ejection_time);
+        let first = format_duration(outlier.ejection_time);
+        match r.has("max_ejection_time") {
+            true => r.problem(
+                "max_ejection_time",
+                format!(
+                    "max_ejection_time: {most} is below ejection_time; write at least \"{first}\""
+                ),
+            ),
+            false => r.problem(
+                "ejection_time",
+                format!(
+                    "ejection_time: {first} is above max_ejection_time; write at most \"{most}\""
+                ),
+            ),
+        }
+    }
+    outlier
 }
 
 fn retry(r: &mut Reader<'_>) -> Retry {

@@ -31,10 +31,18 @@ pub struct Service {
     pub discovery: Option<Discovery>,
     pub transport: Transport,
     pub health: Health,
+    pub outlier: Outlier,
     pub retry: Retry,
     pub overload: Overload,
     pub orchestrator: Option<Orchestrator>,
     pub scaling: Option<Scaling>,
+}
+
+impl Service {
+    /// Clients belong to backends: a request cannot be sent to another one just to try it.
+    pub fn binds_clients(&self) -> bool {
+        matches!(self.balance, Balance::IpHash | Balance::NginxIpHash | Balance::Hash)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +175,22 @@ pub enum Check {
     Http,
     Tcp,
     None,
+}
+
+/// `[service.NAME.outlier]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outlier {
+    /// 502, 503, 504, connect errors, resets and timeouts in a row; 0 = off.
+    pub consecutive_failures: u32,
+    /// Standard deviations below the mean success rate; 0 = off.
+    pub success_rate_deviations: f64,
+    /// Percent of requests, 0..=100; 0 = off.
+    pub failure_percent: u32,
+    /// For the first time; multiplied by the times ejected.
+    pub ejection_time: Duration,
+    pub max_ejection_time: Duration,
+    /// Share of the ready backends, 0..=1; 0 = nobody is ejected.
+    pub max_ejected: f64,
 }
 
 /// `[service.NAME.retry]`

@@ -91,7 +91,7 @@ pub struct Backend<'a> {
 }
 
 /// Label values of a backend's state.
-pub const STATES: [&str; 5] = ["pending", "starting", "ready", "draining", "gone"];
+pub const STATES: [&str; 6] = ["pending", "starting", "ready", "ejected", "draining", "gone"];
 
 impl Metrics<'_> {
     /// The whole page; `openmetrics`: in that format, else Prometheus text.

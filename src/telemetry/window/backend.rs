@@ -105,6 +105,16 @@ impl BackendWindow {
         Some(reading)
     }
 
+    /// Requests and failures only, of at most so much time; 0 of both before the second tick.
+    pub(super) fn counts(&self, span: Duration) -> (u64, u64) {
+        let oldest = self.last.saturating_sub(span.as_micros() as u64);
+        let inside = |b: &&Bucket| b.from.midpoint(b.to) >= oldest;
+        let buckets = self.buckets.iter().rev().take_while(inside);
+        buckets.fold((0, 0), |(requests, failures), bucket| {
+            (requests + bucket.requests, failures + bucket.failures)
+        })
+    }
+
     /// Durations of all tries so far.
     pub(super) fn total(&self) -> Option<&Merged> {
         self.duration.merged()

@@ -70,6 +70,11 @@ impl Windows {
         self.backends.get(&uid)?.value.reading(span)
     }
 
+    /// Requests and failures of a backend in the last `span`, as of its last tick.
+    pub fn backend_counts(&self, uid: u64, span: Duration) -> (u64, u64) {
+        self.backends.get(&uid).map_or((0, 0), |seen| seen.value.counts(span))
+    }
+
     /// Durations of all requests of a route so far.
     pub fn route_total(&self, stats: &Arc<PerWorker<RouteStats>>) -> Option<&Merged> {
         self.routes.get(&key(stats))?.value.total.merged()

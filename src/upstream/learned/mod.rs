@@ -137,6 +137,16 @@ impl Learned {
         self.probe.fetch_or(CHECK_FAILED, Relaxed);
     }
 
+    /// It was ejected and is back: if it is suspect, the next probe is due.
+    pub fn is_back(&self, now: Micros) {
+        let seen = self.standing();
+        if seen.probe_at != 0 {
+            self.forget_probes();
+            let next = Standing { probe_at: millis(now), ..seen };
+            let _ = self.standing.compare_exchange(seen.pack(), next.pack(), Relaxed, Relaxed);
+        }
+    }
+
     /// Takes in how a request ended, `took` after it was sent.
     fn outcome(&self, failed: bool, took: Micros, now: Micros, peers: &Peers) {
         let now = millis(now);

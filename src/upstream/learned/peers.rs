@@ -133,6 +133,12 @@ impl Peers {
         }
     }
 
+    /// What 99 of 100 answers of the last half minute took at most; `None`: not known, which it never is
+    /// but with `adaptive`.
+    pub fn usual(&self) -> Option<Micros> {
+        Some(self.p99() as Micros).filter(|p99| *p99 > 0)
+    }
+
     /// Of the service, in µs; 0 = not known.
     pub(super) fn p99(&self) -> f32 {
         get(&self.p99)

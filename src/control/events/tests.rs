@@ -1,0 +1,61 @@
+//! What is told, and how it reads.
+
+use super::*;
+
+#[test]
+fn events_carry_their_data_with_a_kind() {
+    let events = Events::default();
+    let mut reader = events.subscribe();
+    let service: Arc<str> = "app".into();
+    events.send(
+        Some(&service),
+        Kind::Crash { backend: "a-1".into(), address: None, cause: "exit status: 1".into() },
+    );
+    let event = reader.try_recv().expect("just sent");
+    let json = serde_json::to_value(&*event).expect("plain data");
+    assert_eq!(json["id"], 1);
+    assert_eq!(json["kind"], "backend");
+    assert_eq!(json["service"], "app");
+    assert_eq!(json["data"]["kind"], "crash");
+    assert_eq!(json["data"]["cause"], "exit status: 1");
+}
+
+#[test]
+fn lines_read_as_sentences() {
+    let ready = Kind::BackendState {
+        backend: "app-1".into(),
+        address: Some(([127, 0, 0, 1], 20002).into()),
+        state: "ready",
+        after_ms: Some(310),
+        ramp_ms: Some(30_000),
+        reason: None,
+    };
+    assert_eq!(ready.line(), "backend 127.0.0.1:20002 ready after 0.31 s, ramping for 30 s");
+    let ejected = Kind::BackendEjected {
+        backend: "app-1".into(),
+        address: Some(([127, 0, 0, 1], 20002).into()),
+        reason: "consecutive",
+        why: "5 consecutive failures, last: connection refused".into(),
+        for_ms: 11_200,
+        times: 1,
+    };
+    assert_eq!(
+        ejected.line(),
+        "backend 127.0.0.1:20002 ejected for 11 s: 5 consecutive failures, last: connection refused"
+    );
+    let scaled = Kind::Scaled { from: 11, to: 10, reason: "concurrency".into(), decision: 7 };
+    assert_eq!(scaled.line(), "−1 → 10  concurrency");
+}
+
+#[test]
+fn a_slow_reader_loses_the_oldest_and_is_told() {
+    let events = Events::default();
+    let mut reader = events.subscribe();
+    for _ in 0..CAPACITY + 5 {
+        events.send(None, Kind::Reload { generation: 1, restart_required: vec![] });
+    }
+    assert!(matches!(
+        reader.try_recv(),
+        Err(broadcast::error::TryRecvError::Lagged(n)) if n >= 5
+    ));
+}
