@@ -97,4 +97,6 @@ pub struct Member {
     pub backend: Arc<Backend>,
     pub weight: u32,
     pub backup: bool,
+    /// In this proxy's zone; true as well where zones make no difference.
+    pub near: bool,
 }

@@ -81,5 +81,5 @@ fn member(uid: u64, rng: &mut fastrand::Rng) -> Member {
     for _ in 0..rng.u32(..4) {
         assert!(backend.gate.enter(), "it is ready");
     }
-    Member { backend: Arc::new(backend), weight: 1, backup: false }
+    Member { backend: Arc::new(backend), weight: 1, backup: false, near: true }
 }

@@ -14,6 +14,7 @@ mod p2c_ewma;
 mod random;
 mod round_robin;
 mod tier;
+mod zone;
 
 #[cfg(test)]
 mod simulation;
@@ -62,7 +63,10 @@ pub struct Balancer {
     algorithm: Algorithm,
     /// By index of the view synced last.
     uids: Vec<u64>,
+    /// The own zone, or everybody where there are no zones.
     primary: Tier,
+    /// Other zones.
+    far: Tier,
     backup: Tier,
 }
 
@@ -91,7 +95,8 @@ impl Balancer {
             Balance::NginxIpHash => Algorithm::NginxIpHash(NginxIpHash::default()),
             Balance::Hash => Algorithm::Hash(Hash::default()),
         };
-        Self { algorithm, uids: Vec::new(), primary: Tier::default(), backup: Tier::default() }
+        let (primary, far, backup) = Default::default();
+        Self { algorithm, uids: Vec::new(), primary, far, backup }
     }
 
     /// Takes up a new view; state of backends that stay is kept, by `uid`. To be called before the first
@@ -114,7 +119,12 @@ impl Balancer {
             Algorithm::IpHash(state) => state.sync(members),
         }
         self.uids = members.iter().map(|m| m.backend.uid).collect();
-        self.primary = Tier::new(members, |m| !m.backup);
+        let zoned = !matches!(
+            self.algorithm,
+            Algorithm::Hash(_) | Algorithm::IpHash(_) | Algorithm::NginxIpHash(_)
+        );
+        self.primary = Tier::new(members, |m| !m.backup && (m.near || !zoned));
+        self.far = Tier::new(members, |m| !m.backup && !m.near && zoned);
         self.backup = Tier::new(members, |m| m.backup);
     }
 
@@ -153,6 +163,9 @@ impl Balancer {
     ) -> Option<usize> {
         debug_assert_eq!(self.uids.len(), pool.members.len(), "sync comes before pick");
         self.primary.refresh(pool, pick.now);
+        if !self.far.members.is_empty() {
+            self.far.refresh(pool, pick.now);
+        }
         self.backup.refresh(pool, pick.now);
         if let Algorithm::Adaptive(state) = &mut self.algorithm {
             state.refresh(pool, pick.now);
@@ -163,8 +176,8 @@ impl Balancer {
         {
             return Some(kept);
         }
-        let panic = self.primary.panic && !self.primary.is_down;
-        let choice = self.take(Which::Primary, Among::panic(panic), pool, pick, rng);
+        let panic = pool.panic_threshold > 0.0 && self.panics(pool) && !self.is_down();
+        let choice = self.take_primary(Among::panic(panic), pool, pick, rng);
         let choice = choice.or_else(|| self.take(Which::Backup, Among::Available, pool, pick, rng));
         if choice.is_some() {
             return choice;
@@ -184,11 +197,11 @@ impl Balancer {
         }
         // Nobody healthy is left: what was counted a moment ago may no longer be so.
         self.primary.count(pool, pick.now);
+        self.far.count(pool, pick.now);
         self.backup.count(pool, pick.now);
-        let primary = self.primary.panic;
-        let backup = self.backup.panic;
-        let choice =
-            primary.then(|| self.take(Which::Primary, Among::Ready, pool, pick, rng)).flatten();
+        let primary = self.panics(pool);
+        let backup = is_panic(&[&self.backup], pool);
+        let choice = primary.then(|| self.take_primary(Among::Ready, pool, pick, rng)).flatten();
         choice.or_else(|| {
             backup.then(|| self.take(Which::Backup, Among::Ready, pool, pick, rng)).flatten()
         })
@@ -206,12 +219,45 @@ impl Balancer {
             return None;
         }
         self.primary.count(pool, pick.now);
+        self.far.count(pool, pick.now);
         self.backup.count(pool, pick.now);
-        if !self.primary.is_down || !self.backup.is_down {
+        if !self.is_down() || self.backup.standing.available > 0 {
             return None;
         }
-        let choice = self.take(Which::Primary, Among::Healthy, pool, pick, rng);
+        let choice = self.take_primary(Among::Healthy, pool, pick, rng);
         choice.or_else(|| self.take(Which::Backup, Among::Healthy, pool, pick, rng))
+    }
+
+    fn panics(&self, pool: &Pool<'_>) -> bool {
+        is_panic(&[&self.primary, &self.far], pool)
+    }
+
+    /// Not one is available but backups.
+    fn is_down(&self) -> bool {
+        self.primary.standing.available + self.far.standing.available == 0
+    }
+
+    /// Chooses from all but backups, the own zone first as often as [`zone`] says.
+    fn take_primary(
+        &mut self,
+        among: Among,
+        pool: &Pool<'_>,
+        pick: &Pick<'_>,
+        rng: &mut fastrand::Rng,
+    ) -> Option<usize> {
+        if self.far.members.is_empty() {
+            return self.take(Which::Primary, among, pool, pick, rng);
+        }
+        let (own, others) = (self.primary.standing, self.far.standing);
+        let share = match pick.tried {
+            [] => zone::own_share(own, others),
+            _ => zone::retry_share(own, others),
+        };
+        let order = match rng.f64() < share {
+            true => [Which::Primary, Which::Far],
+            false => [Which::Far, Which::Primary],
+        };
+        order.into_iter().find_map(|which| self.take(which, among, pool, pick, rng))
     }
 
     /// Whether a session can stay with its backend; if so, its gate was entered. A backup keeps its sessions
@@ -220,7 +266,7 @@ impl Balancer {
         let Member { backend, backup, .. } = &pool.members[member];
         backend.gate.is_available()
             && !pick.tried.contains(&backend.uid)
-            && (!backup || self.primary.is_down)
+            && (!backup || self.is_down())
             && backend.gate.enter_below(pool.max_in_flight)
     }
 
@@ -235,6 +281,7 @@ impl Balancer {
     ) -> Option<usize> {
         let tier = match which {
             Which::Primary => &self.primary,
+            Which::Far => &self.far,
             Which::Backup => &self.backup,
         };
         let candidates = Candidates {
@@ -276,6 +323,13 @@ impl Balancer {
     }
 }
 
+/// Fewer of the ready ones are healthy than the threshold wants.
+fn is_panic(tiers: &[&Tier], pool: &Pool<'_>) -> bool {
+    let sum = |count: fn(&Tier) -> u32| tiers.iter().map(|tier| count(tier)).sum::<u32>();
+    let (ready, available) = (sum(|tier| tier.ready), sum(|tier| tier.standing.available));
+    f64::from(available) < pool.panic_threshold * f64::from(ready)
+}
+
 /// What of a service picking needs.
 #[derive(Debug, Clone, Copy)]
 struct Pool<'a> {
@@ -293,6 +347,7 @@ struct Pool<'a> {
 #[derive(Debug, Clone, Copy)]
 enum Which {
     Primary,
+    Far,
     Backup,
 }
 

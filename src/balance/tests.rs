@@ -2,6 +2,7 @@
 
 mod affinity;
 mod random;
+mod zones;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -47,7 +48,7 @@ pub(super) fn member(uid: u64, weight: u32, backup: bool) -> Member {
         State::Ready,
         1,
     );
-    Member { backend: Arc::new(backend), weight, backup }
+    Member { backend: Arc::new(backend), weight, backup, near: true }
 }
 
 /// Members with these weights; uids from 1.

@@ -7,6 +7,7 @@ use crate::clock::Micros;
 use crate::snapshot::Member;
 
 use super::Pool;
+use super::zone::Standing;
 
 /// How long a count is used, in µs.
 const COUNT_EVERY: Micros = 100_000;
@@ -16,10 +17,9 @@ const COUNT_EVERY: Micros = 100_000;
 pub(super) struct Tier {
     /// Indexes into the pool's members.
     pub(super) members: Vec<usize>,
-    /// The share of healthy among ready ones is under the threshold.
-    pub(super) panic: bool,
-    /// Not one is available.
-    pub(super) is_down: bool,
+    pub(super) standing: Standing,
+    /// Healthy or not.
+    pub(super) ready: u32,
     /// Slow start applies: at most half of the available ones are ramping.
     pub(super) slow_start: bool,
     /// All weights are equal and no ramp changes them.
@@ -58,18 +58,23 @@ impl Tier {
     }
 
     pub(super) fn count(&mut self, pool: &Pool<'_>, now: Micros) {
-        let (mut ready, mut available, mut ramping) = (0_u32, 0_u32, 0_u32);
-        for &i in &self.members {
-            let backend = &pool.members[i].backend;
-            ready += u32::from(backend.gate.is_ready());
+        let (mut ready, mut ramping) = (0, 0);
+        let mut standing = Standing::default();
+        for member in self.members.iter().map(|&i| &pool.members[i]) {
+            let backend = &member.backend;
+            if backend.gate.is_ready() {
+                ready += 1;
+                standing.ready_weight += u64::from(member.weight);
+            }
             if backend.gate.is_available() {
-                available += 1;
+                standing.available += 1;
+                standing.available_weight += u64::from(member.weight);
+                standing.in_flight += u64::from(backend.gate.in_flight());
                 ramping += u32::from(backend.ramp_factor(now, pool.slow_start) < 1.0);
             }
         }
-        self.panic = f64::from(available) < pool.panic_threshold * f64::from(ready);
-        self.is_down = available == 0;
-        self.slow_start = ramping > 0 && ramping * 2 <= available;
+        (self.ready, self.standing) = (ready, standing);
+        self.slow_start = ramping > 0 && ramping * 2 <= standing.available;
         self.uniform = self.same_weight && !self.slow_start;
         self.counted = Some(now);
     }

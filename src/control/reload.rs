@@ -258,7 +258,11 @@ impl Control {
         let Prepared { taken, tls, certificates, orchestrators, access_log, firsts, session_key } =
             prepared;
         let config = taken.config.clone();
-        lock(&self.registry).set_session_key(session_key);
+        {
+            let mut registry = lock(&self.registry);
+            registry.set_session_key(session_key);
+            registry.set_zone(config.runtime.zone.clone());
+        }
         let retired = self.take_services(&config, &firsts);
         lock(&self.assembly).configure(&config, &tls, access_log);
         let generation = self.publish();

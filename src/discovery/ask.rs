@@ -70,6 +70,7 @@ impl Asker {
             if let (Feed::Name(id), Some(fixed)) = (&self.spec.feed, &self.spec.fixed) {
                 found.id = format!("{id}@{ip}").replace(':', "-").into();
                 (found.weight, found.backup) = (fixed.weight, fixed.backup);
+                found.zone.clone_from(&fixed.zone);
             }
             found
         });

@@ -99,6 +99,7 @@ pub struct Registry {
     /// Until the first round of checks is over nothing ramps: there is no one else to take the load.
     warm: bool,
     session_key: Option<Arc<[u8]>>,
+    zone: Option<Arc<str>>,
     pools: BTreeMap<Arc<str>, Pool>,
     notices: (mpsc::Sender<Notice>, Option<mpsc::Receiver<Notice>>),
 }
@@ -113,6 +114,7 @@ impl Registry {
             next_uid: 1,
             warm: false,
             session_key: None,
+            zone: None,
             pools: BTreeMap::new(),
             notices: (sender, Some(receiver)),
         }
@@ -134,6 +136,11 @@ impl Registry {
         self.session_key = key;
     }
 
+    /// Where this proxy is, from the next [`Registry::configure`] on.
+    pub fn set_zone(&mut self, zone: Option<Arc<str>>) {
+        self.zone = zone;
+    }
+
     /// Takes a service in, or its new settings. Fixed backends that are no longer written in it go.
     pub fn configure(&mut self, service: &Arc<config::Service>) -> Vec<Change> {
         let workers = self.workers;
@@ -144,6 +151,7 @@ impl Registry {
             .entry(service.name.clone())
             .or_insert_with(|| Pool::new(service.clone(), workers, notices));
         pool.session_key.clone_from(&self.session_key);
+        pool.zone.clone_from(&self.zone);
         pool.configure(service.clone(), now)
     }
 

@@ -37,6 +37,8 @@ pub struct Pool {
     pub(super) queue: Arc<Queue>,
     pub(super) session_key: Option<Arc<[u8]>>,
     outliers: Arc<Outliers>,
+    /// This proxy's own.
+    pub(super) zone: Option<Arc<str>>,
     pub(super) entries: BTreeMap<Arc<str>, Entry>,
     /// Kept until the membership or the settings change, so that workers can tell by pointer.
     pub(super) view: Option<Arc<ServiceView>>,
@@ -60,6 +62,7 @@ impl Pool {
             queue: Arc::new(Queue::new(workers)),
             session_key: None,
             outliers: Arc::new(Outliers::new(notices)),
+            zone: None,
             entries: BTreeMap::new(),
             view: None,
             lead: LeadTime::default(),
@@ -143,10 +146,15 @@ impl Pool {
     }
 
     fn new_view(&mut self) -> ServiceView {
+        // Where nobody is in the zone, or it is not known, all are equally near.
+        let own = |e: &Entry| self.zone.is_some() && e.zone == self.zone;
+        let zoned = self.entries.values().any(|e| own(e) && e.backend.is_some());
+        let near = |e: &Entry| !zoned || own(e);
         // Fixed backends in file order, then the others by id.
         let member = |e: &Entry| {
             let backend = e.backend.clone()?;
-            Some(Member { backend, weight: e.weight, backup: e.backup })
+            let near = near(e);
+            Some(Member { backend, weight: e.weight, backup: e.backup, near })
         };
         let backends: Vec<_> = self.fixed().chain(self.others()).filter_map(member).collect();
         let hashes = self.config.balance == config::Balance::Hash;
@@ -224,6 +232,7 @@ impl Pool {
             let entry = self.entries.entry(fixed.id.clone()).or_insert_with(new);
             entry.weight = fixed.weight;
             entry.backup = fixed.backup;
+            entry.zone.clone_from(&fixed.zone);
             let left = std::mem::take(&mut entry.leaving);
             if left && entry.drain.is_some_and(|drain| drain.by == DrainedBy::Removed) {
                 let back = self.undrain(&fixed.id, DrainedBy::Removed, now, false);
@@ -338,7 +347,10 @@ impl Pool {
         if !entry.is_orchestrated() {
             return;
         }
-        entry.zone.clone_from(&instance.zone);
+        if entry.zone != instance.zone {
+            entry.zone.clone_from(&instance.zone);
+            self.view = None;
+        }
         if let (None, Some(address)) = (&entry.backend, instance.address) {
             let stopping = instance.state == InstanceState::Stopping;
             let backend = Backend::new(

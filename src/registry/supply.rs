@@ -136,11 +136,12 @@ impl Pool {
         let mut none = true;
         for entry in self.entries.values_mut().filter(|e| e.feed.as_ref() == Some(&feed)) {
             (entry.weight, entry.backup, none) = (fixed.weight, fixed.backup, false);
+            entry.zone.clone_from(&fixed.zone);
         }
         if none {
             let new = Entry::new(fixed.id.clone(), Source::Fixed, now);
-            let entry =
-                Entry { weight: fixed.weight, backup: fixed.backup, feed: Some(feed), ..new };
+            let (weight, backup, zone) = (fixed.weight, fixed.backup, fixed.zone.clone());
+            let entry = Entry { weight, backup, zone, feed: Some(feed), ..new };
             self.entries.entry(fixed.id.clone()).or_insert(entry);
         }
     }

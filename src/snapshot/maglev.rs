@@ -137,7 +137,7 @@ mod tests {
             State::Ready,
             1,
         );
-        Member { backend: Arc::new(backend), weight, backup: false }
+        Member { backend: Arc::new(backend), weight, backup: false, near: true }
     }
 
     fn members(ids: std::ops::Range<usize>, weight: impl Fn(usize) -> u32) -> Vec<Member> {

@@ -176,7 +176,8 @@ mod tests {
             let (host, at) = (HeaderValue::from_static("app"), ([127, 0, 0, 1], 1).into());
             Backend::new(1, "app".into(), (*id).into(), at, host, Source::Fixed, State::Ready, 1)
         };
-        let member = |id| Member { backend: Arc::new(backend(id)), weight: 1, backup: false };
+        let member =
+            |id| Member { backend: Arc::new(backend(id)), weight: 1, backup: false, near: true };
         ids.iter().map(member).collect()
     }
 

@@ -5,6 +5,7 @@
 
 use std::time::Instant;
 
+use crate::reloads::accepted;
 use crate::support::{Connection, Origin, Proxy, RawOrigin, Running, Step, get, wait_until};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -66,4 +67,37 @@ fn when_every_backend_is_full_it_is_503_and_says_why() {
     assert_eq!(refused.header("retry-after"), Some("1"));
     held.release();
     assert_eq!(first.answer().status, 200);
+}
+
+#[test]
+fn requests_stay_in_the_proxys_zone_and_leave_it_when_nobody_there_answers() {
+    let mut near = Origin::new().id("near").start();
+    let [far, lost] = ["far", "lost"].map(|id| Origin::new().id(id).start());
+    let mut proxy = Proxy::new()
+        .runtime("zone = \"a\"")
+        .backend_with(&near, "zone = \"a\"")
+        .backend_with(&far, "zone = \"b\"")
+        .backend(&lost)
+        .run();
+    let whom = |proxy: &Running| {
+        let answer = get(&proxy.url("/"));
+        assert_eq!(answer.status, 200);
+        answer.header("x-origin-id").unwrap().to_owned()
+    };
+    assert!((0..30).all(|_| whom(&proxy) == "near"));
+    let zones = |proxy: &Running| proxy.service("app")["backends"].clone();
+    let shown = zones(&proxy);
+    assert_eq!(
+        (&shown[0]["zone"], &shown[1]["zone"], &shown[2]["zone"]),
+        (&"a".into(), &"b".into(), &serde_json::Value::Null)
+    );
+    // The proxy moves: a reload is enough.
+    accepted(&proxy.reload(|p| {
+        let text = p.text(std::path::Path::new("{dir}"));
+        p.config(&text.replace("\nzone = \"a\"\n\n[admin]", "\nzone = \"b\"\n\n[admin]"))
+    }));
+    assert!((0..30).all(|_| whom(&proxy) == "far"));
+    drop(far);
+    near.process.crash();
+    assert_eq!(whom(&proxy), "lost", "whoever is left");
 }

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
@@ -96,6 +97,19 @@ pub fn cookie_name(text: &str, value: &Value) -> Result<Box<str>, Wrong> {
         return Ok(text.into());
     }
     wrong(value, format!("{text:?} is not the name of a cookie; write one such as \"tg\""))
+}
+
+/// The name of a zone; an empty one is none. As it may come over the admin API, too.
+pub fn zone(r: &mut Reader<'_>) -> Option<Arc<str>> {
+    let plain = |text: String| match text.len() <= 128
+        && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/')
+    {
+        true => Ok(Some(text).filter(|text| !text.is_empty()).map(Arc::from)),
+        false => Err(format!(
+            "{text:?} is not a zone; write up to 128 letters, digits and \"-\" as \"eu-1a\""
+        )),
+    };
+    r.string("zone").and(plain).or("")
 }
 
 /// What a secret has at least, in bytes.

@@ -22,6 +22,7 @@ pub fn runtime(r: &mut Reader<'_>, env: &Env, warnings: &mut Vec<Problem>) -> Ru
             shutdown_timeout: r.duration("shutdown_timeout").or("30s"),
             user: Some(r.string("user").or("")).filter(|name| !name.is_empty()),
             group: Some(r.string("group").or("")).filter(|name| !name.is_empty()),
+            zone: fields::zone(r),
             watch: r.bool("watch").or(true),
         };
         if env.root && runtime.user.is_none() {

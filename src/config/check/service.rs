@@ -96,6 +96,7 @@ fn backend(r: &mut Reader<'_>) -> Named<FixedBackend> {
         port,
         weight: r.int("weight", 1..=65_535).or(1),
         backup: r.bool("backup").or(false),
+        zone: fields::zone(r),
         host,
     };
     let place = r.place(if r.has("id") { "id" } else { "address" });

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -16,6 +17,8 @@ pub struct Runtime {
     pub shutdown_timeout: Duration,
     pub user: Option<String>,
     pub group: Option<String>,
+    /// This proxy's own.
+    pub zone: Option<Arc<str>>,
     pub watch: bool,
 }
 

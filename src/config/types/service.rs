@@ -120,6 +120,7 @@ pub struct FixedBackend {
     /// 1..=65535
     pub weight: u32,
     pub backup: bool,
+    pub zone: Option<Arc<str>>,
 }
 
 impl FixedBackend {
