@@ -214,6 +214,8 @@ fn service(name: &str, scaling: Option<Scaling>) -> Service {
         in_flight: 0,
         rps: 0.0,
         latency_ms: BackendLatency::default(),
+        slowness: Some(1.0),
+        utilization: None,
         errors: 0,
         zone: None,
         since: at(0),

@@ -115,6 +115,13 @@ pub struct Backend {
     pub in_flight: u64,
     pub rps: f64,
     pub latency_ms: BackendLatency,
+    /// What `adaptive` multiplies its load with, 1..=256: 1 = as good as the others, more = slow or failing, and so
+    /// it gets less. `None` with any other `balance`.
+    #[serde(default)]
+    pub slowness: Option<f64>,
+    /// Its last report of its own load (`load_report`); 1 = all that it can do. `None` without one in three minutes.
+    #[serde(default)]
+    pub utilization: Option<f64>,
     /// Failed tries since it joined.
     pub errors: u64,
     pub zone: Option<String>,

@@ -6,6 +6,8 @@ use crate::clock::Micros;
 use crate::snapshot::Member;
 use crate::upstream::gate::Gate;
 
+use super::reports;
+
 /// Weight of a member whose configured weight is 1, so that slow start has fractions to work with.
 const UNIT: f32 = 256.0;
 
@@ -44,6 +46,8 @@ pub(super) struct Candidates<'a> {
     pub(super) mean_weight: f32,
     /// Sums of the configured weights up to each position; empty when they are all equal.
     pub(super) sums: &'a [u64],
+    /// The mean of what backends report of themselves, where that counts.
+    pub(super) reported: Option<f32>,
 }
 
 impl<'a> Candidates<'a> {
@@ -109,6 +113,12 @@ impl<'a> Candidates<'a> {
     #[inline]
     pub(super) fn weight(&self, i: usize) -> u64 {
         ((self.members[i].weight as f32 * UNIT * self.ramp(i)) as u64).max(1)
+    }
+
+    /// What a member's load counts for, by what it reports.
+    #[inline]
+    pub(super) fn reported(&self, i: usize) -> f32 {
+        self.reported.map_or(1.0, |mean| reports::factor(&self.members[i].backend, mean, self.now))
     }
 
     /// Share of its weight that a member gets now.

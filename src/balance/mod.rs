@@ -12,6 +12,7 @@ mod least_connections;
 mod nginx_ip_hash;
 mod p2c_ewma;
 mod random;
+mod reports;
 mod round_robin;
 mod tier;
 mod zone;
@@ -40,6 +41,7 @@ use ip_hash::IpHash;
 use least_connections::LeastConnections;
 use nginx_ip_hash::NginxIpHash;
 use random::Random;
+use reports::Reports;
 use round_robin::RoundRobin;
 use tier::Tier;
 
@@ -68,6 +70,7 @@ pub struct Balancer {
     /// Other zones.
     far: Tier,
     backup: Tier,
+    reports: Reports,
 }
 
 #[derive(Debug)]
@@ -95,8 +98,8 @@ impl Balancer {
             Balance::NginxIpHash => Algorithm::NginxIpHash(NginxIpHash::default()),
             Balance::Hash => Algorithm::Hash(Hash::default()),
         };
-        let (primary, far, backup) = Default::default();
-        Self { algorithm, uids: Vec::new(), primary, far, backup }
+        let (primary, far, backup, reports) = Default::default();
+        Self { algorithm, uids: Vec::new(), primary, far, backup, reports }
     }
 
     /// Takes up a new view; state of backends that stay is kept, by `uid`. To be called before the first
@@ -149,6 +152,7 @@ impl Balancer {
             slow_start: view.config.slow_start,
             panic_threshold: view.config.panic_threshold,
             hash_balance: view.config.hash_balance,
+            load_report: view.config.load_report,
             maglev: view.maglev.as_deref(),
             sessions: view.sessions.as_ref(),
         };
@@ -169,6 +173,9 @@ impl Balancer {
         self.backup.refresh(pool, pick.now);
         if let Algorithm::Adaptive(state) = &mut self.algorithm {
             state.refresh(pool, pick.now);
+        }
+        if pool.load_report {
+            self.reports.refresh(pool, pick.now);
         }
         if let (Some(handle), Some(sessions)) = (pick.session, pool.sessions)
             && let Some(kept) = sessions.member(handle)
@@ -295,6 +302,7 @@ impl Balancer {
             uniform: tier.uniform,
             mean_weight: tier.mean_weight,
             sums: &tier.sums,
+            reported: self.reports.mean.filter(|_| pool.load_report),
         };
         // A gate that refuses is no longer ready, or full, and drops out: each turn has one candidate less.
         for _ in 0..candidates.len() {
@@ -340,6 +348,7 @@ struct Pool<'a> {
     slow_start: Duration,
     panic_threshold: f64,
     hash_balance: f64,
+    load_report: bool,
     maglev: Option<&'a Maglev>,
     sessions: Option<&'a Sessions>,
 }

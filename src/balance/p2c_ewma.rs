@@ -4,6 +4,7 @@
 //! difference, so noise moves traffic, too, and one slow answer costs a good backend its share for seconds.
 //!
 //! Cost = `latency(now) · (in_flight + 1) / (weight · slow_start)`, latency the peak-sensitive average.
+//! With `load_report` that is multiplied with the factor of [`reports`](super::reports).
 //! After Finagle and linkerd, who draw two (Mitzenmacher 2001): with 2 slow of 16, two draws are
 //! forced onto a slow one in 0.83 % of picks, three never.
 
@@ -74,7 +75,7 @@ fn least(candidates: &Candidates<'_>, rng: &mut fastrand::Rng, drawn: &[usize]) 
     for &i in drawn {
         let backend = &candidates.member(i).backend;
         let load = (backend.gate.in_flight() + 1) as f32 / candidates.weight(i) as f32;
-        let cost = estimate(i).unwrap_or(unknown) * load;
+        let cost = estimate(i).unwrap_or(unknown) * load * candidates.reported(i);
         ties = if cost == least { ties + 1 } else { 1 };
         if cost < least || (cost == least && rng.u32(..ties) == 0) {
             best = Some(i);

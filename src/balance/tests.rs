@@ -2,6 +2,7 @@
 
 mod affinity;
 mod random;
+mod reports;
 mod zones;
 
 use std::net::IpAddr;
@@ -72,6 +73,7 @@ pub(super) struct World {
     pub(super) maglev: Maglev,
     pub(super) sessions: Option<Sessions>,
     pub(super) session: Option<u64>,
+    pub(super) load_report: bool,
 }
 
 impl World {
@@ -97,6 +99,7 @@ impl World {
             maglev,
             sessions: None,
             session: None,
+            load_report: false,
         }
     }
 
@@ -117,6 +120,7 @@ impl World {
             slow_start: Duration::from_secs(10),
             panic_threshold: self.panic_threshold,
             hash_balance: self.hash_balance,
+            load_report: self.load_report,
             maglev: Some(&self.maglev),
             sessions: self.sessions.as_ref(),
         };

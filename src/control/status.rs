@@ -140,6 +140,12 @@ impl Control {
                     .filter(|b| b.latency.is_known())
                     .map(|b| f64::from(b.latency.read(now)) / 1e3),
             },
+            slowness: backend
+                .filter(|_| pool.config().balance == config::Balance::Adaptive)
+                .map(|b| b.learned.standing().factor.into()),
+            utilization: backend
+                .filter(|_| pool.config().load_report)
+                .and_then(|b| Some(b.reported.last(now)?.utilization.into())),
             errors: backend.map_or(0, |b| b.stats.sum(|s| s.failures.total())),
             zone: entry.zone.as_ref().map(ToString::to_string),
             since: self.clock.wall(entry.since).into(),

@@ -6,6 +6,7 @@ pub mod fault;
 pub mod forwarded;
 pub mod headers;
 pub mod host;
+pub mod orca;
 pub mod park;
 pub mod request_id;
 pub mod respond;

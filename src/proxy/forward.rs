@@ -20,6 +20,7 @@ use super::Outcome;
 use super::affinity::Affinity;
 use super::body::{Relay, ResponseBody};
 use super::exchange::{Exchange, Held};
+use super::load_report;
 use super::prepare;
 use super::tries::{self, Answer, Sending};
 
@@ -130,6 +131,7 @@ fn answered(
     head.version = http::Version::HTTP_11;
     head.extensions.clear();
     headers::receive_response(&mut head.headers, head.status);
+    load_report::take(&held, &mut head.headers, at);
     headers::apply(&mut head.headers, &route.config.headers_out);
     affinity.announce(&held, &mut head, &exchange.client.worker.clock, at);
     if let Some(upload) = &exchange.upload {

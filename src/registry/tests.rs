@@ -21,6 +21,7 @@ fn service(fixed: &[(&str, u16)]) -> Arc<Service> {
         hash_on: HashOn::ClientIp,
         hash_balance: 1.25,
         sticky: None,
+        load_report: false,
         max_in_flight: 0,
         slow_start: Duration::from_secs(10),
         panic_threshold: 0.0,

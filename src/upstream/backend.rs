@@ -15,6 +15,7 @@ use crate::telemetry::{BackendStats, PerWorker};
 use super::gate::{Gate, State};
 use super::learned::Learned;
 use super::outlier::{Cap, Outlier};
+use super::reported::Reported;
 
 /// Where a backend came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct Backend {
     /// For `adaptive`.
     pub learned: Learned,
     pub outlier: Outlier,
+    /// With `load_report`.
+    pub reported: Reported,
     pub stats: PerWorker<BackendStats>,
     /// Upgraded connections (WebSocket); each is also in flight at the gate.
     tunnels: AtomicU32,
@@ -78,6 +81,7 @@ impl Backend {
             latency: PeakEwma::default(),
             learned: Learned::default(),
             outlier: Outlier::default(),
+            reported: Reported::default(),
             stats: PerWorker::new(workers),
             tunnels: AtomicU32::new(0),
             cut: AtomicBool::new(false),

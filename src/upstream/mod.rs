@@ -9,4 +9,5 @@ pub mod io;
 pub mod learned;
 pub mod outlier;
 pub mod queue;
+pub mod reported;
 pub mod resend;

@@ -3,6 +3,7 @@
 //! The rules themselves are tested in `src/balance`, with time in hand. Here the time is real, so only counts
 //! are asserted that hold however slow the machine is.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::reloads::accepted;
@@ -100,4 +101,37 @@ fn requests_stay_in_the_proxys_zone_and_leave_it_when_nobody_there_answers() {
     drop(far);
     near.process.crash();
     assert_eq!(whom(&proxy), "lost", "whoever is left");
+}
+
+/// Answers with its name, and with this of its load.
+fn reporter(name: &str, load: &str) -> RawOrigin {
+    let n = name.len();
+    RawOrigin::always(&format!(
+        "HTTP/1.1 200 OK\r\nendpoint-load-metrics: {load}\r\ncontent-length: {n}\r\n\r\n{name}"
+    ))
+}
+
+/// What follows from reports takes its time, and is tested in `src/balance/tests/reports.rs`.
+#[test]
+fn what_backends_report_of_their_load_is_for_the_proxy_only() {
+    let busy = reporter("busy", "TEXT cpu_utilization=0.9");
+    let idle = reporter("idle", r#"JSON {"cpu_utilization": 0.1}"#);
+    let odd = reporter("odd", "BIN CZqZmZmZmdk/");
+    let proxy = Proxy::new().service("load_report = true");
+    let proxy = proxy.backend(&busy).backend(&idle).backend(&odd).run();
+    let mut answered = BTreeSet::new();
+    wait_until("each has answered", || {
+        let answer = get(&proxy.url("/"));
+        assert_eq!((answer.status, answer.header("endpoint-load-metrics")), (200, None));
+        answered.insert(answer.text());
+        answered.len() == 3
+    });
+    let backends = proxy.service("app")["backends"].clone();
+    let said = |i: usize| backends[i]["utilization"].as_f64().map(|u| (u * 10.0).round());
+    assert_eq!([said(0), said(1), said(2)], [Some(9.0), Some(1.0), None]);
+    assert!(backends[0]["slowness"].as_f64().is_some_and(|s| s >= 1.0), "{backends}");
+    // Where nobody asks for it, it is a header like any other.
+    let proxy = Proxy::new().backend(&busy).run();
+    let answer = get(&proxy.url("/"));
+    assert_eq!(answer.header("endpoint-load-metrics"), Some("TEXT cpu_utilization=0.9"));
 }

@@ -8,7 +8,7 @@
 //! factor is [`learned`](crate::upstream::learned)'s: from 1 up, so that nobody buys traffic by being fast. An
 //! idle backend within [`BAND`] counts as 1: else the fastest by a hair would get everything at low load. The
 //! `+ 1` at the end makes a slow backend's first place dear: doubling a factor doubles the cost of an idle one
-//! as well. Large pools are sampled, and more is drawn while all that was drawn is slow.
+//! as well. With `load_report` the factor is multiplied with that of [`reports`](super::reports). Large pools are sampled, and more is drawn while all that was drawn is slow.
 
 #[cfg(test)]
 mod tests;
@@ -114,7 +114,7 @@ fn bid(candidates: &Candidates<'_>, i: usize, rng: &mut fastrand::Rng) -> Bid {
     let tunnels = backend.tunnels();
     let requests = backend.gate.in_flight().saturating_sub(tunnels);
     let standing = backend.learned.standing();
-    let mut factor = standing.factor;
+    let mut factor = standing.factor * candidates.reported(i);
     if requests == 0 {
         // A request that failed once already is no probe.
         if standing.is_due(candidates.now)

@@ -40,6 +40,7 @@ pub fn read(name: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Service {
         hash_on: r.field("hash_on", balance::hash_on).or("client_ip"),
         hash_balance: balance::hash_balance(r),
         sticky: r.section("sticky", balance::sticky),
+        load_report: r.bool("load_report").or(false),
         max_in_flight: r.int("max_in_flight", 0..=1_000_000).or(0),
         slow_start: r.duration("slow_start").or("10s"),
         panic_threshold: r.ratio("panic_threshold").or(0),

@@ -20,6 +20,8 @@ pub struct Service {
     /// For `hash`: no backend above this multiple of the mean in flight; 0 = no bound, else 1..=1000.
     pub hash_balance: f64,
     pub sticky: Option<Sticky>,
+    /// Load that backends report with their answers is believed.
+    pub load_report: bool,
     /// Requests that one backend may have in flight; 0 = no limit.
     pub max_in_flight: u32,
     pub slow_start: Duration,
