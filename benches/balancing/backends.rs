@@ -1,5 +1,5 @@
-//! The backends of a balancing scenario, all in one process, on one thread with timers: so that
-//! sixteen of them, a proxy and a load fit on two cores.
+//! The backends of a balancing scenario, all in one process: a thread that serves and one that waits,
+//! so that sixteen of them, a proxy and a load fit on two cores.
 //!
 //!     balancing_backends SCENARIO.json
 //!
@@ -8,6 +8,8 @@
 //! first phase. The nth request to the pool has the nth random number, whichever backend gets it,
 //! so that two proxies with the same scenario face the same work. At SIGTERM the requests that each
 //! backend received are printed. What the load saw is the business of `run.py`.
+
+mod timers;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -32,6 +34,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep_until, timeout};
+
+use timers::Timers;
 
 const BACKLOG: u32 = 4096;
 /// A connection over the loopback that is not there by then was dropped.
@@ -85,6 +89,7 @@ fn ok() -> u16 {
 /// What the backends share.
 struct Pool {
     rng: RefCell<fastrand::Rng>,
+    timers: Timers,
 }
 
 struct Backend {
@@ -104,7 +109,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn run(scenario: Scenario) -> Result<(), Box<dyn Error>> {
-    let pool = Rc::new(Pool { rng: RefCell::new(fastrand::Rng::with_seed(scenario.seed)) });
+    let rng = RefCell::new(fastrand::Rng::with_seed(scenario.seed));
+    let pool = Rc::new(Pool { rng, timers: Timers::start()? });
     let (begin, begun) = watch::channel(None);
     let mut backends = Vec::new();
     let mut lives = JoinSet::new();
@@ -267,7 +273,7 @@ async fn answer(pool: &Pool, backend: &Backend) -> Answer {
     };
     // As it is when the work begins, which may be a phase later.
     let (delay, status) = backend.now.get();
-    tokio::time::sleep(delay.sample(&mut rng)).await;
+    pool.timers.sleep(delay.sample(&mut rng)).await;
     let mut response = Response::new(Full::new(Bytes::from_static(b"ok\n")));
     *response.status_mut() = status;
     response.headers_mut().insert("x-origin-id", backend.id.clone());

@@ -143,15 +143,19 @@ class Bench:
         return {entry.label: found[entry.label] for entry in self.entries}
 
     def run(self, scenario, entries, seed):
-        """As often as the generator is late, at most `TRIES` times."""
+        """Again if the generator was late; of at most `TRIES` runs that in which it was least."""
+        best = None
         for attempt in range(TRIES):
             found = {}
             for trial, one in self.together([(scenario, entry) for entry in entries], seed):
                 found[trial.label] = one | {"attempt": attempt + 1}
                 self.tell(trial.label, one)
+            late = max(one["late_ms"] for one in found.values())
+            if best is None or late < best[0]:
+                best = late, found
             if not any(map(figures.was_late, found.values())):
                 break
-        return found
+        return best[1]
 
     def shares(self, scenarios):
         """What the shares of tidegate alone come to, all scenarios at the same time."""

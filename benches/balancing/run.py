@@ -45,6 +45,8 @@ def arguments():
                         help="multiplies the seconds of the scenarios in which nothing happens at set times")
     parser.add_argument("--bin", default=os.path.join(arms.ROOT, "target", "release"),
                         help="the folder of tidegate and examples/balancing_backends [target/release]")
+    parser.add_argument("--realtime", action="store_true", help="everything, of every arm, before what else "
+                        "runs on this machine (SCHED_RR)")
     parser.add_argument("--write", metavar="FILE", help="put the tables into this Markdown file, every round "
                         "as JSON and a chart as SVG beside it; what --only leaves out stays as it is there")
     return parser.parse_args()
@@ -108,6 +110,9 @@ def main():
     parts = asked.arms.split(",")
     entries = [e for e in entries if e.label == proxies.OURS or any(part in e.label for part in parts)]
     bench = Bench(tidegate, backends, entries, machine.Cpus(False).every, asked.scale, say)
+    if asked.realtime:
+        # Whatever is started from here on has it too.
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(10))
     results, failures = Results(asked.write), 0
     command = shlex.join([os.path.relpath(sys.argv[0], arms.ROOT), *sys.argv[1:]])
 
