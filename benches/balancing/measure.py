@@ -3,11 +3,13 @@
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import time
 
 import figures
 from arms import get, wait_for
@@ -36,21 +38,22 @@ def backend_ports(count):
     return sorted(found)
 
 
-class Busy:
-    """How busy the machine was since this was made, as the kernel counts it."""
+class Used:
+    """CPU time of everything that a run needs, from when this was made: to be made before the loads
+    begin, and asked when they have ended and their backends have not."""
 
-    def __init__(self):
-        self.before = self.read()
+    def __init__(self, trials):
+        self.trials, self.began, self.before = trials, time.monotonic(), self.spent(trials)
 
     @staticmethod
-    def read():
-        with open("/proc/stat") as file:
-            return [int(field) for field in file.readline().split()[1:9]]
+    def spent(trials):
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return ended.ru_utime + ended.ru_stime + sum(
+            one.proxy.process.cpu() + one.backends.cpu() for one in trials)
 
     def share(self):
-        """0 to 1, of all CPUs; stolen time is busy."""
-        spent = [after - before for before, after in zip(self.before, self.read())]
-        return 1 - (spent[3] + spent[4]) / max(1, sum(spent))
+        """Of all CPUs, 0 to 1."""
+        return (self.spent(self.trials) - self.before) / (time.monotonic() - self.began) / os.cpu_count()
 
 
 class Trial:
@@ -95,7 +98,7 @@ class Trial:
         self.load = self.keep(Process(command, self.bench.cpus, os.path.join(self.folder, "load")))
 
     def end(self):
-        """The requests of the whole run, and how many each backend received."""
+        """Waits for the load; gives the requests of the whole run."""
         duration = self.scenario.warm + self.bench.lasting(self.scenario)
         try:
             code = self.load.child.wait(duration + TIMEOUT + 30)
@@ -106,11 +109,13 @@ class Trial:
             with open(self.load.output, errors="replace") as file:
                 raise RuntimeError(f"{self.label}: the load ended with {code}:\n{file.read()[-1000:]}")
         with open(self.log) as file:
-            requests = figures.read_log(file)
+            return figures.read_log(file)
+
+    def received(self):
+        """How many requests each backend got, tries that failed too. Ends the backends."""
         self.backends.stop()
         with open(self.backends.output) as file:
-            received = json.loads(file.read().splitlines()[-1])
-        return requests, received
+            return json.loads(file.read().splitlines()[-1])
 
     def stop(self):
         for one in reversed(self.running):
@@ -172,13 +177,13 @@ class Bench:
         try:
             for scenario, entry in pairs:
                 trials.append(Trial(self, scenario, entry, seed))
-            busy = Busy()
+            used = Used(trials)
             for trial in trials:
                 trial.begin()
-            ended = [(trial, *trial.end()) for trial in trials]
-            busy = busy.share()
-            return [(trial, self.summary(trial, requests) | {"received": received, "busy": busy})
-                    for trial, requests, received in ended]
+            ended = [(trial, trial.end()) for trial in trials]
+            cpu = used.share()
+            return [(trial, self.summary(trial, requests) | {"received": trial.received(), "cpu": cpu})
+                    for trial, requests in ended]
         finally:
             for trial in trials:
                 trial.stop()
@@ -193,7 +198,7 @@ class Bench:
         shares = sorted(one["shares"].values())
         self.say(f"  {label:<18} p50 {one['p50_ms']:7.1f}  p99 {one['p99_ms']:7.1f}  p99.9 {one['p999_ms']:7.1f} ms  "
                  f"{one['failed']:5} failed  {one['success']:8.3%} in 1 s  shares {shares[0]:.2f}–{shares[-1]:.2f}  "
-                 f"late {one['late_ms']:.2f} ms  busy {one['busy']:.0%}")
+                 f"late {one['late_ms']:.2f} ms  CPU {one['cpu']:.0%}")
 
 
 def after_return(scenario, names, requests, end):

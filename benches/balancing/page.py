@@ -43,7 +43,7 @@ def rows_of(scenario, rounds):
             number(middle(rounds, label, "p999_ms"), 1) + few,
             sum(one["failed"] for one in some), f"{1 - late:.3%}", spread(rounds, label),
             f"{max(one['late_ms'] for one in some):.1f}{' **late**' if any(map(figures.was_late, some)) else ''}",
-            f"{median(one['busy'] for one in some):.0%}",
+            f"{median(one['cpu'] for one in some):.0%}",
         ]
 
 
@@ -154,7 +154,7 @@ def markdown(kept):
     if rows:
         parts.append("All arms, medians of the rounds:\n")
         parts.append(table(["", "arm", "requests", "p50 ms", "p99 ms", "p99.9 ms", "failed", "within 1 s",
-                            "shares", "generator late, p99 ms", "machine busy"], rows))
+                            "shares", "generator late, p99 ms", "CPU"], rows))
         parts.append(f"\\* of fewer than {number(FEW, 0)} requests in a round: it rests on less than ten of them.\n")
     if six:
         parts.append("Scenario 6, answers within 200 ms; seconds from the return of the five until 95 % of each "

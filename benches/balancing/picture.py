@@ -13,9 +13,10 @@ from scenarios import SCENARIOS
 
 WIDTH, COLUMNS = 960, 2
 ROW, HEAD, FOOT = 18, 34, 34
-NAMES, FIGURES = 118, 96
+NAMES, FIGURES = 118, 124
+TITLE = 62
 LOW, HIGH = 5.0, 5000.0
-TICKS = (10, 50, 100, 500, 1000, 5000)
+TICKS = (10, 100, 1000)
 STYLE = """
 text { font: 11px system-ui, sans-serif; fill: #333; }
 .title { font-weight: 600; font-size: 12px; }
@@ -68,7 +69,7 @@ def panel(left, top, width, scenario, rounds):
     begin, end = left + NAMES, left + width - FIGURES
     arms = list(rounds[0])
     bottom = top + HEAD + ROW * len(arms)
-    out = [text(left, top + 14, f"{scenario.name}  {shortened(scenario.title, 66)}", "title")]
+    out = [text(left, top + 14, f"{scenario.name}  {shortened(scenario.title, TITLE)}", "title")]
     for tick in TICKS:
         x = place(tick, begin, end)
         out.append(f'<path class="grid" d="M{x:.1f} {top + HEAD - 8}V{bottom - 4}"/>')
