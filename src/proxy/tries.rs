@@ -119,10 +119,15 @@ pub async fn run(
             stats.retries_denied.inc();
             return result;
         }
-        outcome = Some(Box::new(result));
+        let result = Box::new(result);
         if was_sent {
             back_off(exchange, retry.backoff, retries).await;
+            if exchange.overdue() {
+                // What there is says more than that there was no time for another.
+                return *result;
+            }
         }
+        outcome = Some(result);
         stats.retries.inc(why.reason());
         retries += 1;
         // Backends may have come or gone meanwhile.

@@ -184,6 +184,10 @@ fn retry_on(value: &Value) -> Result<RetryOn, Wrong> {
     let mut on = RetryOn::default();
     let words = values::list(value, |value| {
         let word = values::string(value)?;
+        if word == "429" {
+            // It asks the client for less; elsewhere it would be as much (RFC 6585 §4).
+            return wrong(value, "429 is never tried again; leave it out");
+        }
         let status = word.parse::<u16>().is_ok_and(|status| (400..=599).contains(&status));
         if status || matches!(&*word, "connect" | "reset" | "refused" | "timeout") {
             return Ok(word);

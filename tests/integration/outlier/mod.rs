@@ -1,5 +1,7 @@
 //! Ejection on live traffic, end to end: who is left alone, for how long, how it comes back, what is told.
 
+mod failing;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant, SystemTime};
@@ -7,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 
 use crate::support::{
-    Connection, Events, Origin, Proxy, RawOrigin, Running, Step, get, refusing_address, send,
-    wait_for, wait_until,
+    Connection, Events, Origin, Proxy, RawOrigin, Running, Step, refusing_address, wait_for,
+    wait_until,
 };
 
 const OK: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
@@ -363,66 +365,4 @@ fn where_clients_belong_to_backends_nobody_is_sent_elsewhere_to_try_one() {
     wait_until("one failure was enough", || ejections(&proxy, "consecutive") == 2.0);
     assert_eq!(ejections(&proxy, "probe"), 0.0);
     assert_eq!(client.get("/").status, 200);
-}
-
-#[test]
-fn a_client_that_goes_away_is_no_failure() {
-    let silent = RawOrigin::script(|_| vec![Step::ReadHead, Step::ReadAll]);
-    let good = always(OK);
-    let proxy = proxy("consecutive_failures = 1").backend(&silent).backend(&good).run();
-    for number in 1..=10 {
-        // It leaves with half of its body sent, which nobody can take for the end of it.
-        let mut client = Connection::open(proxy.address("http"));
-        client.send("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhello");
-        wait_until("it was sent", || silent.connections() + good.connections() >= number);
-        drop(client);
-    }
-    wait_until("nothing is in flight", || proxy.metric("tidegate_in_flight", &[]) == 0.0);
-    assert!(silent.connections() > 0);
-    assert_eq!((ejections(&proxy, "consecutive"), is_ejected(&proxy, 0)), (0.0, false));
-}
-
-#[test]
-fn each_kind_of_failure_counts() {
-    let good = always(OK);
-    let refusing = refusing_address();
-    let reset = RawOrigin::script(|_| vec![Step::ReadHead, Step::Reset]);
-    let nonsense =
-        RawOrigin::script(|_| vec![Step::ReadHead, Step::Send("nonsense\r\n\r\n".into())]);
-    let silent = RawOrigin::script(|_| vec![Step::ReadHead, Step::ReadAll]);
-    let status = always("HTTP/1.1 504 Gateway Timeout\r\ncontent-length: 0\r\n\r\n");
-    let kinds: [(&dyn Fn(Proxy) -> Proxy, &str); 5] = [
-        (&|p| p.backend(&refusing), "connection refused"),
-        (&|p| p.backend(&reset), "connection broken"),
-        (&|p| p.backend(&nonsense), "not valid HTTP"),
-        (&|p| p.backend(&silent), "no answer in time"),
-        (&|p| p.backend(&status), "504"),
-    ];
-    for (bad, says) in kinds {
-        let proxy = bad(proxy("consecutive_failures = 2"))
-            .backend(&good)
-            .toml("[service.app.transport]\nresponse_timeout = \"100ms\"")
-            .run();
-        statuses(&proxy, 6);
-        wait_until("it is ejected", || is_ejected(&proxy, 0));
-        let why = format!("2 consecutive failures, last: {says}");
-        wait_until("it says why", || backend(&proxy, 0)["ejected_reason"] == why.as_str());
-    }
-}
-
-#[test]
-fn a_black_hole_behind_a_short_route_timeout_is_found_out() {
-    let silent = RawOrigin::script(|_| vec![Step::ReadHead, Step::ReadAll]);
-    let good = always(OK);
-    let proxy = proxy("").route("timeout = \"200ms\"").backend(&silent).backend(&good).run();
-    let seen = statuses(&proxy, 20);
-    let failed = seen.iter().filter(|status| **status == 504).count();
-    assert_eq!(failed, 5, "{seen:?}");
-    let why = "5 consecutive failures, last: no answer in time";
-    wait_until("it says why", || backend(&proxy, 0)["ejected_reason"] == why);
-    assert_eq!(backend(&proxy, 0)["errors"], 5);
-    assert!(
-        send("GET", &proxy.url("/"), &[], b"").unwrap().status == 200
-            && get(&proxy.url("/")).status == 200
-    );
 }
