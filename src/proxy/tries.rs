@@ -19,6 +19,7 @@ use crate::telemetry::RetryReason;
 use crate::upstream::body::RequestBody;
 use crate::upstream::conn::{AnswerBody, Conn};
 use crate::upstream::resend;
+use crate::worker::context::Worker;
 use crate::worker::local::LocalService;
 
 use super::affinity::Affinity;
@@ -76,16 +77,14 @@ pub async fn run(
         };
         let mut held = match (held, outcome.take()) {
             (Some(held), _) => held,
-            // Backends may have come that this worker has not heard of yet.
-            (None, before) if worker.catch_up() => {
-                outcome = before;
-                if let Some(latest) = worker.local().service_named(&config.name) {
-                    service = latest.clone();
+            (None, before) => match (later(worker, &service), before) {
+                (Some(latest), before) => {
+                    (service, outcome) = (latest, before);
+                    continue;
                 }
-                continue;
-            }
-            (None, Some(before)) => return *before,
-            (None, None) => Box::pin(waiting::wait(exchange, &mut service, sending)).await?,
+                (None, Some(before)) => return *before,
+                (None, None) => Box::pin(waiting::wait(exchange, &mut service, sending)).await?,
+            },
         };
         tried.push(held.backend.backend.uid);
         if let Some(request) = &mut sending.request {
@@ -136,6 +135,15 @@ pub async fn run(
             service = latest.clone();
         }
     }
+}
+
+/// The service as it is now, if that is not what `service` is: backends may have come since the request
+/// was routed, or without this worker having heard of them.
+fn later(worker: &Worker, service: &Rc<LocalService>) -> Option<Rc<LocalService>> {
+    worker.catch_up();
+    let local = worker.local();
+    let latest = local.service_named(&service.view.config.name)?;
+    (!Rc::ptr_eq(latest, service)).then(|| latest.clone())
 }
 
 /// Whether there is anybody to try next; if not, nothing is taken of the budget and no time lost.

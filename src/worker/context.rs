@@ -88,13 +88,11 @@ impl Worker {
         }
     }
 
-    /// Takes up the latest snapshot if there is one that this worker does not have.
-    pub fn catch_up(&self) -> bool {
-        let behind = self.shared.current.load().generation > self.local().snapshot.generation;
-        if behind {
+    /// Takes up the latest snapshot if this worker does not have it yet.
+    pub fn catch_up(&self) {
+        if self.shared.current.load().generation > self.local().snapshot.generation {
             self.take_up();
         }
-        behind
     }
 
     fn follow_log(&self, latest: &Snapshot) {
