@@ -9,6 +9,7 @@ mod failure;
 mod forward;
 mod load_report;
 mod logged;
+mod mirror;
 mod prepare;
 mod tries;
 mod waiting;

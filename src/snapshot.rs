@@ -56,6 +56,8 @@ pub struct RouteView {
     pub targets: Box<[Target]>,
     /// Which of them a request goes to.
     pub split: Split,
+    /// Who gets a copy.
+    pub mirror: Option<Target>,
 }
 
 /// One of the services of a route.

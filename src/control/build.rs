@@ -75,7 +75,8 @@ impl Assembly {
             .iter()
             .flat_map(|route| {
                 let name = &route.config.name;
-                route.targets.iter().map(move |t| ((name.clone(), t.name.clone()), t.stats.clone()))
+                let targets = route.targets.iter().chain(&route.mirror);
+                targets.map(move |t| ((name.clone(), t.name.clone()), t.stats.clone()))
             })
             .collect();
         let services: Vec<_> = config.services.keys().cloned().collect();
@@ -101,6 +102,7 @@ impl Assembly {
                     config: route.clone(),
                     targets: targets.into(),
                     split: Split::new(weights),
+                    mirror: route.mirror.as_ref().map(|name| target(route, Some(name))),
                 })
             })
             .collect();

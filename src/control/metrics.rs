@@ -67,11 +67,16 @@ impl Control {
                 .push(prometheus::Listener { name: &listener.config.name, stats: &listener.stats });
         }
         for route in &snapshot.routes {
-            metrics.routes.extend(route.targets.iter().map(|target| prometheus::Route {
-                name: &route.config.name,
-                service: target.name.as_deref().unwrap_or_default(),
-                stats: &target.stats,
-                duration: windows.route_total(&target.stats),
+            let targets = route.targets.iter().map(|target| (target, false));
+            let mirror = route.mirror.iter().map(|target| (target, true));
+            metrics.routes.extend(targets.chain(mirror).map(|(target, is_mirror)| {
+                prometheus::Route {
+                    name: &route.config.name,
+                    is_mirror,
+                    service: target.name.as_deref().unwrap_or_default(),
+                    stats: &target.stats,
+                    duration: windows.route_total(&target.stats),
+                }
             }));
         }
         for service in &snapshot.services {

@@ -51,6 +51,7 @@ impl Control {
             for backend in pool.entries().filter_map(|e| e.backend.as_ref()) {
                 pool.outliers().uneject(backend, Back::Settings, off, service.slow_start, now);
             }
+            pool.wake_queue();
         }
     }
 

@@ -78,7 +78,7 @@ impl Control {
                 tick.backend(member.backend.uid, &member.backend.stats);
             }
         }
-        for target in snapshot.routes.iter().flat_map(|route| &route.targets) {
+        for target in snapshot.routes.iter().flat_map(|r| r.targets.iter().chain(&r.mirror)) {
             tick.route(&target.stats);
         }
         tick.workers(self.plane.worker_stats());

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -11,11 +12,13 @@ use http::{Request, Response};
 use crate::clock::Micros;
 use crate::http::fault::{ConnectKind, Fault, Phase};
 use crate::telemetry::Failure;
-use crate::upstream::body::{BodyFault, RequestBody};
+use crate::upstream::body::{BodyFault, RequestBody, Upload};
 use crate::upstream::conn::{AnswerBody, Conn, Counted, SendError};
 use crate::upstream::outlier::Blow;
+use crate::worker::context::Worker;
+use crate::worker::timers::Timer;
 
-use super::exchange::{Exchange, Held};
+use super::exchange::Held;
 use super::failure;
 use super::tries;
 
@@ -25,6 +28,31 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// How long a pooled connection may take to finish with the exchange before.
 const TURN: Duration = Duration::from_millis(10);
+
+/// What a try works with.
+#[derive(Clone, Copy)]
+pub struct Try<'a> {
+    pub worker: &'a Rc<Worker>,
+    pub timer: &'a Timer,
+    /// When the whole exchange began, and when it must be over.
+    pub started: Micros,
+    pub deadline: Option<Micros>,
+    /// The request's body.
+    pub upload: Option<&'a Rc<Upload>>,
+}
+
+impl Try<'_> {
+    /// Sets the timer to the nearer of a wait from `from` and the exchange's own deadline.
+    pub fn arm(&self, from: Micros, wait: Duration) {
+        let until = from.saturating_add(wait.as_micros() as Micros);
+        self.timer.arm(self.deadline.map_or(until, |deadline| deadline.min(until)));
+    }
+
+    /// Whether the exchange as a whole has run out of time.
+    pub fn overdue(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= self.worker.now())
+    }
+}
 
 /// What a try has to know of its request.
 #[derive(Debug, Clone, Copy)]
@@ -68,40 +96,40 @@ pub enum Unanswered {
 
 /// Sends the request to the backend that is held; the head of its answer, and when it came.
 pub async fn send(
-    exchange: &Exchange,
+    with: &Try<'_>,
     held: &mut Held,
     request: &mut Slot,
     asks: Asks,
 ) -> Result<(Response<AnswerBody>, Micros), Failed> {
-    let worker = &exchange.client.worker;
+    let worker = with.worker;
     let mut fresh = false;
     held.stats().requests.inc();
     loop {
         let pooled = match fresh {
             true => None,
-            false => take(exchange, held, asks.idempotent).await,
+            false => take(with, held, asks.idempotent).await,
         };
         let is_pooled = pooled.is_some();
         let mut conn = match pooled {
             Some(conn) => conn,
             // Boxed: most requests find a connection.
-            None => match Box::pin(connect(exchange, held)).await {
+            None => match Box::pin(connect(with, held)).await {
                 Ok(conn) => {
                     held.since = worker.now();
                     conn
                 }
-                Err(kind) => return Err(not_connected(exchange, held, kind)),
+                Err(kind) => return Err(not_connected(with, held, kind)),
             },
         };
         let Some(sent) = request.take() else { return Err(Failed::without_request()) };
         let sending = std::pin::pin!(conn.send(sent, asks.keep_head, asks.upgrade));
-        match answer(exchange, held, sending).await {
+        match answer(with, held, sending).await {
             Ok(response) => {
                 let now = worker.now();
                 let took = now.saturating_sub(held.since);
                 held.stats().ttfb.record(took);
                 let head = (response.status(), response.headers());
-                failure::judge(exchange, held, head, took, now);
+                failure::judge(with, held, head, took, now);
                 held.conn = Some(conn);
                 return Ok((response, now));
             }
@@ -109,7 +137,7 @@ pub async fn send(
             Err(Broke::Unsent(back)) => {
                 *request = Some(*back);
                 if !is_pooled {
-                    return Err(not_connected(exchange, held, ConnectKind::Reset));
+                    return Err(not_connected(with, held, ConnectKind::Reset));
                 }
                 let stats = held.service().view.stats.of(worker.id);
                 stats.retries.inc(crate::telemetry::RetryReason::Stale);
@@ -118,21 +146,21 @@ pub async fn send(
                 // Most likely closed while the request was on its way to it (RFC 9112 §9.3.1):
                 // once more, on a connection of its own.
                 if is_pooled && asks.keep_head && !conn.answered() && !conn.write_timed_out() {
-                    *request = tries::again(exchange, conn.take_head());
+                    *request = tries::again(with.upload, conn.take_head());
                 }
                 if request.is_none() {
-                    return Err(broke(exchange, held, &conn, request, error));
+                    return Err(broke(with, held, &conn, request, error));
                 }
                 let stats = held.service().view.stats.of(worker.id);
                 stats.retries.inc(crate::telemetry::RetryReason::Stale);
                 fresh = true;
             }
-            Err(Broke::TimedOut) => return Err(timed_out(exchange, held, &conn, request)),
+            Err(Broke::TimedOut) => return Err(timed_out(with, held, &conn, request)),
         }
     }
 }
 
-async fn take(exchange: &Exchange, held: &Held, idempotent: bool) -> Option<Conn> {
+async fn take(with: &Try<'_>, held: &Held, idempotent: bool) -> Option<Conn> {
     let longest = held.service().view.config.transport.idle_timeout;
     let longest = if idempotent { longest } else { longest.min(FRESH) };
     loop {
@@ -142,21 +170,21 @@ async fn take(exchange: &Exchange, held: &Held, idempotent: bool) -> Option<Conn
         }
         // The exchange before is over; the codec may need one more turn to notice. If it needs
         // more than that, the backend still reads what it was sent then: another one is quicker.
-        exchange.arm(exchange.client.worker.now(), TURN);
+        with.arm(with.worker.now(), TURN);
         let ready = poll_fn(|cx| match conn.poll_ready(cx) {
             Poll::Ready(open) => Poll::Ready(open),
-            Poll::Pending => exchange.timer.poll_expired(cx).map(|()| false),
+            Poll::Pending => with.timer.poll_expired(cx).map(|()| false),
         })
         .await;
-        exchange.timer.disarm();
+        with.timer.disarm();
         if ready {
             return Some(conn);
         }
     }
 }
 
-async fn connect(exchange: &Exchange, held: &Held) -> Result<Conn, ConnectKind> {
-    let worker = &exchange.client.worker;
+async fn connect(with: &Try<'_>, held: &Held) -> Result<Conn, ConnectKind> {
+    let worker = with.worker;
     let transport = &held.service().view.config.transport;
     let address = held.backend.backend.address;
     let clock = worker.clock.clone();
@@ -167,13 +195,13 @@ async fn connect(exchange: &Exchange, held: &Held) -> Result<Conn, ConnectKind> 
         move || clock.now(),
         Counted::new(held.service().view.stats.clone(), worker.id),
     ));
-    exchange.arm(worker.now(), transport.connect_timeout);
+    with.arm(worker.now(), transport.connect_timeout);
     let result = poll_fn(|cx| match connecting.as_mut().poll(cx) {
         Poll::Ready(result) => Poll::Ready(result.map_err(|error| kind(&error))),
-        Poll::Pending => exchange.timer.poll_expired(cx).map(|()| Err(ConnectKind::TimedOut)),
+        Poll::Pending => with.timer.poll_expired(cx).map(|()| Err(ConnectKind::TimedOut)),
     })
     .await;
-    exchange.timer.disarm();
+    with.timer.disarm();
     result
 }
 
@@ -201,12 +229,12 @@ enum Broke {
 
 /// The head of the answer. The response timeout counts from the last byte of the request.
 async fn answer(
-    exchange: &Exchange,
+    with: &Try<'_>,
     held: &Held,
     mut sending: Pin<&mut impl Future<Output = Result<Response<AnswerBody>, SendError>>>,
 ) -> Result<Response<AnswerBody>, Broke> {
     let timeout = held.service().view.config.transport.response_timeout;
-    exchange.arm(held.since, timeout);
+    with.arm(held.since, timeout);
     let result = poll_fn(|cx| {
         if let Poll::Ready(result) = sending.as_mut().poll(cx) {
             return Poll::Ready(result.map_err(|error| match error {
@@ -214,32 +242,32 @@ async fn answer(
                 SendError::Sent(error) => Broke::Sent(error),
             }));
         }
-        while exchange.timer.poll_expired(cx).is_ready() {
-            let now = exchange.client.worker.now();
-            let from = match &exchange.upload {
+        while with.timer.poll_expired(cx).is_ready() {
+            let now = with.worker.now();
+            let from = match with.upload {
                 // Its own waits are bounded: by the client's body timeout and the write timeout.
                 Some(upload) if !upload.ended() => now,
                 Some(upload) => upload.progress(),
                 None => held.since,
             };
             let until = from.saturating_add(timeout.as_micros() as u64);
-            if until <= now || exchange.overdue() {
+            if until <= now || with.overdue() {
                 return Poll::Ready(Err(Broke::TimedOut));
             }
-            exchange.arm(from, timeout);
+            with.arm(from, timeout);
         }
         Poll::Pending
     })
     .await;
-    exchange.timer.disarm();
+    with.timer.disarm();
     result
 }
 
-fn not_connected(exchange: &Exchange, held: &mut Held, kind: ConnectKind) -> Failed {
-    let (overdue, now) = (exchange.overdue(), exchange.client.worker.now());
+fn not_connected(with: &Try<'_>, held: &mut Held, kind: ConnectKind) -> Failed {
+    let (overdue, now) = (with.overdue(), with.worker.now());
     let at = held.at(now);
-    if !overdue || failure::is_to_blame(exchange, held, held.since, now) {
-        failure::connect_failed(exchange, held, now, kind);
+    if !overdue || failure::is_to_blame(with, held, held.since, now) {
+        failure::connect_failed(with, held, now, kind);
     }
     let fault = match overdue {
         true => Fault::RouteTimeout { at, phase: Phase::Connecting },
@@ -249,13 +277,13 @@ fn not_connected(exchange: &Exchange, held: &mut Held, kind: ConnectKind) -> Fai
 }
 
 fn broke(
-    exchange: &Exchange,
+    with: &Try<'_>,
     held: &mut Held,
     conn: &Conn,
     request: &mut Slot,
     error: hyper::Error,
 ) -> Failed {
-    if let Some(fault) = exchange.upload.as_ref().and_then(|upload| upload.fault()) {
+    if let Some(fault) = with.upload.and_then(|upload| upload.fault()) {
         let fault = match fault {
             BodyFault::TooLarge => Fault::BodyTooLarge,
             BodyFault::TimedOut => Fault::RequestTimeout,
@@ -263,7 +291,7 @@ fn broke(
         };
         return Failed { fault, why: Unanswered::Client };
     }
-    let now = exchange.client.worker.now();
+    let now = with.worker.now();
     let at = held.at(now);
     let (fault, why, failure, blow) = if conn.write_timed_out() {
         (Fault::WriteTimeout { at }, Unanswered::TimedOut, Failure::Timeout, Blow::Timeout)
@@ -273,28 +301,28 @@ fn broke(
     } else {
         (Fault::Reset { at }, Unanswered::Reset, Failure::Reset, Blow::Reset)
     };
-    failure::failed(exchange, held, now, failure, blow);
-    *request = tries::again(exchange, conn.take_head());
+    failure::failed(with, held, now, failure, blow);
+    *request = tries::again(with.upload, conn.take_head());
     Failed { fault, why }
 }
 
-fn timed_out(exchange: &Exchange, held: &mut Held, conn: &Conn, request: &mut Slot) -> Failed {
-    let now = exchange.client.worker.now();
+fn timed_out(with: &Try<'_>, held: &mut Held, conn: &Conn, request: &mut Slot) -> Failed {
+    let now = with.worker.now();
     let at = held.at(now);
-    if exchange.overdue() {
+    if with.overdue() {
         // While the client still sends, it is its time that ran out.
-        let (sent, since) = match &exchange.upload {
+        let (sent, since) = match with.upload {
             Some(upload) => (upload.ended(), upload.progress().max(held.since)),
             None => (true, held.since),
         };
-        if sent && failure::is_to_blame(exchange, held, since, now) {
-            failure::failed(exchange, held, now, Failure::Timeout, Blow::Timeout);
+        if sent && failure::is_to_blame(with, held, since, now) {
+            failure::failed(with, held, now, Failure::Timeout, Blow::Timeout);
         }
         let phase = if sent { Phase::Waiting } else { Phase::Sending };
         let fault = Fault::RouteTimeout { at, phase };
         return Failed { fault, why: Unanswered::TimedOut };
     }
-    failure::failed(exchange, held, now, Failure::Timeout, Blow::Timeout);
-    *request = tries::again(exchange, conn.take_head());
+    failure::failed(with, held, now, Failure::Timeout, Blow::Timeout);
+    *request = tries::again(with.upload, conn.take_head());
     Failed { fault: Fault::ResponseTimeout { at }, why: Unanswered::TimedOut }
 }

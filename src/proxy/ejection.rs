@@ -10,6 +10,7 @@ use crate::upstream::outlier::rule::RETRY_AFTER_MAX;
 use crate::upstream::outlier::{Back, Blow, Why};
 use crate::worker::local::LocalService;
 
+use super::attempt::Try;
 use super::exchange::{Exchange, Held};
 
 /// The backend answered, and not with a gateway failure.
@@ -24,20 +25,14 @@ pub fn succeeded(held: &mut Held, now: Micros) {
 }
 
 /// A gateway failure. `wait`: it answered 503 and asked to be left alone for so long.
-pub fn failed(
-    exchange: &Exchange,
-    held: &mut Held,
-    blow: Blow,
-    wait: Option<Duration>,
-    now: Micros,
-) {
+pub fn failed(with: &Try<'_>, held: &mut Held, blow: Blow, wait: Option<Duration>, now: Micros) {
     let probe = std::mem::take(&mut held.probe);
     let view = &held.service().view;
     let backend = &held.backend.backend;
     let rules = &view.config.outlier;
     let failures = backend.outlier.failed(rules.consecutive_failures);
     let wait = wait.filter(|wait| !wait.is_zero()).map(|wait| Why::RetryAfter { wait });
-    let rng = &mut *exchange.client.worker.rng.borrow_mut();
+    let rng = &mut *with.worker.rng.borrow_mut();
     if probe {
         let why = wait.unwrap_or(Why::Probe { last: blow });
         view.outliers.probe_failed(backend, why, rules, rng, now);

@@ -17,6 +17,7 @@ use crate::upstream::conn::Conn;
 use crate::worker::local::{LocalBackend, LocalService};
 use crate::worker::timers::Timer;
 
+use super::attempt::Try;
 use super::logged::{self, Logged};
 
 /// See the module. Dropped: recorded.
@@ -196,15 +197,25 @@ impl Exchange {
         Some(self.started.saturating_add(timeout.as_micros() as Micros))
     }
 
+    /// What its tries work with.
+    pub fn to_try(&self) -> Try<'_> {
+        Try {
+            worker: &self.client.worker,
+            timer: &self.timer,
+            started: self.started,
+            deadline: self.deadline(),
+            upload: self.upload.as_ref(),
+        }
+    }
+
     /// Sets the timer to the nearer of a wait from `from` and the exchange's own deadline.
     pub fn arm(&self, from: Micros, wait: Duration) {
-        let until = from.saturating_add(wait.as_micros() as Micros);
-        self.timer.arm(self.deadline().map_or(until, |deadline| deadline.min(until)));
+        self.to_try().arm(from, wait);
     }
 
     /// Whether the exchange as a whole has run out of time.
     pub fn overdue(&self) -> bool {
-        self.deadline().is_some_and(|deadline| deadline <= self.client.worker.now())
+        self.to_try().overdue()
     }
 }
 

@@ -10,11 +10,11 @@ use crate::http::fault::{Busy, ConnectKind, Fault};
 use crate::http::host::HostError;
 use crate::route::path::PathError;
 use crate::telemetry::counter::Label;
-use crate::telemetry::{Cause, ConnectError, Failure, ShedReason};
+use crate::telemetry::{Cause, ConnectError, Failure, ServiceStats, ShedReason};
 use crate::upstream::outlier::Blow;
 use crate::worker::local::LocalService;
 
-use super::attempt::Unanswered;
+use super::attempt::{Try, Unanswered};
 use super::ejection;
 use super::exchange::{Exchange, Held};
 
@@ -33,7 +33,7 @@ pub fn may_retry(on: &RetryOn, why: &Unanswered) -> bool {
 
 /// Takes the head of an answer into the backend's record: its latency, or a failure.
 pub fn judge(
-    exchange: &Exchange,
+    with: &Try<'_>,
     held: &mut Held,
     (status, headers): (StatusCode, &HeaderMap),
     took: u64,
@@ -43,12 +43,12 @@ pub fn judge(
     match status {
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
             held.stats().failed(Failure::Status, now);
-            let wall = exchange.client.worker.clock.wall(now);
+            let wall = with.worker.clock.wall(now);
             let after = ejection::retry_after(headers, wall);
             backend.latency.fail(now, after);
             held.service().view.peers.failed(&backend.learned, took, now);
             let after = after.filter(|_| status == StatusCode::SERVICE_UNAVAILABLE);
-            ejection::failed(exchange, held, Blow::Status(status.as_u16()), after, now);
+            ejection::failed(with, held, Blow::Status(status.as_u16()), after, now);
         }
         _ => {
             backend.latency.record(took as f32, now);
@@ -59,13 +59,13 @@ pub fn judge(
 }
 
 /// A try failed after it was sent, or the wait for a connection did.
-pub fn failed(exchange: &Exchange, held: &mut Held, now: Micros, failure: Failure, blow: Blow) {
+pub fn failed(with: &Try<'_>, held: &mut Held, now: Micros, failure: Failure, blow: Blow) {
     held.stats().failed(failure, now);
     let backend = &held.backend.backend;
     backend.latency.fail(now, None);
     let took = now.saturating_sub(held.since);
     held.service().view.peers.failed(&backend.learned, took, now);
-    ejection::failed(exchange, held, blow, None, now);
+    ejection::failed(with, held, blow, None, now);
 }
 
 /// Whether the backend is to blame that the route's time is over, which it has had since `since`: it had more of
@@ -73,16 +73,16 @@ pub fn failed(exchange: &Exchange, held: &mut Held, now: Micros, failure: Failur
 /// sent on (by a retry, after a slow upload) counts, nor does a backend that swallows requests stay unseen
 /// behind a route's timeout shorter than its own ones. One in a hundred is blamed unjustly, but never five
 /// in a row.
-pub fn is_to_blame(exchange: &Exchange, held: &Held, since: Micros, now: Micros) -> bool {
+pub fn is_to_blame(with: &Try<'_>, held: &Held, since: Micros, now: Micros) -> bool {
     let had = now.saturating_sub(since);
     match held.service().view.peers.usual() {
         Some(p99) => had > p99,
-        None => had * 2 > now.saturating_sub(exchange.started),
+        None => had * 2 > now.saturating_sub(with.started),
     }
 }
 
 /// No connection came about.
-pub fn connect_failed(exchange: &Exchange, held: &mut Held, now: Micros, kind: ConnectKind) {
+pub fn connect_failed(with: &Try<'_>, held: &mut Held, now: Micros, kind: ConnectKind) {
     let stats = held.service().view.stats.of(held.worker());
     stats.connect_errors.inc(match kind {
         ConnectKind::Refused => ConnectError::Refused,
@@ -99,7 +99,7 @@ pub fn connect_failed(exchange: &Exchange, held: &mut Held, now: Micros, kind: C
         ConnectKind::Reset => Blow::Reset,
         ConnectKind::Other => Blow::Connect,
     };
-    failed(exchange, held, now, Failure::Connect, blow);
+    failed(with, held, now, Failure::Connect, blow);
 }
 
 /// Nobody could be picked.
@@ -167,7 +167,32 @@ impl From<PathError> for Fault {
 
 /// Counts an answer of our own by its cause.
 pub fn record(fault: &Fault, exchange: &mut Exchange) {
-    let cause = match fault {
+    let Some(cause) = cause(fault) else { return };
+    if let Some(logged) = &mut exchange.logged {
+        logged.error = Some(cause.as_str());
+        logged.at = fault.at().map(|(at, phase)| (at.clone(), phase));
+    }
+    if let Some(in_flight) = exchange.in_flight() {
+        count(fault, in_flight.stats());
+    }
+}
+
+/// What a service's statistics have of it.
+pub fn count(fault: &Fault, stats: &ServiceStats) {
+    let Some(cause) = cause(fault) else { return };
+    let (uid, after) = fault.at().map_or((0, Duration::ZERO), |(at, _)| (at.uid, at.after));
+    stats.went_wrong(cause, uid, after);
+    stats.shed.inc(match fault {
+        Fault::NoBackend { .. } => ShedReason::NoBackend,
+        Fault::Overloaded { why: Busy::Full { .. }, .. } => ShedReason::QueueFull,
+        Fault::Overloaded { why: Busy::Waited { .. }, .. } => ShedReason::QueueTimeout,
+        _ => return,
+    });
+}
+
+/// `None`: the client's doing.
+fn cause(fault: &Fault) -> Option<Cause> {
+    Some(match fault {
         Fault::NoBackend { .. } => Cause::NoBackend,
         Fault::Connect { kind: ConnectKind::TimedOut, .. } => Cause::ConnectTimeout,
         Fault::Connect { .. } => Cause::Connect,
@@ -177,22 +202,6 @@ pub fn record(fault: &Fault, exchange: &mut Exchange) {
         Fault::RouteTimeout { .. } | Fault::QueueRouteTimeout { .. } => Cause::RouteTimeout,
         Fault::Overloaded { .. } => Cause::Overload,
         Fault::Internal => Cause::Internal,
-        // The client's doing.
-        _ => return,
-    };
-    let at = fault.at();
-    if let Some(logged) = &mut exchange.logged {
-        logged.error = Some(cause.as_str());
-        logged.at = at.map(|(at, phase)| (at.clone(), phase));
-    }
-    let Some(in_flight) = exchange.in_flight() else { return };
-    let (uid, after) = at.map_or((0, Duration::ZERO), |(at, _)| (at.uid, at.after));
-    in_flight.stats().went_wrong(cause, uid, after);
-    let shed = match fault {
-        Fault::NoBackend { .. } => ShedReason::NoBackend,
-        Fault::Overloaded { why: Busy::Full { .. }, .. } => ShedReason::QueueFull,
-        Fault::Overloaded { why: Busy::Waited { .. }, .. } => ShedReason::QueueTimeout,
-        _ => return,
-    };
-    in_flight.stats().shed.inc(shed);
+        _ => return None,
+    })
 }

@@ -21,6 +21,7 @@ use super::affinity::Affinity;
 use super::body::{Relay, ResponseBody};
 use super::exchange::{Exchange, Held};
 use super::load_report;
+use super::mirror::{self, Original};
 use super::prepare;
 use super::tries::{self, Answer, Sending};
 
@@ -56,7 +57,15 @@ pub fn prepare(
     let stats = &service.view.stats;
     exchange.entered(InFlight::enter(stats, worker.id, &worker.clock, exchange.started));
     service.view.budget.request(exchange.started);
+    let size = body.size_hint().lower();
     let upload = upload(&exchange, &route, &service, &head.method, body);
+    if let Some(to) = &route.mirror
+        && !received.upgrade
+    {
+        let (client, upload) = (received.client, upload.as_ref());
+        let original = Original { head: &head, host: host.as_ref(), client, size, upload };
+        mirror::copy(&exchange, local, (&route, to), original);
+    }
     let body = upload.as_ref().map_or_else(RequestBody::empty, |upload| upload.body());
     exchange.upload = upload;
     let sending = Sending {

@@ -16,7 +16,7 @@ use crate::clock::Micros;
 use crate::http::fault::Fault;
 use crate::http::headers;
 use crate::telemetry::RetryReason;
-use crate::upstream::body::RequestBody;
+use crate::upstream::body::{RequestBody, Upload};
 use crate::upstream::conn::{AnswerBody, Conn};
 use crate::upstream::resend;
 use crate::worker::context::Worker;
@@ -93,7 +93,7 @@ pub async fn run(
         }
         let more = retries < retry.attempts;
         let asks = Asks { keep_head: more && idempotent, upgrade: sending.upgrade, idempotent };
-        let sent = attempt::send(exchange, &mut held, &mut sending.request, asks).await;
+        let sent = attempt::send(&exchange.to_try(), &mut held, &mut sending.request, asks).await;
         let (result, why) = match sent {
             Ok((response, at)) => {
                 let status = response.status().as_u16();
@@ -102,7 +102,7 @@ pub async fn run(
                     return Ok(answer);
                 }
                 let head = answer.held.conn.as_ref().and_then(Conn::take_head);
-                sending.request = again(exchange, head);
+                sending.request = again(exchange.upload.as_ref(), head);
                 (Ok(answer), Unanswered::Status(status))
             }
             Err(Failed { fault, why }) => (Err(fault), why),
@@ -190,8 +190,11 @@ async fn back_off(exchange: &Exchange, base: Duration, retries: u32) {
 }
 
 /// The request once more, from its kept head and its kept body.
-pub(super) fn again(exchange: &Exchange, head: Option<Vec<u8>>) -> Option<Request<RequestBody>> {
-    let body = match &exchange.upload {
+pub(super) fn again(
+    upload: Option<&Rc<Upload>>,
+    head: Option<Vec<u8>>,
+) -> Option<Request<RequestBody>> {
+    let body = match upload {
         None => RequestBody::empty(),
         Some(upload) if upload.can_resend() => upload.body(),
         Some(_) => return None,

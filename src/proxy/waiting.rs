@@ -85,6 +85,8 @@ fn available(service: &LocalService) -> u32 {
         0 if service.view.config.panic_threshold > 0.0 => {
             gates().filter(|gate| gate.is_ready()).count() as u32
         }
+        // Then those that are only ejected serve.
+        0 => gates().filter(|gate| gate.is_healthy_and_ready()).count() as u32,
         available => available as u32,
     }
 }

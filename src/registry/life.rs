@@ -186,6 +186,7 @@ impl Pool {
 
     fn uneject(&self, backend: &Arc<Backend>, when: impl Fn(Terms) -> bool, now: Micros) {
         self.outliers().uneject(backend, Back::Check, when, self.config.slow_start, now);
+        self.queue.wake();
     }
 
     /// Begins slow start, unless the process has only just started; how long it is noticed.

@@ -87,6 +87,11 @@ impl Pool {
         &self.outliers
     }
 
+    /// A backend may take requests that could not before.
+    pub fn wake_queue(&self) {
+        self.queue.wake();
+    }
+
     /// In the order of their ids.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()

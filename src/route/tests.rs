@@ -42,6 +42,7 @@ fn route(line: &str) -> Arc<config::Route> {
         methods,
         headers,
         action: RouteAction::Service("s".into()),
+        mirror: None,
         timeout: None,
         max_body: None,
         rewrite: None,

@@ -17,7 +17,7 @@ pub mod window;
 
 pub use backend::{BackendStats, Failure};
 pub use listener::{Connection, ListenerStats, Refusal, WorkerStats};
-pub use route::{Method, RouteStats};
+pub use route::{Method, MirrorDrop, RouteStats};
 pub use service::{
     Cause, ConnectError, FlowReading, InFlight, LastError, RetryReason, ServiceStats, ShedReason,
 };

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use super::counter::{Counter, Label, labels};
+use super::counter::{By, Counter, Label, labels};
 use super::histogram::Histogram;
 
 labels! {
@@ -19,6 +19,20 @@ labels! {
         Trace = "TRACE",
         Patch = "PATCH",
         Other = "other",
+    }
+}
+
+labels! {
+    /// Why a request was not mirrored.
+    MirrorDrop {
+        /// So many are under way already.
+        Busy = "busy",
+        /// Its body is larger than what is kept.
+        Body = "body",
+        /// Its body was not received to its end.
+        Incomplete = "incomplete",
+        /// No backend of the mirror could take it.
+        NoBackend = "no_backend",
     }
 }
 
@@ -51,6 +65,8 @@ pub struct RouteStats {
     codes: [OnceLock<Box<Codes>>; Method::COUNT],
     /// From the request's head to the end of the answer.
     pub duration: Histogram,
+    /// Of a route's mirror only.
+    pub mirror_dropped: By<MirrorDrop, { MirrorDrop::COUNT }>,
 }
 
 impl RouteStats {

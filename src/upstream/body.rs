@@ -15,6 +15,8 @@ use hyper::body::Incoming;
 use crate::clock::{Clock, Micros};
 use crate::worker::timers::{Timer, Timers};
 
+use super::tee::Tee;
+
 /// Why a body could not be read to its end. All of them are the client's doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyFault {
@@ -54,9 +56,12 @@ pub struct Upload {
 }
 
 struct Source {
-    body: Incoming,
+    /// Gone where all of it was kept elsewhere before.
+    body: Option<Incoming>,
     timer: Option<Timer>,
     kept: Option<Kept>,
+    /// Somebody else wants the same bytes.
+    tee: Option<Box<Tee>>,
 }
 
 /// What was sent so far, while it still fits.
@@ -89,7 +94,7 @@ impl Upload {
         let kept = (limits.keep > 0).then(Kept::default);
         let progress = Cell::new(clock.now());
         Rc::new(Self {
-            source: RefCell::new(Source { body, timer: None, kept }),
+            source: RefCell::new(Source { body: Some(body), timer: None, kept, tee: None }),
             clock,
             timers,
             limits,
@@ -99,6 +104,30 @@ impl Upload {
             sending: Cell::new(0),
             progress,
         })
+    }
+
+    /// A body that is there as a whole.
+    pub fn of_bytes(bytes: BytesMut, clock: Clock, timers: Rc<Timers>) -> Rc<Self> {
+        let limits = Limits { max_body: None, timeout: Duration::ZERO, keep: bytes.len() };
+        let received = Cell::new(bytes.len() as u64);
+        let progress = Cell::new(clock.now());
+        let kept = Some(Kept { bytes, trailers: None });
+        Rc::new(Self {
+            source: RefCell::new(Source { body: None, timer: None, kept, tee: None }),
+            clock,
+            timers,
+            limits,
+            received,
+            fault: Cell::new(None),
+            ended: Cell::new(true),
+            sending: Cell::new(0),
+            progress,
+        })
+    }
+
+    /// Copies what is received from now on.
+    pub fn copy_to(&self, tee: Box<Tee>) {
+        self.source.borrow_mut().tee = Some(tee);
     }
 
     /// The body to send: from its beginning if this is a resend. An earlier one is over then:
@@ -141,7 +170,8 @@ impl Upload {
     fn poll_source(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let mut source = self.source.borrow_mut();
         let source = &mut *source;
-        match Pin::new(&mut source.body).poll_frame(cx) {
+        let Some(body) = &mut source.body else { return Poll::Ready(None) };
+        match Pin::new(body).poll_frame(cx) {
             Poll::Pending => {
                 let timer = source.timer.get_or_insert_with(|| {
                     let timer = self.timers.timer();
@@ -155,7 +185,7 @@ impl Upload {
                 self.progress.set(self.clock.now());
                 match frame {
                     None => {
-                        self.ended.set(true);
+                        self.end(source);
                         Poll::Ready(None)
                     }
                     Some(Err(_)) => Poll::Ready(Some(Err(self.fail(BodyFault::Broken)))),
@@ -181,13 +211,25 @@ impl Upload {
             } else if let Some(kept) = &mut source.kept {
                 kept.bytes.extend_from_slice(data);
             }
+            if let Some(tee) = &mut source.tee
+                && !tee.take(data)
+            {
+                source.tee = None;
+            }
         } else if let (Some(kept), Some(trailers)) = (&mut source.kept, frame.trailers_ref()) {
             kept.trailers = Some(trailers.clone());
         }
-        if source.body.is_end_stream() {
-            self.ended.set(true);
+        if source.body.as_ref().is_none_or(Body::is_end_stream) {
+            self.end(source);
         }
         Ok(frame)
+    }
+
+    fn end(&self, source: &mut Source) {
+        self.ended.set(true);
+        if let Some(tee) = source.tee.take() {
+            tee.end();
+        }
     }
 
     fn fail(&self, fault: BodyFault) -> BodyFault {
@@ -253,7 +295,8 @@ impl Body for RequestBody {
                 let left = source.kept.as_ref().is_some_and(|kept| {
                     self.replayed < kept.bytes.len() || (kept.trailers.is_some() && !self.ended)
                 });
-                !left && (upload.ended.get() || source.body.is_end_stream())
+                let is_over = || source.body.as_ref().is_none_or(Body::is_end_stream);
+                !left && (upload.ended.get() || is_over())
             }
         }
     }
@@ -266,7 +309,8 @@ impl Body for RequestBody {
                 let left = source.kept.as_ref().map_or(0, |kept| kept.bytes.len() - self.replayed);
                 let left = left as u64;
                 let mut hint = SizeHint::new();
-                let rest = source.body.size_hint();
+                let rest = source.body.as_ref();
+                let rest = rest.map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
                 if let Some(upper) = rest.upper() {
                     hint.set_upper(upper + left);
                 }

@@ -11,3 +11,4 @@ pub mod outlier;
 pub mod queue;
 pub mod reported;
 pub mod resend;
+pub mod tee;

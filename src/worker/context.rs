@@ -37,6 +37,8 @@ pub struct Worker {
     log: RefCell<Option<Writer>>,
     /// Of `Shared::wakes`, those that were heeded.
     woken: Cell<u64>,
+    /// Copies of requests that are under way.
+    pub mirrored: Cell<usize>,
     /// The process is ending: answers close their connections.
     stopping: Cell<bool>,
 }
@@ -57,6 +59,7 @@ impl Worker {
             local: RefCell::new(Rc::new(local)),
             log: RefCell::new(None),
             woken: Cell::new(0),
+            mirrored: Cell::new(0),
             stopping: Cell::new(false),
         })
     }

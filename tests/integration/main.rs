@@ -26,6 +26,7 @@ mod killed;
 mod limits;
 mod load;
 mod metrics;
+mod mirroring;
 mod openapi;
 mod operator;
 mod orchestrators;

@@ -35,7 +35,9 @@ pub fn read(r: &mut Reader<'_>) -> Named<Read> {
         Some(name) => (name.clone(), name),
         None => (String::new(), default_name(&host, &path)),
     };
-    let (action, services) = action(r);
+    let (action, mut services) = action(r);
+    let mirror = mirror(r, &action);
+    services.extend(mirror.iter().map(|name| ("mirror", name.clone(), r.place("mirror"))));
     let route = Route {
         name: name.into(),
         listeners: listeners.iter().map(|(name, _)| Arc::from(name.as_str())).collect(),
@@ -44,6 +46,7 @@ pub fn read(r: &mut Reader<'_>) -> Named<Read> {
         methods: r.list("methods", fields::method).or([]),
         headers: r.field("headers", fields::headers).optional().unwrap_or_default(),
         action,
+        mirror: mirror.map(Arc::from),
         timeout: Some(r.duration("timeout").or("0s")).filter(|timeout| !timeout.is_zero()),
         max_body: Some(r.size("max_body").or("10MiB")).filter(|bytes| *bytes > 0),
         rewrite: r.section_if("rewrite", rewrite),
@@ -82,6 +85,20 @@ fn action(r: &mut Reader<'_>) -> (RouteAction, Vec<(&'static str, String, Place)
         _ => RouteAction::Service("".into()),
     };
     (action, named)
+}
+
+fn mirror(r: &mut Reader<'_>, action: &RouteAction) -> Option<String> {
+    let mirror = Some(r.string("mirror").or("")).filter(|name| !name.is_empty())?;
+    // The defaults speak for routes to a service only.
+    let is_own = r.table().get("mirror").is_some_and(|value| !value.is_from_defaults());
+    if is_own && action.services().next().is_none() {
+        r.problem("mirror", "mirror: this route answers itself; there is nothing to copy");
+    }
+    if action.services().any(|(service, _)| **service == *mirror) {
+        let message = format!("mirror: requests go to {mirror:?} already; name another service");
+        r.problem("mirror", message);
+    }
+    Some(mirror)
 }
 
 fn share(r: &mut Reader<'_>) -> Named<Share> {

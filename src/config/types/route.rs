@@ -16,6 +16,8 @@ pub struct Route {
     pub methods: Vec<http::Method>,
     pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
     pub action: RouteAction,
+    /// The service that gets a copy of each request.
+    pub mirror: Option<Arc<str>>,
     /// The whole exchange, all tries.
     pub timeout: Option<Duration>,
     /// Bytes; `None` = no limit.

@@ -6,7 +6,7 @@ use super::text::{Encoder, Family, Kind};
 use super::{Backend, Metrics, STATES, Service};
 use crate::telemetry::counter::Label;
 use crate::telemetry::service::{Cause, ConnectError, RetryReason, ShedReason};
-use crate::telemetry::{Failure, Method, Refusal, ServiceStats};
+use crate::telemetry::{Failure, Method, MirrorDrop, Refusal, ServiceStats};
 
 impl Metrics<'_> {
     pub(super) fn requests(&self, to: &mut Encoder) {
@@ -38,6 +38,18 @@ impl Metrics<'_> {
             if let Some(duration) = route.duration {
                 let labels = [("service", route.service), ("route", route.name)];
                 family.histogram(&labels, duration);
+            }
+        }
+    }
+
+    pub(super) fn mirrors(&self, to: &mut Encoder) {
+        let help = "Requests that were not mirrored.";
+        let mut family = to.family("tidegate_mirror_dropped_total", Kind::Counter, help);
+        for route in self.routes.iter().filter(|route| route.is_mirror) {
+            for &reason in MirrorDrop::ALL {
+                let n = route.stats.sum(|s| s.mirror_dropped.get(reason));
+                let labels = [("route", route.name), ("reason", reason.as_str())];
+                family.sample(&labels, n as f64);
             }
         }
     }

@@ -47,6 +47,8 @@ pub struct Route<'a> {
     pub name: &'a str,
     /// Empty for redirects and fixed answers.
     pub service: &'a str,
+    /// The service gets copies.
+    pub is_mirror: bool,
     pub stats: &'a PerWorker<RouteStats>,
     pub duration: Option<&'a Merged>,
 }
@@ -98,6 +100,7 @@ impl Metrics<'_> {
     pub fn encode(&self, openmetrics: bool) -> String {
         let mut encoder = Encoder::new(openmetrics);
         self.requests(&mut encoder);
+        self.mirrors(&mut encoder);
         self.listeners(&mut encoder);
         self.services(&mut encoder);
         self.scaling(&mut encoder);

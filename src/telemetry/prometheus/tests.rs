@@ -54,8 +54,13 @@ fn page(openmetrics: bool) -> String {
         cpu: Some(0.25),
         memory_bytes: Some(1 << 20),
     }];
-    let routes =
-        vec![Route { name: "all", service: "app", stats: &route, duration: Some(&durations) }];
+    let routes = vec![Route {
+        name: "all",
+        service: "app",
+        is_mirror: true,
+        stats: &route,
+        duration: Some(&durations),
+    }];
     Metrics {
         version: "0.1.0",
         listeners: vec![Listener { name: "http", stats: &listener }],
