@@ -1,11 +1,15 @@
 //! One pick of each algorithm, with the place at the gate that it takes and gives back.
 
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
 use divan::{Bencher, black_box};
 
 use tidegate::balance::{Balancer, Pick};
 use tidegate::config::types::Balance;
 use tidegate::snapshot::hash;
 use tidegate::snapshot::maglev::Maglev;
+use tidegate::snapshot::sessions::Sessions;
 use tidegate::upstream::learned::Observer;
 
 use super::world;
@@ -85,6 +89,50 @@ fn nginx_ip_hash(bencher: Bencher, backends: usize) {
 #[divan::bench(args = BACKENDS)]
 fn hash(bencher: Bencher, backends: usize) {
     pick(bencher, Balance::Hash, backends);
+}
+
+/// Half of them in another zone, all well: the share is reckoned for each pick.
+#[divan::bench(args = BACKENDS)]
+fn adaptive_zones(bencher: Bencher, backends: usize) {
+    let mut view = world::service(Balance::Adaptive, backends);
+    view.backends.iter_mut().step_by(2).for_each(|m| m.near = false);
+    pick_from(bencher, &view);
+}
+
+/// All report their load, each another.
+#[divan::bench(args = BACKENDS)]
+fn adaptive_load_report(bencher: Bencher, backends: usize) {
+    let mut view = world::service(Balance::Adaptive, backends);
+    Arc::make_mut(&mut view.config).load_report = true;
+    for (i, m) in view.backends.iter().enumerate() {
+        for at in [world::NOW - 20_000_000, world::NOW - 1_000_000] {
+            m.backend.reported.record(0.1 + 0.8 * i as f32 / backends as f32, at);
+        }
+    }
+    pick_from(bencher, &view);
+}
+
+/// What a cookie costs: it is read, and its backend picked.
+#[divan::bench(args = BACKENDS)]
+fn sticky(bencher: Bencher, backends: usize) {
+    let mut view = world::service(Balance::Adaptive, backends);
+    let (hour, key) = (Duration::from_secs(3600), b"sixteen bytes or more");
+    let sessions = Sessions::new("app".into(), "tg", hour, key, &view.backends);
+    let cookie = sessions.write(&view.backends[backends / 2].backend.id, UNIX_EPOCH, false);
+    view.sessions = Some(sessions);
+    let value = cookie.as_bytes()[3..].split(|byte| *byte == b';').next().expect("a value");
+    let mut balancer = Balancer::new(view.config.balance);
+    balancer.sync(&view);
+    let mut rng = fastrand::Rng::with_seed(7);
+    bencher.bench_local(|| {
+        let sessions = view.sessions.as_ref().expect("it is sticky");
+        let session = sessions.read(black_box(value), UNIX_EPOCH).map(|session| session.handle);
+        let client = [10, 0, 0, 1].into();
+        let pick = Pick { now: world::NOW, client, key: None, session, tried: &[] };
+        let picked = balancer.pick(black_box(&view), &pick, &mut rng).expect("all are ready");
+        view.backends[picked].backend.gate.leave();
+        picked
+    });
 }
 
 /// What a changed membership costs the control plane.

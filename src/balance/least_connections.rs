@@ -1,7 +1,8 @@
 //! `least_connections`: the least in-flight requests for its weight; ties by smooth weighted round robin.
 //!
 //! Best for: requests whose cost differs much, on backends that are alike or whose weights say how they differ.
-//! One that fails fast has few requests in flight, so it needs health checks or ejection.
+//! One that fails fast has few requests in flight and so gets most of them: it needs health checks or ejection,
+//! and against one that answers 500 at once, which is the application's answer and counts as one, neither helps.
 //!
 //! In-flight counts are those of all workers. Compared as `a.in_flight · b.weight < b.in_flight · a.weight`,
 //! so nothing is divided. The rule needs every candidate's count, so a pick is O(N); where all weights are

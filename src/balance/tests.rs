@@ -3,6 +3,7 @@
 mod affinity;
 mod random;
 mod reports;
+mod world;
 mod zones;
 
 use std::net::IpAddr;
@@ -16,6 +17,8 @@ use crate::snapshot::hash;
 use crate::upstream::backend::{Backend, Source};
 use crate::upstream::gate::State;
 use crate::upstream::outlier::{Blow, Outlier, Why};
+
+pub(super) use world::{World, member, members};
 
 const SECOND: Micros = 1_000_000;
 const ALL: [Balance; 8] = [
@@ -37,120 +40,6 @@ const RULES: config::Outlier = config::Outlier {
     max_ejection_time: Duration::from_secs(300),
     max_ejected: 0.5,
 };
-
-pub(super) fn member(uid: u64, weight: u32, backup: bool) -> Member {
-    let backend = Backend::new(
-        uid,
-        "app".into(),
-        format!("app-{uid}").into(),
-        ([127, 0, 0, 1], 1).into(),
-        http::HeaderValue::from_static("app"),
-        Source::Fixed,
-        State::Ready,
-        1,
-    );
-    Member { backend: Arc::new(backend), weight, backup, near: true }
-}
-
-/// Members with these weights; uids from 1.
-pub(super) fn members(weights: &[u32]) -> Vec<Member> {
-    (1..).zip(weights).map(|(uid, weight)| member(uid, *weight, false)).collect()
-}
-
-pub(super) struct World {
-    pub(super) members: Vec<Member>,
-    pub(super) balancer: Balancer,
-    pub(super) peers: Peers,
-    pub(super) outliers: Outliers,
-    pub(super) rng: fastrand::Rng,
-    pub(super) now: Micros,
-    pub(super) max_in_flight: u32,
-    pub(super) panic_threshold: f64,
-    pub(super) hash_balance: f64,
-    pub(super) client: IpAddr,
-    /// `None`: made from the client.
-    pub(super) key: Option<Option<u64>>,
-    pub(super) maglev: Maglev,
-    pub(super) sessions: Option<Sessions>,
-    pub(super) session: Option<u64>,
-    pub(super) load_report: bool,
-}
-
-impl World {
-    pub(super) fn new(kind: Balance, members: Vec<Member>) -> Self {
-        let mut balancer = Balancer::new(kind);
-        balancer.sync_members(&members);
-        let maglev = Maglev::new(if kind == Balance::Hash { &members } else { &[] });
-        let client = IpAddr::from([192, 0, 2, 1]);
-        let rng = fastrand::Rng::with_seed(7);
-        let peers = Peers::new(1);
-        Self {
-            members,
-            balancer,
-            peers,
-            outliers: Outliers::default(),
-            rng,
-            now: SECOND,
-            max_in_flight: 0,
-            panic_threshold: 0.0,
-            hash_balance: 1.25,
-            client,
-            key: None,
-            maglev,
-            sessions: None,
-            session: None,
-            load_report: false,
-        }
-    }
-
-    /// Takes up the members as they are now.
-    pub(super) fn sync(&mut self) {
-        self.balancer.sync_members(&self.members);
-        let hashes = matches!(self.balancer.algorithm, Algorithm::Hash(_));
-        self.maglev = Maglev::new(if hashes { &self.members } else { &[] });
-    }
-
-    /// Picks and keeps the request in flight.
-    pub(super) fn pick(&mut self, tried: &[u64]) -> Option<usize> {
-        let pool = Pool {
-            members: &self.members,
-            peers: &self.peers,
-            outliers: &self.outliers,
-            max_in_flight: self.max_in_flight,
-            slow_start: Duration::from_secs(10),
-            panic_threshold: self.panic_threshold,
-            hash_balance: self.hash_balance,
-            load_report: self.load_report,
-            maglev: Some(&self.maglev),
-            sessions: self.sessions.as_ref(),
-        };
-        let key = self.key.unwrap_or_else(|| Some(hash::client(self.client)));
-        let (client, session) = (self.client, self.session);
-        let pick = Pick { now: self.now, client, key, session, tried };
-        self.balancer.pick_from(&pool, &pick, &mut self.rng)
-    }
-
-    /// Picks and finishes at once; the uid.
-    pub(super) fn touch(&mut self, tried: &[u64]) -> Option<u64> {
-        let picked = self.pick(tried)?;
-        let backend = &self.members[picked].backend;
-        backend.gate.leave();
-        Some(backend.uid)
-    }
-
-    pub(super) fn sequence(&mut self, n: usize) -> Vec<u64> {
-        (0..n).map(|_| self.touch(&[]).expect("somebody is available")).collect()
-    }
-
-    /// How often each member is picked.
-    pub(super) fn shares(&mut self, picks: usize) -> Vec<f64> {
-        let mut counts = vec![0_u32; self.members.len()];
-        for uid in self.sequence(picks) {
-            counts[self.members.iter().position(|m| m.backend.uid == uid).expect("a member")] += 1;
-        }
-        counts.iter().map(|n| f64::from(*n) / picks as f64).collect()
-    }
-}
 
 #[test]
 fn smooth_round_robin_gives_nginx_sequences() {

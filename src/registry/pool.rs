@@ -1,5 +1,7 @@
 //! The instances of one service, and the view of them that snapshots hold.
 
+mod view;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,9 +14,8 @@ use crate::config::types as config;
 use crate::discovery::Feed;
 use crate::health::judge::Verdict;
 use crate::orchestrator::{Instance, InstanceState};
+use crate::snapshot::ServiceView;
 use crate::snapshot::maglev::Maglev;
-use crate::snapshot::sessions::Sessions;
-use crate::snapshot::{Member, ServiceView};
 use crate::telemetry::histogram::Merged;
 use crate::telemetry::{PerWorker, ServiceStats};
 use crate::upstream::backend::{Backend, Source};
@@ -148,41 +149,6 @@ impl Pool {
         let view = self.view.take().unwrap_or_else(|| Arc::new(self.new_view()));
         self.view = Some(view.clone());
         view
-    }
-
-    fn new_view(&mut self) -> ServiceView {
-        // Where nobody is in the zone, or it is not known, all are equally near.
-        let own = |e: &Entry| self.zone.is_some() && e.zone == self.zone;
-        let zoned = self.entries.values().any(|e| own(e) && e.backend.is_some());
-        let near = |e: &Entry| !zoned || own(e);
-        // Fixed backends in file order, then the others by id.
-        let member = |e: &Entry| {
-            let backend = e.backend.clone()?;
-            let near = near(e);
-            Some(Member { backend, weight: e.weight, backup: e.backup, near })
-        };
-        let backends: Vec<_> = self.fixed().chain(self.others()).filter_map(member).collect();
-        let hashes = self.config.balance == config::Balance::Hash;
-        let fits = self.maglev.take().filter(|maglev| hashes && maglev.fits(&backends));
-        let made = || hashes.then(|| Arc::new(Maglev::new(&backends)));
-        self.maglev = fits.or_else(made);
-        let sessions = self.config.sticky.as_ref().and_then(|sticky| {
-            let own = sticky.secret.as_ref().map(|secret| &*secret.bytes);
-            let key = own.or(self.session_key.as_deref())?;
-            let name = self.config.name.clone();
-            Some(Sessions::new(name, &sticky.cookie, sticky.ttl, key, &backends))
-        });
-        ServiceView {
-            config: self.config.clone(),
-            backends,
-            sessions,
-            stats: self.stats.clone(),
-            budget: self.budget.clone(),
-            peers: self.peers.clone(),
-            outliers: self.outliers.clone(),
-            maglev: self.maglev.clone(),
-            queue: self.queue.clone(),
-        }
     }
 
     /// The next [`Pool::view`] is a new one although the members are the same, so that workers

@@ -282,3 +282,25 @@ fn a_scale_in_and_a_rolling_replacement_lose_no_request_of_a_session() {
     });
     assert!(served >= 360, "{served}");
 }
+
+#[test]
+fn a_scale_in_by_tidegate_itself_loses_no_request_of_a_session() {
+    let proxy = Proxy::new()
+        .service("sticky = { cookie = \"tg\" }")
+        .origins("--delay 2ms --id one", "")
+        .scaling(1, 4, "")
+        .run();
+    let pin = |size: &str| {
+        let done = proxy.command(&["scale", "app", size]);
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+    };
+    pin("4");
+    proxy.wait_for_size(4);
+    under_load(&proxy.url("/"), |some_more| {
+        for size in [2, 1] {
+            pin(&size.to_string());
+            proxy.wait_for_size(size);
+            some_more();
+        }
+    });
+}
