@@ -64,7 +64,7 @@ pub enum Kind {
         why: String,
         for_ms: u64,
         /// How often it was ejected lately.
-        times: u8,
+        times: u16,
     },
     /// It takes requests again.
     BackendUnejected {

@@ -29,8 +29,8 @@ use super::exchange::{Exchange, Held};
 use super::failure;
 use super::waiting;
 
-/// Upper bound of the random wait before a retry, in ms (it doubles with each one up to this).
-const LONGEST_BACKOFF: u64 = 250;
+/// Upper bound of the random wait before a retry (it doubles with each one up to this).
+const LONGEST_BACKOFF: Duration = Duration::from_millis(250);
 
 /// A backend's answer, with what is held at that backend.
 pub struct Answer {
@@ -179,14 +179,17 @@ pub(super) fn pick(
     Some(Held::new(service, index, worker.id, now))
 }
 
-/// Full jitter: U(0, min(250 ms, base · 2ⁿ)).
 async fn back_off(exchange: &Exchange, base: Duration, retries: u32) {
     let worker = &exchange.client.worker;
-    let base = u64::try_from(base.as_millis()).unwrap_or(LONGEST_BACKOFF);
-    let most = base.saturating_mul(1 << retries.min(10)).min(LONGEST_BACKOFF);
-    let wait = Duration::from_micros(worker.rng.borrow_mut().u64(..=most * 1000));
+    let wait = backoff(base, retries, &mut worker.rng.borrow_mut());
     exchange.arm(worker.now(), wait);
     exchange.timer.expired().await;
+}
+
+/// Full jitter: U(0, min(250 ms, base · 2ⁿ)).
+fn backoff(base: Duration, retries: u32, rng: &mut fastrand::Rng) -> Duration {
+    let most = base.saturating_mul(1 << retries.min(10)).min(LONGEST_BACKOFF);
+    Duration::from_micros(rng.u64(..=most.as_micros() as u64))
 }
 
 /// The request once more, from its kept head and its kept body.
@@ -210,6 +213,28 @@ impl Unanswered {
             Self::TimedOut => RetryReason::Timeout,
             Self::Status(_) => RetryReason::Status,
             Self::Client => RetryReason::Stale,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Anything from nothing to the whole, which doubles each time up to a quarter of a second.
+        #[test]
+        fn back_off_is_full_jitter(base in 0_u64..1000, retries in 0_u32..40, seed: u64) {
+            let most = (base << retries.min(30)).min(250) as f64;
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let waits = (0..400).map(|_| backoff(Duration::from_millis(base), retries, &mut rng));
+            let waits: Vec<f64> = waits.map(|wait| wait.as_secs_f64() * 1e3).collect();
+            prop_assert!(waits.iter().all(|wait| *wait <= most));
+            let mean = waits.iter().sum::<f64>() / 400.0;
+            // Seven standard errors.
+            prop_assert!((mean - most / 2.0).abs() <= 0.1 * most, "{mean} of {most}");
         }
     }
 }

@@ -34,7 +34,7 @@ pub struct Terms {
     /// Number of the reason, 0..8.
     pub reason: u8,
     /// How often it was ejected, forgiveness taken off.
-    pub times: u8,
+    pub times: u16,
     /// While ejected: when it is tried again. Afterwards: when it came back; 0 = it never was out. In ms of
     /// the process clock, 40 bits (34 years).
     pub moment: u64,
@@ -229,7 +229,7 @@ impl Terms {
     fn of(word: u64) -> Self {
         Self {
             reason: (word >> REASON) as u8 & 0b111,
-            times: (word >> TIMES) as u8,
+            times: (word >> TIMES) as u16,
             moment: word >> MOMENT,
         }
     }

@@ -103,7 +103,7 @@ pub struct Notice {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Told {
-    Ejected { why: Why, lasts: Duration, times: u8 },
+    Ejected { why: Why, lasts: Duration, times: u16 },
     Back(Back),
 }
 

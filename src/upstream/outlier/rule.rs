@@ -39,14 +39,14 @@ pub fn places(max_ejected: f64, ready: u32, healthy: u32, hidden: u32) -> u32 {
 
 /// How often it counts as ejected with this time: one more, less one for each `ejection_time` that it
 /// `stayed` in since the last.
-pub fn times(before: u8, stayed: Duration, rules: &Outlier) -> u8 {
+pub fn times(before: u16, stayed: Duration, rules: &Outlier) -> u16 {
     let spans = stayed.as_micros() / rules.ejection_time.as_micros().max(1);
-    let left = u128::from(before).saturating_sub(spans) as u8;
+    let left = u128::from(before).saturating_sub(spans) as u16;
     left.saturating_add(1)
 }
 
 /// For how long: `min(max_ejection_time, ejection_time × times)`, ±20 % by `random` (0..1).
-pub fn term(times: u8, random: f64, rules: &Outlier) -> Duration {
+pub fn term(times: u16, random: f64, rules: &Outlier) -> Duration {
     let base = rules.ejection_time.saturating_mul(times.into()).min(rules.max_ejection_time);
     base.mul_f64(1.0 - JITTER + 2.0 * JITTER * random)
 }
@@ -222,7 +222,7 @@ mod tests {
         }
 
         #[test]
-        fn the_time_out(times in 1_u8.., random in 0.0..1.0, base in 1_u64..100_000, most in 1_u64..1_000_000) {
+        fn the_time_out(times in 1_u16.., random in 0.0..1.0, base in 1_u64..100_000, most in 1_u64..1_000_000) {
             let rules = Outlier {
                 ejection_time: Duration::from_millis(base),
                 max_ejection_time: Duration::from_millis(most),
@@ -237,10 +237,10 @@ mod tests {
 
         /// One more, less one for each span in the pool; at least one.
         #[test]
-        fn the_times_it_counts_as_ejected(before: u8, stayed in 0_u64..10_000) {
+        fn the_times_it_counts_as_ejected(before: u16, stayed in 0_u64..10_000) {
             let times = times(before, Duration::from_secs(stayed), &RULES);
             let left = u64::from(before).saturating_sub(stayed / 10);
-            prop_assert_eq!(u64::from(times), (left + 1).min(255));
+            prop_assert_eq!(u64::from(times), (left + 1).min(65_535));
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 
 use crate::support::{
-    Connection, Events, Origin, Proxy, RawOrigin, Running, Step, refusing_address, wait_for,
+    Connection, Events, Origin, Proxy, RawOrigin, Running, Step, refusing_address, send, wait_for,
     wait_until,
 };
 
@@ -365,4 +365,36 @@ fn where_clients_belong_to_backends_nobody_is_sent_elsewhere_to_try_one() {
     wait_until("one failure was enough", || ejections(&proxy, "consecutive") == 2.0);
     assert_eq!(ejections(&proxy, "probe"), 0.0);
     assert_eq!(client.get("/").status, 200);
+}
+
+#[test]
+fn a_session_is_not_sent_elsewhere_to_try_a_backend_but_a_new_client_is() {
+    let (bad, good) = (Moody::new(true), always(OK));
+    let proxy = Proxy::new()
+        .runtime("workers = 1")
+        .service("balance = \"round_robin\"\nsticky = { cookie = \"tg\" }")
+        .toml("[service.app.retry]\nattempts = 0")
+        .toml("[service.app.outlier]\nejection_time = \"500ms\"")
+        .backend(&bad.origin)
+        .backend(&good)
+        .run();
+    // New clients, half of whom it gets, until it is ejected.
+    let fresh = || send("GET", &proxy.url("/"), &[], b"").unwrap();
+    (0..10).for_each(|_| _ = fresh());
+    assert!(is_ejected(&proxy, 0));
+    let cookie = fresh().header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let before = (bad.origin.connections(), Instant::now());
+    let old = || send("GET", &proxy.url("/"), &[("cookie", &cookie)], b"").unwrap().status;
+    // Its time is over after 0.6 s at most, and others may try it for as long as that again.
+    while before.1.elapsed() < Duration::from_millis(900) {
+        assert_eq!(old(), 200);
+    }
+    assert_eq!(bad.origin.connections(), before.0);
+    bad.is_bad(false);
+    wait_until("a new client tries it", || {
+        fresh();
+        bad.origin.connections() > before.0
+    });
+    assert!(!is_ejected(&proxy, 0));
+    assert_eq!(old(), 200);
 }
