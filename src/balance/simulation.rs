@@ -305,3 +305,25 @@ fn the_same_seed_is_the_same_run() {
     let runs = [(); 2].map(|()| two_slow(Balance::Adaptive, 200.0, 10 * SECOND).sent);
     assert_eq!(runs[0], runs[1]);
 }
+
+/// Own backends that can do 320 a second, as many elsewhere.
+fn zones(rate: f64, until: Micros) -> Simulation {
+    let backends = alike(8, Answers::Random(50 * MS)).into_iter().map(|b| b.slots(4)).collect();
+    let mut simulation = Simulation::new(Balance::Adaptive, rate, backends);
+    simulation.world.members[4..].iter_mut().for_each(|m| m.near = false);
+    simulation.world.sync();
+    simulation.run(until)
+}
+
+#[test]
+fn a_zone_that_cannot_do_it_all_sends_the_rest_away_and_does_so_steadily() {
+    let own = |run: &Simulation, when| run.shares(when)[..4].iter().sum::<f64>();
+    let quiet = zones(60.0, 30 * SECOND);
+    assert!(own(&quiet, 0..30 * SECOND) > 0.97, "{}", own(&quiet, 0..30 * SECOND));
+    // It can do two thirds of this.
+    let crowd = zones(480.0, 60 * SECOND);
+    let seconds: Vec<f64> = (10..60).map(|s| own(&crowd, s * SECOND..(s + 1) * SECOND)).collect();
+    let mean = seconds.iter().sum::<f64>() / seconds.len() as f64;
+    assert!((0.52..0.667).contains(&mean), "{mean}");
+    assert!(seconds.iter().all(|share| (mean - 0.15..mean + 0.15).contains(share)), "{seconds:?}");
+}

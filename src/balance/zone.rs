@@ -6,10 +6,11 @@
 //! * **Health.** `min(1, 1.4 · available ÷ ready)` by weight, for each side; where both sides together come to less
 //!   than 1 they share in proportion. This is Envoy's overprovisioning: pools have some spare capacity, so
 //!   nobody leaves for one backend of four, and beyond that the missing part leaves.
-//! * **Load.** As long as the own backends have at most `2 · others + 1` requests in flight each, all stays. The
-//!   one more lets a quiet pool be, where counts are small numbers and say nothing. Above it the share is that
-//!   bound ÷ what they have: the further over, the more leaves, and as it does the share comes back. There is no
-//!   threshold that sends everybody at once, which would only carry the crowd from zone to zone.
+//! * **Load.** As long as the own backends have at most `2 · others + 2` requests in flight each, all stays. The
+//!   two more let a quiet pool be, where counts are small numbers and say nothing; Buoyant's HAZL begins at two
+//!   in flight as well. Above it the share is that bound ÷ what they have: the further over, the more leaves,
+//!   and as it does the share comes back. There is no threshold that sends everybody at once, which would only
+//!   carry the crowd from zone to zone.
 //!
 //! What is full (`max_in_flight`) on one side goes to the other; so does all that a side without anybody available
 //! should get. A retry goes anywhere, by weight: what failed here may fail here again. `hash`, both `ip_hash` and
@@ -31,7 +32,7 @@ const OVERPROVISIONING: f64 = 1.4;
 /// How many times the others' requests in flight own backends may have.
 const BUSIER: f64 = 2.0;
 /// And so many more.
-const MORE: f64 = 1.0;
+const MORE: f64 = 2.0;
 
 /// The part of new requests that stays in the own zone, 0..=1.
 pub(super) fn own_share(own: Standing, others: Standing) -> f64 {
@@ -101,8 +102,8 @@ mod tests {
     fn load_lets_the_crowd_leave_and_quiet_zones_be() {
         near(share((2, 2, 2), (2, 2, 0)), 1.0);
         near(share((2, 2, 10), (2, 2, 4)), 1.0);
-        near(share((2, 2, 20), (2, 2, 4)), 0.5);
-        near(share((2, 2, 40), (2, 2, 0)), 0.05);
+        near(share((2, 2, 20), (2, 2, 4)), 0.6);
+        near(share((2, 2, 40), (2, 2, 0)), 0.1);
         // Four small ones have what one large one of their weight has.
         let small = standing(4, 4, 22);
         let large = Standing { available: 1, available_weight: 4, ready_weight: 4, in_flight: 10 };
