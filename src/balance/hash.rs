@@ -19,7 +19,7 @@ use super::ip_hash::score;
 /// Places looked at before all members are.
 const STEPS: usize = 64;
 /// In larger pools what is in flight is counted again only every so many-th part of their number of picks.
-const COUNTED: usize = 64;
+const COUNTED: usize = 16;
 
 /// State of one worker, one for each tier.
 #[derive(Debug, Default)]
