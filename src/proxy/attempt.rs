@@ -212,12 +212,12 @@ fn kind(error: &io::Error) -> ConnectKind {
         E::TimedOut => ConnectKind::TimedOut,
         E::HostUnreachable | E::NetworkUnreachable => ConnectKind::Unreachable,
         E::ConnectionReset | E::ConnectionAborted => ConnectKind::Reset,
-        // Out of descriptors or local ports: no fault of the backend.
-        E::AddrNotAvailable | E::AddrInUse => ConnectKind::Local,
-        _ if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
-            ConnectKind::Local
-        }
-        _ => ConnectKind::Other,
+        // Out of local ports, memory or descriptors: no fault of the backend.
+        E::AddrNotAvailable | E::AddrInUse | E::OutOfMemory => ConnectKind::Local,
+        _ => match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS) => ConnectKind::Local,
+            _ => ConnectKind::Other,
+        },
     }
 }
 

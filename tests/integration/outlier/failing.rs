@@ -222,13 +222,36 @@ fn each_kind_of_failure_counts() {
 
 #[test]
 fn a_black_hole_behind_a_short_route_timeout_is_found_out() {
-    let silent = RawOrigin::script(|_| vec![Step::ReadHead, Step::ReadAll]);
-    let good = always(OK);
-    let proxy = proxy("").route("timeout = \"200ms\"").backend(&silent).backend(&good).run();
-    let seen = statuses(&proxy, 20);
-    let failed = seen.iter().filter(|status| **status == 504).count();
-    assert_eq!(failed, 5, "{seen:?}");
-    let why = "5 consecutive failures, last: no answer in time";
-    wait_until("it says why", || backend(&proxy, 0)["ejected_reason"] == why);
-    assert_eq!(backend(&proxy, 0)["errors"], 5);
+    let ways = [
+        (scripted(vec![Step::ReadHead, Step::ReadAll]), "no answer in time"),
+        (black_hole(), "no connection in time"),
+    ];
+    for (silent, says) in ways {
+        let good = always(OK);
+        let proxy =
+            proxy("").route("timeout = \"500ms\"").backend(&silent.address).backend(&good).run();
+        let seen = statuses(&proxy, 20);
+        assert!(seen.iter().filter(|status| **status == 504).count() >= 5, "{seen:?}");
+        let why = format!("5 consecutive failures, last: {says}");
+        wait_until("it says why", || backend(&proxy, 0)["ejected_reason"] == why.as_str());
+        assert_eq!(backend(&proxy, 0)["errors"], 5, "each was its fault, and no more came there");
+    }
+}
+
+/// What is cut just after it was sent on is nobody's fault.
+#[test]
+fn who_got_a_request_at_the_end_of_its_time_is_not_blamed() {
+    let slow = RawOrigin::script(|_| vec![Step::ReadHead, Step::ReadAll]);
+    let late = RawOrigin::script(|_| vec![Step::ReadHead, Step::ReadAll]);
+    let proxy = Proxy::new()
+        .runtime("workers = 1")
+        .route("timeout = \"3s\"")
+        .toml("[service.app.transport]\nresponse_timeout = \"2s\"")
+        .toml("[service.app.retry]\non = [\"timeout\"]\nbackoff = \"1ms\"")
+        .backend_with(&slow, "id = \"slow\"")
+        .backend_with(&late, "id = \"late\"\nbackup = true")
+        .run();
+    assert_eq!(statuses(&proxy, 1), [504]);
+    let errors = |n| backend(&proxy, n)["errors"].as_u64().unwrap();
+    assert_eq!((late.connections(), errors(0), errors(1)), (1, 1, 0));
 }
