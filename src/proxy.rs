@@ -7,6 +7,7 @@ mod ejection;
 pub mod exchange;
 mod failure;
 mod forward;
+mod hedge;
 mod load_report;
 mod logged;
 mod mirror;

@@ -81,6 +81,8 @@ pub struct ServiceView {
     pub stats: Arc<PerWorker<ServiceStats>>,
     /// Lives through reloads.
     pub budget: Arc<RetryBudget>,
+    /// Hedged requests among those that may be. Lives through reloads.
+    pub hedges: Arc<RetryBudget>,
     /// Who may be ejected, and who is to be tried again. Lives through reloads.
     pub outliers: Arc<Outliers>,
     /// What `adaptive` measures the backends against. Lives through reloads.

@@ -53,6 +53,7 @@ pub fn service(balance: Balance, backends: usize) -> ServiceView {
         sessions: None,
         stats: Arc::new(PerWorker::new(1)),
         budget: Arc::default(),
+        hedges: Arc::default(),
         outliers: Arc::default(),
         peers: Arc::new(Peers::new(1)),
         queue: Arc::new(Queue::new(1)),

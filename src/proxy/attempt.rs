@@ -1,5 +1,6 @@
 //! One try: a connection to one backend, the request on it, and the head of the answer.
 
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -14,6 +15,7 @@ use crate::http::fault::{ConnectKind, Fault, Phase};
 use crate::telemetry::Failure;
 use crate::upstream::body::{BodyFault, RequestBody, Upload};
 use crate::upstream::conn::{AnswerBody, Conn, Counted, SendError};
+use crate::upstream::io::Wire;
 use crate::upstream::outlier::Blow;
 use crate::worker::context::Worker;
 use crate::worker::timers::Timer;
@@ -39,6 +41,8 @@ pub struct Try<'a> {
     pub deadline: Option<Micros>,
     /// The request's body.
     pub upload: Option<&'a Rc<Upload>>,
+    /// Somebody wants to know over which connection it was sent.
+    pub wire: Option<&'a Cell<Option<Rc<Wire>>>>,
 }
 
 impl Try<'_> {
@@ -76,8 +80,12 @@ impl Failed {
     }
 }
 
-/// The request of an exchange. A try takes it; afterwards it is here if it can be sent again.
-pub type Slot = Option<Request<RequestBody>>;
+/// The request of an exchange. A try takes it when it has a connection; afterwards it is here if it can be sent
+/// again. A cell, so that another can look while a try is under way.
+pub type Slot = RefCell<Option<Request<RequestBody>>>;
+
+/// A head, and when it came.
+pub type Sent = (Response<AnswerBody>, Micros);
 
 /// What kept a backend from answering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,9 +106,9 @@ pub enum Unanswered {
 pub async fn send(
     with: &Try<'_>,
     held: &mut Held,
-    request: &mut Slot,
+    request: &Slot,
     asks: Asks,
-) -> Result<(Response<AnswerBody>, Micros), Failed> {
+) -> Result<Sent, Failed> {
     let worker = with.worker;
     let mut fresh = false;
     held.stats().requests.inc();
@@ -122,6 +130,9 @@ pub async fn send(
             },
         };
         let Some(sent) = request.take() else { return Err(Failed::without_request()) };
+        if let Some(wire) = with.wire {
+            wire.set(Some(conn.wire()));
+        }
         let sending = std::pin::pin!(conn.send(sent, asks.keep_head, asks.upgrade));
         match answer(with, held, sending).await {
             Ok(response) => {
@@ -135,7 +146,7 @@ pub async fn send(
             }
             // It was closed in the pool before a byte was written: nothing is lost but the try.
             Err(Broke::Unsent(back)) => {
-                *request = Some(*back);
+                request.replace(Some(*back));
                 if !is_pooled {
                     return Err(not_connected(with, held, ConnectKind::Reset));
                 }
@@ -146,9 +157,9 @@ pub async fn send(
                 // Most likely closed while the request was on its way to it (RFC 9112 §9.3.1):
                 // once more, on a connection of its own.
                 if is_pooled && asks.keep_head && !conn.answered() && !conn.write_timed_out() {
-                    *request = tries::again(with.upload, conn.take_head());
+                    request.replace(tries::again(with.upload, conn.take_head()));
                 }
-                if request.is_none() {
+                if request.borrow().is_none() {
                     return Err(broke(with, held, &conn, request, error));
                 }
                 let stats = held.service().view.stats.of(worker.id);
@@ -280,7 +291,7 @@ fn broke(
     with: &Try<'_>,
     held: &mut Held,
     conn: &Conn,
-    request: &mut Slot,
+    request: &Slot,
     error: hyper::Error,
 ) -> Failed {
     if let Some(fault) = with.upload.and_then(|upload| upload.fault()) {
@@ -302,11 +313,11 @@ fn broke(
         (Fault::Reset { at }, Unanswered::Reset, Failure::Reset, Blow::Reset)
     };
     failure::failed(with, held, now, failure, blow);
-    *request = tries::again(with.upload, conn.take_head());
+    request.replace(tries::again(with.upload, conn.take_head()));
     Failed { fault, why }
 }
 
-fn timed_out(with: &Try<'_>, held: &mut Held, conn: &Conn, request: &mut Slot) -> Failed {
+fn timed_out(with: &Try<'_>, held: &mut Held, conn: &Conn, request: &Slot) -> Failed {
     let now = with.worker.now();
     let at = held.at(now);
     if with.overdue() {
@@ -323,6 +334,6 @@ fn timed_out(with: &Try<'_>, held: &mut Held, conn: &Conn, request: &mut Slot) -
         return Failed { fault, why: Unanswered::TimedOut };
     }
     failure::failed(with, held, now, Failure::Timeout, Blow::Timeout);
-    *request = tries::again(with.upload, conn.take_head());
+    request.replace(tries::again(with.upload, conn.take_head()));
     Failed { fault: Fault::ResponseTimeout { at }, why: Unanswered::TimedOut }
 }

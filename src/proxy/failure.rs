@@ -58,6 +58,14 @@ pub fn judge(
     }
 }
 
+/// A try was given up because another backend answered the same request first; the backend has not failed.
+pub fn outlasted(held: &Held, now: Micros) {
+    let backend = &held.backend.backend;
+    let took = now.saturating_sub(held.since);
+    backend.latency.record(took as f32, now);
+    held.service().view.peers.outlasted(&backend.learned, held.worker(), took, now);
+}
+
 /// A try failed after it was sent, or the wait for a connection did.
 pub fn failed(with: &Try<'_>, held: &mut Held, now: Micros, failure: Failure, blow: Blow) {
     held.stats().failed(failure, now);

@@ -1,5 +1,6 @@
 //! From a routed request to a backend's answer.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -69,7 +70,7 @@ pub fn prepare(
     let body = upload.as_ref().map_or_else(RequestBody::empty, |upload| upload.body());
     exchange.upload = upload;
     let sending = Sending {
-        request: Some(Request::from_parts(head, body)),
+        request: RefCell::new(Some(Request::from_parts(head, body))),
         host,
         client: received.client,
         affinity,

@@ -8,6 +8,7 @@
 //! Bounded by worker: so many copies under way, each with a body of at most 64 KiB. What is over is dropped and
 //! counted. A copy is in flight at the mirror's service, and counts in its statistics like any other request.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -147,6 +148,7 @@ impl Mirrored {
             started,
             deadline: Some(started.saturating_add(longest.as_micros() as Micros)),
             upload: body.as_ref(),
+            wire: None,
         };
         let sent = body.as_ref().map_or_else(RequestBody::empty, Upload::body);
         let request = Request::from_parts(self.head, sent);
@@ -188,8 +190,8 @@ async fn exchange(
     request: Request<RequestBody>,
 ) -> Result<u16, Fault> {
     let asks = Asks { keep_head: false, upgrade: false, idempotent: false };
-    let mut slot = Some(request);
-    let sent = attempt::send(with, held, &mut slot, asks).await;
+    let slot = RefCell::new(Some(request));
+    let sent = attempt::send(with, held, &slot, asks).await;
     let (response, at) = sent.map_err(|failed| failed.fault)?;
     held.service().view.stats.of(with.worker.id).ttfb.record(at.saturating_sub(held.since));
     let (head, body) = response.into_parts();

@@ -4,6 +4,7 @@
 //! a backend that got no byte of it did no work for it. What may have been seen is sent again only as
 //! `[service.NAME.retry]` allows. A backend that was tried is never tried again.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use super::attempt::{self, Asks, Failed, Slot, Unanswered};
 use super::ejection;
 use super::exchange::{Exchange, Held};
 use super::failure;
+use super::hedge::{self, Hedged};
 use super::waiting;
 
 /// Upper bound of the random wait before a retry (it doubles with each one up to this).
@@ -53,6 +55,9 @@ pub struct Sending {
     pub upgrade: bool,
 }
 
+/// `uid`s of the backends that a request was sent to.
+pub type Tried = SmallVec<[u64; 4]>;
+
 /// Tries until there is an answer.
 pub async fn run(
     exchange: &Exchange,
@@ -64,7 +69,7 @@ pub async fn run(
     let config = service.view.config.clone();
     let retry = &config.retry;
     let idempotent = retry.methods.contains(exchange.method());
-    let mut tried: SmallVec<[u64; 4]> = SmallVec::new();
+    let mut tried = Tried::new();
     // What the try before came to, in case there is no other backend. Boxed: it is rare.
     let mut outcome: Option<Box<Result<Answer, Fault>>> = None;
     let mut retries = 0;
@@ -87,13 +92,19 @@ pub async fn run(
             },
         };
         tried.push(held.backend.backend.uid);
-        if let Some(request) = &mut sending.request {
-            let (rule, own) = (&service.view.config.host, &held.backend.backend.authority);
-            headers::set_host(request.headers_mut(), rule, sending.host.as_ref(), own);
+        if let Some(request) = sending.request.get_mut() {
+            set_host(request, sending.host.as_ref(), &held);
         }
         let more = retries < retry.attempts;
         let asks = Asks { keep_head: more && idempotent, upgrade: sending.upgrade, idempotent };
-        let sent = attempt::send(&exchange.to_try(), &mut held, &mut sending.request, asks).await;
+        let sent = match hedge::wait(exchange, &service, asks) {
+            None => attempt::send(&exchange.to_try(), &mut held, &sending.request, asks).await,
+            Some(wait) => {
+                let hedged = Hedged { exchange, service: &service, sending, asks, wait };
+                Box::pin(hedge::send(hedged, &mut held, &mut tried, &mut retries)).await
+            }
+        };
+        let more = retries < retry.attempts;
         let (result, why) = match sent {
             Ok((response, at)) => {
                 let status = response.status().as_u16();
@@ -102,13 +113,13 @@ pub async fn run(
                     return Ok(answer);
                 }
                 let head = answer.held.conn.as_ref().and_then(Conn::take_head);
-                sending.request = again(exchange.upload.as_ref(), head);
+                sending.request = RefCell::new(again(exchange.upload.as_ref(), head));
                 (Ok(answer), Unanswered::Status(status))
             }
             Err(Failed { fault, why }) => (Err(fault), why),
         };
         let allowed = more && failure::may_retry(&retry.on, &why) && !exchange.overdue();
-        if !allowed || sending.request.is_none() || !has_another(&service, &tried) {
+        if !allowed || sending.request.get_mut().is_none() || !has_another(&service, &tried) {
             return result;
         }
         let stats = service.view.stats.of(worker.id);
@@ -146,8 +157,18 @@ fn later(worker: &Worker, service: &Rc<LocalService>) -> Option<Rc<LocalService>
     (!Rc::ptr_eq(latest, service)).then(|| latest.clone())
 }
 
+/// Sets the Host that a backend is to get.
+pub(super) fn set_host(
+    request: &mut Request<RequestBody>,
+    preserved: Option<&HeaderValue>,
+    held: &Held,
+) {
+    let (rule, own) = (&held.service().view.config.host, &held.backend.backend.authority);
+    headers::set_host(request.headers_mut(), rule, preserved, own);
+}
+
 /// Whether there is anybody to try next; if not, nothing is taken of the budget and no time lost.
-fn has_another(service: &LocalService, tried: &[u64]) -> bool {
+pub(super) fn has_another(service: &LocalService, tried: &[u64]) -> bool {
     let backends = service.view.backends.iter().map(|member| &member.backend);
     backends.into_iter().any(|b| b.gate.is_available() && !tried.contains(&b.uid))
 }

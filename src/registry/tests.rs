@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::config::types::{
-    Balance, Check, FixedBackend, Forwarded, HashOn, Health, HealthKind, HostRule, Outlier,
+    Balance, Check, FixedBackend, Forwarded, HashOn, Health, HealthKind, Hedge, HostRule, Outlier,
     Overload, QueueLimit, Retry, RetryOn, Service, Transport,
 };
 use crate::orchestrator::InstanceState;
@@ -79,6 +79,7 @@ fn service(fixed: &[(&str, u16)]) -> Arc<Service> {
             budget_min: 3,
             body_buffer: 0,
             backoff: second,
+            hedge: Hedge::Off,
         },
         orchestrator: None,
         scaling: None,

@@ -20,6 +20,8 @@ labels! {
         Status = "status",
         /// A pooled connection was found closed before a byte was written.
         Stale = "stale",
+        /// The first backend took long; it was not given up for that.
+        Hedge = "hedge",
     }
 }
 

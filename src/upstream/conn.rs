@@ -143,6 +143,11 @@ impl Conn {
         self.shared.wire.take_head()
     }
 
+    /// What it has sent, for somebody else to look at.
+    pub fn wire(&self) -> Rc<Wire> {
+        self.shared.wire.clone()
+    }
+
     /// Whether any byte of an answer to the current request came.
     pub fn answered(&self) -> bool {
         self.shared.wire.answered()

@@ -73,6 +73,11 @@ impl Wire {
         (self.keep.replace(Keep::Off) == Keep::Whole).then(|| self.head.take())
     }
 
+    /// A copy of it; it is still kept.
+    pub fn copy_head(&self) -> Option<Vec<u8>> {
+        (self.keep.get() == Keep::Whole).then(|| self.head.borrow().clone())
+    }
+
     /// The backend closed its receiving side.
     pub fn broken(&self) -> bool {
         self.broken.get()

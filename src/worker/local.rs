@@ -14,6 +14,7 @@ use crate::clock::Micros;
 use crate::snapshot::{ServiceView, Snapshot};
 use crate::upstream::backend::Backend;
 use crate::upstream::conn::Conn;
+use crate::upstream::learned::Observer;
 use crate::upstream::queue::Line;
 
 /// The snapshot as this worker serves it.
@@ -31,6 +32,8 @@ pub struct LocalService {
     pub balancer: RefCell<Balancer>,
     /// Requests of this worker that wait for a place.
     pub line: Rc<Line>,
+    /// For hedging where the balancer does not look at the peers itself; made when it is first needed.
+    pub observer: RefCell<Option<Box<Observer>>>,
 }
 
 /// One backend as this worker sees it; kept over snapshots, found by the backend's uid.
@@ -109,7 +112,13 @@ impl LocalService {
             .collect();
         let mut balancer = Balancer::new(view.config.balance);
         balancer.sync(&view);
-        Self { view, backends, balancer: RefCell::new(balancer), line }
+        Self {
+            view,
+            backends,
+            balancer: RefCell::new(balancer),
+            line,
+            observer: RefCell::default(),
+        }
     }
 
     /// The same service with another configuration or other backends.
@@ -127,6 +136,7 @@ impl LocalService {
             kept.sync(&next.view);
             next.balancer = RefCell::new(kept);
         }
+        next.observer = RefCell::new(self.observer.take());
         next
     }
 }

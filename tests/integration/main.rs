@@ -21,6 +21,7 @@ mod discovery;
 mod frozen;
 mod h2;
 mod headers;
+mod hedging;
 mod instructions;
 mod killed;
 mod limits;

@@ -7,8 +7,8 @@ use http::HeaderValue;
 use crate::config::reader::Reader;
 use crate::config::tree::Value;
 use crate::config::types::{
-    FixedBackend, Forwarded, HostRule, OnExit, Orchestrator, Outlier, Retry, RetryOn, Service,
-    Transport,
+    FixedBackend, Forwarded, Hedge, HostRule, OnExit, Orchestrator, Outlier, Retry, RetryOn,
+    Service, Transport,
 };
 use crate::config::values::{self, Wrong, wrong};
 use crate::config::{Kinds, OwnKeys};
@@ -177,6 +177,7 @@ fn retry(r: &mut Reader<'_>) -> Retry {
         budget_min: r.int("budget_min", 0..=1_000_000).or(3),
         body_buffer: r.size("body_buffer").and(small).or("64KiB"),
         backoff: r.duration("backoff").or("25ms"),
+        hedge: r.one_of("hedge", &[("off", Hedge::Off), ("p95", Hedge::P95)]).or("off"),
     }
 }
 

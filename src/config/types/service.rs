@@ -210,6 +210,15 @@ pub struct Retry {
     /// Bytes of a body kept for a resend; at most 64 KiB.
     pub body_buffer: usize,
     pub backoff: Duration,
+    pub hedge: Hedge,
+}
+
+/// When a request is sent to a second backend although the first has not failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hedge {
+    Off,
+    /// When its answer takes longer than 95 of 100 lately did.
+    P95,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

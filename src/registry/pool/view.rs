@@ -39,6 +39,7 @@ impl Pool {
             sessions,
             stats: self.stats.clone(),
             budget: self.budget.clone(),
+            hedges: self.hedges.clone(),
             peers: self.peers.clone(),
             outliers: self.outliers.clone(),
             maglev: self.maglev.clone(),

@@ -21,7 +21,7 @@ const BACKENDS_A_MS: usize = 10;
 /// Time constants: of the durations behind the p99, of the rate.
 const P99_TAU: Duration = Duration::from_secs(30);
 const RATE_TAU: Duration = Duration::from_secs(10);
-/// With no more answers there is no p99.
+/// With no more answers there is no p99 and no p95.
 const P99_SAMPLES: f32 = 20.0;
 
 /// Shared by all workers; each word stands for itself, relaxed like those of [`Learned`].
@@ -33,6 +33,7 @@ pub struct Peers {
     looked: AtomicU32,
     /// f32, µs; 0 = not known. The following as well.
     p99: AtomicU32,
+    p95: AtomicU32,
     /// Of the means of ln µs.
     median: AtomicU32,
     /// Median of the shares of failures.
@@ -57,6 +58,7 @@ impl Peers {
             answers: PerWorker::new(workers),
             looked: AtomicU32::new(0),
             p99: AtomicU32::new(0),
+            p95: AtomicU32::new(0),
             median: AtomicU32::new(0),
             failing: AtomicU32::new(0),
             rate: AtomicU32::new(0),
@@ -68,6 +70,16 @@ impl Peers {
     pub fn answered(&self, backend: &Learned, worker: usize, took: Micros, now: Micros) {
         self.answers.of(worker).record(took);
         backend.outcome(false, took, now, self);
+    }
+
+    /// A backend was given up, `took` after the request was sent, because another answered the same request. It
+    /// would have taken longer. At least that is learned: what counts is what it took so far, or what it usually
+    /// takes if that is more. For what is usual in the service it is one of the slow ones.
+    pub fn outlasted(&self, backend: &Learned, worker: usize, took: Micros, now: Micros) {
+        self.answers.of(worker).record(took);
+        let latency = backend.latency();
+        let usual = if latency.is_known() { latency.mean.exp() as Micros } else { 0 };
+        backend.outcome(false, took.max(usual), now, self);
     }
 
     /// A backend failed, `took` after the request was sent or after it was picked. A client that goes away is
@@ -103,8 +115,10 @@ impl Peers {
             observer.rate += (1.0 - left(RATE_TAU)) * (rate - observer.rate);
         }
         set(&self.rate, observer.rate);
-        let p99 = observer.recent.quantile(0.99);
-        set(&self.p99, p99.filter(|_| observer.recent.count() > P99_SAMPLES).unwrap_or(0.0));
+        let recent = Some(&observer.recent).filter(|recent| recent.count() > P99_SAMPLES);
+        let quantile = |q| recent.and_then(|recent| recent.quantile(q)).unwrap_or(0.0);
+        set(&self.p99, quantile(0.99));
+        set(&self.p95, quantile(0.95));
 
         let Observer { known, values, .. } = observer;
         let serving =
@@ -134,9 +148,14 @@ impl Peers {
     }
 
     /// What 99 of 100 answers of the last half minute took at most; `None`: not known, which it never is
-    /// but with `adaptive`.
+    /// but with `adaptive` or hedging.
     pub fn usual(&self) -> Option<Micros> {
         Some(self.p99() as Micros).filter(|p99| *p99 > 0)
+    }
+
+    /// What 95 of 100 took at most.
+    pub fn p95(&self) -> Option<Micros> {
+        Some(get(&self.p95) as Micros).filter(|p95| *p95 > 0)
     }
 
     /// Of the service, in µs; 0 = not known.

@@ -303,3 +303,33 @@ fn writers_may_race() {
     assert!((900.0..1100.0).contains(&latency.mean.exp()), "{latency:?}");
     assert!(latency.is_known() && backend.failing() == 0.0);
 }
+
+#[test]
+fn the_p95_is_known_after_twenty_answers() {
+    let mut world = World::new(2);
+    world.answered(0, FAST, 20);
+    world.look();
+    assert_eq!(world.peers.p95(), None);
+    world.answered(0, FAST, 75);
+    world.answered(1, SLOW, 5);
+    world.look();
+    let p95 = world.peers.p95().expect("a hundred are enough");
+    assert!((FAST..FAST * 9 / 8).contains(&p95), "{p95}");
+    assert!(world.peers.usual().is_some_and(|p99| p99 > SLOW * 7 / 8));
+}
+
+#[test]
+fn one_that_is_outlasted_is_learned_as_no_faster_than_it_was() {
+    let world = two_slow();
+    let before = world.backends[14].latency().mean;
+    // Given up long before it would have answered: no reason to think better of it.
+    for _ in 0..50 {
+        world.peers.outlasted(&world.backends[14], 0, FAST, world.now);
+    }
+    assert!((world.backends[14].latency().mean - before).abs() < 0.01);
+    // A fast one that is given up late is slower than it was thought to be.
+    let fast = world.backends[5].latency().mean;
+    world.peers.outlasted(&world.backends[5], 0, SLOW, world.now);
+    assert!(world.backends[5].latency().mean > fast);
+    assert!(world.backends[5].failing() < 0.01, "it is no failure");
+}
