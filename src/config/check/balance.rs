@@ -1,13 +1,16 @@
 //! Of `[service.NAME]` the keys that say which backend gets a request.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::Problem;
 use crate::config::reader::Reader;
 use crate::config::tree::Value;
-use crate::config::types::{Balance, HashOn, Sticky};
+use crate::config::types::{Balance, HashOn, Route, Service, Sticky};
 use crate::config::values::{self, Wrong, wrong};
 
-use super::fields;
+use super::{Named, fields, route};
 
 /// `balance`, and `hash_compat`, which makes another algorithm of one.
 pub fn algorithm(r: &mut Reader<'_>) -> Balance {
@@ -80,4 +83,39 @@ pub fn sticky(r: &mut Reader<'_>) -> Option<Sticky> {
         r.missing("sticky has no \"cookie\"; add its name");
     }
     Some(Sticky { cookie: cookie?, ttl, secret })
+}
+
+/// A client keeps one cookie of a name for a host: services that share both end each other's sessions.
+pub fn shared_cookies(
+    r: &Reader<'_>,
+    routes: &[Named<route::Read>],
+    services: &BTreeMap<Arc<str>, Arc<Service>>,
+) -> Vec<Problem> {
+    let cookie = |name: &Arc<str>| Some(&services.get(name)?.sticky.as_ref()?.cookie);
+    let sticky: Vec<_> = routes
+        .iter()
+        .flat_map(|route| {
+            let Route { action, host, .. } = &route.item.route;
+            action.services().filter_map(move |(name, _)| Some((cookie(name)?, name.clone(), host)))
+        })
+        .collect();
+    let mut pairs = BTreeSet::new();
+    for (i, (cookie, name, hosts)) in sticky.iter().enumerate() {
+        for (_, other, _) in sticky[..i].iter().filter(|(other_cookie, other, other_hosts)| {
+            let anywhere = hosts.is_empty() || other_hosts.is_empty();
+            let meet = anywhere || hosts.iter().any(|host| other_hosts.contains(host));
+            other_cookie == cookie && other != name && meet
+        }) {
+            pairs.insert((name.max(other).clone(), name.min(other).clone(), (*cookie).clone()));
+        }
+    }
+    let table = r.table().table("service");
+    let place = |name: &str| Some(table?.table(name)?.get("sticky")?.place.clone());
+    let tell = |(name, other, cookie): (Arc<str>, Arc<str>, Box<str>)| {
+        let message = format!(
+            "sticky: services {name:?} and {other:?} share a host and the cookie {cookie:?}, of which a client keeps one; give each its own"
+        );
+        Some(place(&name)?.problem(message))
+    };
+    pairs.into_iter().filter_map(tell).collect()
 }

@@ -109,6 +109,7 @@ fn read(
         references(r, route, &listeners, &services);
     }
 
+    warnings.extend(balance::shared_cookies(r, &routes, &services));
     let mut needs: Vec<_> = listeners.iter().flat_map(|listener| listener.item.files()).collect();
     let secret = |service: &Arc<Service>| service.sticky.as_ref()?.secret.as_ref()?.file.clone();
     needs.extend(services.values().filter_map(secret));

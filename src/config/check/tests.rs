@@ -173,6 +173,29 @@ fn defaults_fill_what_is_not_said() {
 }
 
 #[test]
+fn services_that_share_a_host_and_a_cookie_are_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let warnings = |hosts: [&str; 2], cookie: &str| {
+        let text = format!(
+            "{BASE}[service.c]\nbackend = [{{ address = \"h:1\" }}]\nsticky = {{ cookie = \"tg\" }}\n\
+             [service.d]\nbackend = [{{ address = \"h:1\" }}]\nsticky = {{ cookie = \"{cookie}\" }}\n\
+             [[route]]\nhost = [{}]\nservice = \"c\"\n[[route]]\npath = \"/d/\"\nhost = [{}]\n\
+             split = [{{ service = \"a\", weight = 1 }}, {{ service = \"d\", weight = 1 }}]\n",
+            hosts[0], hosts[1]
+        );
+        load_in(dir.path(), &text).unwrap().warnings
+    };
+    for hosts in [["", ""], ["", "\"h.test\""], ["\"h.test\"", "\"g.test\", \"h.test\""]] {
+        let told = warnings(hosts, "tg");
+        assert_eq!(told.len(), 1, "{hosts:?}");
+        assert!(told[0].message.contains("\"d\" and \"c\" share a host and the cookie \"tg\""));
+        assert_eq!(told[0].line, 13);
+    }
+    assert!(warnings(["\"g.test\"", "\"h.test\""], "tg").is_empty());
+    assert!(warnings(["", ""], "other").is_empty());
+}
+
+#[test]
 fn the_environment_reaches_every_type_and_is_masked() {
     let text = format!(
         "{BASE}[runtime]\nworkers = \"${{WORKERS:-3}}\"\nwatch = \"${{EMPTY:-false}}\"\n\
