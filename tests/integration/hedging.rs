@@ -99,9 +99,15 @@ fn no_more_than_one_in_twenty() {
             client
         })
         .collect();
-    // A third of them, and among those that were hedged a third again.
-    wait_until("all of them were sent", || stalling.asked() >= before + 10);
-    wait_until("those that may be hedged were", || hedged(&proxy) >= 1.0);
+    let id = stalling.origin.address().to_string().replace(':', "-");
+    wait_until("all are answered but those that stall", || {
+        let stalled = proxy.metric("tidegate_backend_in_flight", &[("backend", &id)]);
+        let answered = proxy.metric("tidegate_requests_total", &[]);
+        stalled == proxy.metric("tidegate_in_flight", &[])
+            && answered + stalled == WARM as f64 + 30.0
+    });
+    wait_until("one of them was hedged", || hedged(&proxy) >= 1.0);
+    assert!(stalling.asked() > before);
     stalling.origin.release();
     for mut client in asking {
         assert_eq!(client.answer().status, 200);
