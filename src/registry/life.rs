@@ -178,8 +178,12 @@ impl Pool {
     /// A check passed as those before: it says little of a backend that fails requests. But once its time out
     /// is over, and no request came to try it, that is enough.
     pub(super) fn passed(&mut self, uid: u64, now: Micros) {
-        let backend = self.entry_of(uid).and_then(|entry| entry.backend.clone());
-        if let Some(backend) = backend.filter(|b| b.gate.is_ejected()) {
+        let Some(entry) = self.entry_of(uid) else { return };
+        entry.checked = true;
+        entry.last_error = None;
+        let Some(backend) = entry.backend.clone() else { return };
+        backend.learned.check_passed(now);
+        if backend.gate.is_ejected() {
             self.uneject(&backend, |terms| terms.moment <= now / 1000, now);
         }
     }

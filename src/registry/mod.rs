@@ -208,13 +208,6 @@ impl Registry {
     /// One check passed and changed nothing.
     pub fn check_passed(&mut self, uid: u64) {
         let now = self.clock.now();
-        if let Some(entry) = self.pool_of(uid).and_then(|pool| pool.entry_of(uid)) {
-            if let Some(backend) = &entry.backend {
-                backend.learned.check_passed(now);
-            }
-            entry.checked = true;
-            entry.last_error = None;
-        }
         if let Some(pool) = self.pool_of(uid) {
             pool.passed(uid, now);
         }
