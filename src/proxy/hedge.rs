@@ -1,7 +1,7 @@
 //! Hedging: a request whose answer takes long goes to a second backend, and the first answer counts.
 //!
 //! Long is longer than 95 of 100 answers of the service lately took (Dean and Barroso, "The Tail at Scale", 2013).
-//! Only GET and HEAD without a body, only first tries, at most 5 % of them, and each costs a retry of the budget. The
+//! Only GET and HEAD without a body, only first tries, no request of a sticky session, at most 5 % of them, and each costs a retry of the budget. The
 //! slower one is given up: its place is given back and its connection closed. That is no failure of its backend.
 //!
 //! A copy of the request is made when it is needed, from where it is then: not sent yet, or from its head as it was

@@ -97,7 +97,10 @@ pub async fn run(
         }
         let more = retries < retry.attempts;
         let asks = Asks { keep_head: more && idempotent, upgrade: sending.upgrade, idempotent };
-        let sent = match hedge::wait(exchange, &service, asks) {
+        // The answer of another backend would end a session where it is.
+        let stays = sending.affinity.session.is_some();
+        let wait = if stays { None } else { hedge::wait(exchange, &service, asks) };
+        let sent = match wait {
             None => attempt::send(&exchange.to_try(), &mut held, &sending.request, asks).await,
             Some(wait) => {
                 let hedged = Hedged { exchange, service: &service, sending, asks, wait };

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use crate::support::{Backend, Connection, Origin, Proxy, RawOrigin, Running, Step, wait_until};
+use crate::support::{
+    Answer, Backend, Connection, Origin, Proxy, RawOrigin, Running, Step, wait_until,
+};
 
 const HEDGE: &str = "[service.app.retry]\nhedge = \"p95\"\nattempts = 1";
 /// Of the requests that one round of warming up takes.
@@ -39,17 +41,22 @@ impl Stalling {
 
 /// Two backends that take 10 ms each, and the stalling one, in turns; everybody's p95 is known.
 fn warm(stalling: &Stalling, retry: &str) -> (Running, impl Sized + use<>) {
+    let (proxy, steady, _) = warmed(stalling, retry);
+    (proxy, steady)
+}
+
+/// The same, and what was answered.
+fn warmed(stalling: &Stalling, retry: &str) -> (Running, impl Sized + use<>, Vec<Answer>) {
     let steady = [(); 2].map(|()| Origin::new().delay("10ms").start());
     let proxy = Proxy::new().runtime("workers = 1").service("balance = \"round_robin\"");
     let proxy = proxy.backend(&steady[0]).backend(&steady[1]).backend(&stalling.origin);
     let proxy = proxy.toml(retry).run();
     let mut client = Connection::open(proxy.address("http"));
     // Two thirds of them take 10 ms, so some come after the look that follows the twentieth by a tenth of a second.
-    for _ in 0..WARM {
-        assert_eq!(client.get("/").status, 200);
-    }
+    let answers: Vec<_> = (0..WARM).map(|_| client.get("/")).collect();
+    assert!(answers.iter().all(|answer| answer.status == 200));
     stalling.stall();
-    (proxy, steady)
+    (proxy, steady, answers)
 }
 
 #[track_caller]
@@ -165,6 +172,28 @@ fn what_may_not_be_sent_twice_is_not() {
         assert_eq!(client.answer().status, 200);
     }
     assert_eq!(hedged(&proxy), already);
+}
+
+#[test]
+fn a_session_waits_for_its_backend() {
+    let stalling = Stalling::new();
+    let sticky = format!("[service.app.sticky]\ncookie = \"tg\"\n{HEDGE}");
+    let (proxy, _steady, answers) = warmed(&stalling, &sticky);
+    let of_the_stalling = answers.iter().find(|answer| answer.header("x-origin-id").is_none());
+    let given = of_the_stalling.and_then(|answer| answer.header("set-cookie")).unwrap();
+    let cookie = given.split(';').next().unwrap();
+    let (before, already) = (stalling.asked(), hedged(&proxy));
+    let mut session = Connection::open(proxy.address("http"));
+    session.send(&format!("GET / HTTP/1.1\r\nhost: a\r\ncookie: {cookie}\r\n\r\n"));
+    wait_until("it stalls", || stalling.asked() == before + 1);
+    // One of three without a session stalls, too, and is hedged although it came later.
+    let mut others = Connection::open(proxy.address("http"));
+    assert!((0..3).all(|_| others.get("/").status == 200));
+    assert!(hedged(&proxy) > already);
+    stalling.origin.release();
+    let answer = session.answer();
+    let by = (answer.header("x-origin-id"), answer.header("set-cookie"));
+    assert_eq!((answer.status, by), (200, (None, None)), "the stalling one's, and no new cookie");
 }
 
 #[test]
