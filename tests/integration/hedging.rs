@@ -184,7 +184,7 @@ fn a_session_waits_for_its_backend() {
     let cookie = given.split(';').next().unwrap();
     let (before, already) = (stalling.asked(), hedged(&proxy));
     let mut session = Connection::open(proxy.address("http"));
-    session.send(&format!("GET / HTTP/1.1\r\nhost: a\r\ncookie: {cookie}\r\n\r\n"));
+    session.send(format!("GET / HTTP/1.1\r\nhost: a\r\ncookie: {cookie}\r\n\r\n"));
     wait_until("it stalls", || stalling.asked() == before + 1);
     // One of three without a session stalls, too, and is hedged although it came later.
     let mut others = Connection::open(proxy.address("http"));
