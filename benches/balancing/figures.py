@@ -12,8 +12,6 @@ from statistics import median
 FAILED_MS = 5000.0
 # Answers later than this are no success, in ms.
 SUCCESS_MS = 1000.0
-# A generator whose requests left later than this (p99, ms) adds to what it measures.
-LATE_MS = 2.0
 RESAMPLES = 2000
 # Seconds that a share is looked at over.
 WINDOW = 5
@@ -78,9 +76,9 @@ def summary(requests, backends):
     }
 
 
-def was_late(one):
+def was_late(one, limit_ms):
     """Whether the generator did not keep the times of a run."""
-    return one["late_ms"] > LATE_MS or one["not_sent"] > 0
+    return one["late_ms"] > limit_ms or one["not_sent"] > 0
 
 
 def goodput(requests, slo_ms):
@@ -114,6 +112,11 @@ def ratios(rounds, ours, key):
         if one[label][key] > 0:
             found.append(one[ours][key] / one[label][key])
     return found, dict(best.most_common())
+
+
+def paired(rounds, ours, theirs, key):
+    """Ours ÷ that one's, for each round."""
+    return [one[ours][key] / one[theirs][key] for one in rounds if one[theirs][key] > 0]
 
 
 def bootstrap(values, level=0.9, seed=1):

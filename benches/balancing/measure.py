@@ -131,8 +131,8 @@ class Bench:
         self.cpus, self.scale, self.say = cpus, scale, say
 
     def lasting(self, scenario):
-        """Seconds that count. What fails and returns at set times is not made shorter."""
-        return scenario.seconds if scenario.changed else max(1, round(scenario.seconds * self.scale))
+        """Seconds that count."""
+        return scenario.seconds if scenario.timed else max(1, round(scenario.seconds * self.scale))
 
     def round(self, scenario, number):
         """{arm: summary}; alternated, another arm first in each round, or all at once."""
@@ -158,7 +158,7 @@ class Bench:
             late = max(one["late_ms"] for one in found.values())
             if best is None or late < best[0]:
                 best = late, found
-            if not any(map(figures.was_late, found.values())):
+            if not any(figures.was_late(one, scenario.late_ms) for one in found.values()):
                 break
         return best[1]
 

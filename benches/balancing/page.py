@@ -42,7 +42,7 @@ def rows_of(scenario, rounds):
             number(middle(rounds, label, "p50_ms"), 1), number(middle(rounds, label, "p99_ms"), 1),
             number(middle(rounds, label, "p999_ms"), 1) + few,
             sum(one["failed"] for one in some), f"{1 - late:.3%}", spread(rounds, label),
-            f"{max(one['late_ms'] for one in some):.1f}{' **late**' if any(map(figures.was_late, some)) else ''}",
+            f"{max(one['late_ms'] for one in some):.1f}{' **late**' if any(figures.was_late(one, scenario.late_ms) for one in some) else ''}",
             f"{median(one['cpu'] for one in some):.0%}",
         ]
 
@@ -79,6 +79,17 @@ def compared(scenario, rounds):
         yield [f"**{scenario.name}** {name} ÷ best rival", f"**{value:.3f}**", f"{low:.3f}–{high:.3f}",
                ", ".join(f"{label} ({count})" for label, count in best.items()),
                f"≤ {target.limit:g}", verdict(value, low, target.limit)]
+
+
+def against_each(scenario, rounds):
+    """p99 and p99.9 against every rival: the best of a round is, of equals, the one with more luck."""
+    for key in ("p99_ms", "p999_ms"):
+        cells = []
+        for label in arms_of(rounds):
+            if label != OURS:
+                value, low, high = figures.bootstrap(figures.paired(rounds, OURS, label, key))
+                cells.append(f"{value:.3f} [{low:.3f}–{high:.3f}]")
+        yield [f"**{scenario.name}** {NAMES[key]}", *cells]
 
 
 def others(rounds, label, key):
@@ -131,7 +142,7 @@ def shares(kept):
 
 def markdown(kept):
     """The measured section of docs/balancing.md."""
-    parts, rows, ratios, six = [], [], [], []
+    parts, rows, ratios, each, six = [], [], [], [], []
     measured = [(s, kept["scenarios"][s.name]) for s in SCENARIOS if s.name in kept["scenarios"]]
     told = [one for _, one in measured] + ([kept["shares"]] if kept["shares"] else [])
     if told:
@@ -144,6 +155,9 @@ def markdown(kept):
                        "at once" if scenario.at_once else "one after the other"])
         rows += rows_of(scenario, rounds)
         ratios += compared(scenario, rounds)
+        if not scenario.at_once:
+            each += against_each(scenario, rounds)
+            rivals = [label for label in arms_of(rounds) if label != OURS]
         if scenario.slo_ms:
             six += returns(scenario, rounds)
     if titles:
@@ -151,6 +165,9 @@ def markdown(kept):
     if ratios:
         parts.append("Targets, tidegate against the best of the rivals of the same round:\n")
         parts.append(table(["", "found", "90 % bounds", "best rival (rounds), or the rivals", "target", ""], ratios))
+    if each:
+        parts.append("tidegate ÷ each rival in the same round, with 90 % bounds:\n")
+        parts.append(table(["", *rivals], each))
     if rows:
         parts.append("All arms, medians of the rounds:\n")
         parts.append(table(["", "arm", "requests", "p50 ms", "p99 ms", "p99.9 ms", "failed", "within 1 s",

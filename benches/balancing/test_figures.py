@@ -57,6 +57,8 @@ class Ratios(unittest.TestCase):
         found, best = figures.ratios(self.rounds((10, 20, 5), (20, 10, 20), (10, 10, 10)), "t", "p99_ms")
         self.assertEqual(found, [0.5, 2.0, 1.0])
         self.assertEqual(best, {"a": 2, "b": 1})
+        rounds = self.rounds((10, 20, 5), (20, 10, 20))
+        self.assertEqual(figures.paired(rounds, "t", "b", "p99_ms"), [0.25, 2.0])
 
     def test_bounds_hold_the_median_and_repeat(self):
         values = [0.8, 0.9, 1.0, 1.1, 1.5]
