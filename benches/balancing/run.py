@@ -37,7 +37,7 @@ def arguments():
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.RawDescriptionHelpFormatter)
     names = ", ".join([*(s.name for s in SCENARIOS), SHARE_ROUNDS])
-    parser.add_argument("--only", default="all", help=f"some of {names}")
+    parser.add_argument("--only", default="all", help=f"some of {names}; none: only write again what is kept")
     parser.add_argument("--arms", default="", help="only arms whose names contain one of these, as "
                         "leastconn,random; tidegate always")
     parser.add_argument("--rounds", type=int, default=5)
@@ -58,7 +58,9 @@ def say(text):
 
 def chosen(text):
     names = [*(s.name for s in SCENARIOS), SHARE_ROUNDS]
-    wanted = names if text == "all" else [one.strip() for one in text.split(",")]
+    if text in ("all", "none"):
+        return names if text == "all" else []
+    wanted = [one.strip() for one in text.split(",")]
     if unknown := set(wanted) - set(names):
         sys.exit(f"--only {','.join(sorted(unknown))}: there are {', '.join(names)}")
     return wanted
