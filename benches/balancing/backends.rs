@@ -218,10 +218,16 @@ impl Entrance {
         }
         let listener = listen(address, 0)?;
         let mut queue = Vec::new();
-        while let Ok(stream) = timeout(NOT_CONNECTED, TcpStream::connect(address)).await {
-            queue.push(stream?);
+        loop {
+            while let Ok(stream) = timeout(NOT_CONNECTED, TcpStream::connect(address)).await {
+                queue.push(stream?);
+            }
+            if !queue.is_empty() {
+                return Ok(Self::Dropping(listener, queue));
+            }
+            // A proxy was quicker; its connection would be open and silent instead.
+            drop(listener.accept().await?);
         }
-        Ok(Self::Dropping(listener, queue))
     }
 }
 
