@@ -11,6 +11,7 @@ pub mod config;
 pub mod control;
 pub mod discovery;
 pub mod ewma;
+pub mod framing;
 pub mod health;
 pub mod http;
 pub mod listener;

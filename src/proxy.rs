@@ -20,6 +20,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::request::Parts;
+use http::uri::Scheme;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::{Body, Incoming};
 
@@ -61,6 +62,8 @@ pub fn handle(
 
 /// What our own answers need to know of the request.
 struct Wants {
+    /// It asks for another protocol.
+    asked: bool,
     accept: Option<HeaderValue>,
     request_id: RequestId,
 }
@@ -101,7 +104,8 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Incoming) -> (Wants, Begun)
                     let request = (head, body);
                     match forward::prepare(exchange, &local, route, &received, request, rewritten) {
                         Ok(forward) => {
-                            let wants = Wants { accept, request_id: received.id };
+                            let wants =
+                                Wants { asked: received.asked, accept, request_id: received.id };
                             return (wants, Begun::Forward(forward));
                         }
                         Err(exchange) => Outcome::Fault(Fault::Internal, exchange),
@@ -114,7 +118,8 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Incoming) -> (Wants, Begun)
             }
         }
     };
-    (Wants { accept, request_id: received.id }, Begun::Over(Some(outcome)))
+    let wants = Wants { asked: received.asked, accept, request_id: received.id };
+    (wants, Begun::Over(Some(outcome)))
 }
 
 /// How an exchange comes to its answer.
@@ -148,9 +153,15 @@ fn route(
     if head.method == Method::CONNECT {
         return Err(Fault::MethodNotAllowed);
     }
+    if head.uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
+        return Err(Fault::BadRequest("the target is neither http nor https"));
+    }
     let host = host::of_request(head.version, &head.uri, &head.headers)?;
     // `OPTIONS *` asks about the server as a whole (RFC 9110 §9.3.7): whoever serves "/" answers.
     let whole = head.method == Method::OPTIONS && head.uri.path() == "*";
+    if !whole && head.uri.path() == "*" {
+        return Err(Fault::BadRequest("the target * is for OPTIONS"));
+    }
     let normal = path::normalise(if whole { "/" } else { head.uri.path() })?;
     let snapshot = &local.snapshot;
     let index = snapshot.router.find(
@@ -233,6 +244,9 @@ fn finish(client: &Client, outcome: Option<Outcome>, wants: &Wants) -> Response<
             own(&mut exchange, response)
         }
     };
+    if wants.asked && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        client.stays();
+    }
     if !client.speaks_http1() {
         // RFC 9113 §8.2.2
         response.headers_mut().remove(header::CONNECTION);

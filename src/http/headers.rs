@@ -27,6 +27,8 @@ pub struct Received {
     /// The first untrusted address from the right.
     pub client: IpAddr,
     pub id: RequestId,
+    /// There was an Upgrade of any kind.
+    pub asked: bool,
     /// The client asks to upgrade (never to h2c); `Upgrade` and `Connection: upgrade` are still there.
     pub upgrade: bool,
 }
@@ -81,6 +83,7 @@ pub fn receive(
     for name in &doomed {
         headers.remove(name);
     }
+    let asked = upgrade;
     let upgrade = upgrade && keep_upgrade(headers, asks.upgrade && version == Version::HTTP_11);
     if te {
         keep_te(headers, upgrade);
@@ -96,7 +99,7 @@ pub fn receive(
         headers.insert(X_REQUEST_ID.clone(), id.value());
         id
     });
-    Received { client, id, upgrade }
+    Received { client, id, asked, upgrade }
 }
 
 /// HTTP/2 may split Cookie into several fields; HTTP/1.1 wants them in one (RFC 9113 §8.2.3).

@@ -2,6 +2,7 @@
 //! and the answers that tidegate gives itself.
 
 pub mod cookies;
+mod early;
 pub mod fault;
 pub mod forwarded;
 pub mod headers;

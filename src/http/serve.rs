@@ -8,18 +8,21 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::clock::Micros;
+use crate::framing::Wrong;
 use crate::listener::stream::{ClientStream, Notes, Transport};
 use crate::proxy;
 use crate::snapshot::ListenerView;
 use crate::worker::context::Worker;
 use crate::worker::timers::Timer;
 
+use super::early;
 use super::forwarded::Peer;
 use super::park;
 use super::streams::{Streams, Turn};
@@ -32,8 +35,6 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1 << 20;
 /// Read at once of what is thrown away.
 const WASTE: usize = 16 * 1024;
-const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\
-    proxy-status: tidegate; error=http_request_error; details=\"head not complete in time\"\r\n\r\n";
 
 /// One client connection, as the exchanges on it see it.
 pub struct Client {
@@ -139,9 +140,20 @@ impl Client {
         !self.is_active() && !self.had_body.get() && self.notes.is_quiet()
     }
 
+    /// What the client sent next is no request, and all before it was answered.
+    pub fn wrong(&self) -> Option<Wrong> {
+        let wrong = self.notes.wrong.get();
+        wrong.filter(|_| !self.is_active() && !self.notes.blocked.get())
+    }
+
     /// What the connection becomes once the 101 is written.
     pub fn switch(&self, tunnel: Tunnel) {
         *self.tunnel.borrow_mut() = Some(tunnel);
+    }
+
+    /// A request for another protocol is answered, but not with 101: what follows is HTTP.
+    pub fn stays(&self) {
+        self.notes.stays.set(true);
     }
 
     /// Whether `Connection` means anything to it.
@@ -165,6 +177,7 @@ impl Drop for Active {
 
 /// Serves HTTP/1.0 and 1.1 until the connection ends.
 pub async fn http1(client: Rc<Client>, mut stream: ClientStream) {
+    stream.make_strict(client.listener.config.limit.header_bytes);
     // Boxed: a task is as large as the largest thing it awaits, and most connections are parked.
     while let Some(parked) = Box::pin(requests(&client, stream)).await {
         stream = parked;
@@ -187,10 +200,19 @@ async fn requests(client: &Rc<Client>, stream: ClientStream) -> Option<ClientStr
     let mut codec = builder.serve_connection(TokioIo::new(stream), service);
     let mut watch = Watch::new(client, true);
     let end = poll_fn(|cx| match Pin::new(&mut codec).poll(cx) {
-        Poll::Ready(result) => Poll::Ready(End::Done(result.is_ok())),
+        Poll::Ready(Err(error)) => {
+            if error.is_parse() {
+                client.listener.stats.bad_request(None);
+            }
+            Poll::Ready(End::Done(false))
+        }
+        Poll::Ready(Ok(())) => Poll::Ready(End::Done(true)),
         Poll::Pending => watch.poll(cx),
     })
     .await;
+    if let (End::Done(_), Some(wrong)) = (end, client.notes.wrong.get()) {
+        client.listener.stats.bad_request(Some(wrong));
+    }
     let parts = codec.into_parts();
     let mut stream = parts.io.into_inner();
     match end {
@@ -200,20 +222,31 @@ async fn requests(client: &Rc<Client>, stream: ClientStream) -> Option<ClientStr
             return Some(stream);
         }
         End::Done(true) => match client.tunnel.take() {
-            Some(tunnel) => Box::pin(tunnel::relay(client, stream, parts.read_buf, tunnel)).await,
+            Some(tunnel) => {
+                let mut early = BytesMut::from(parts.read_buf);
+                early.extend_from_slice(&stream.make_plain());
+                Box::pin(tunnel::relay(client, stream, early.freeze(), tunnel)).await;
+            }
             None => close(client, stream, client.had_body.get()).await,
         },
         // The codec answered what it could not read; the client should get to see it.
         End::Done(false) => close(client, stream, true).await,
         End::Idle => close(client, stream, false).await,
-        End::HeadTimedOut => {
-            let _ =
-                client.timer.within(client.worker.now(), LINGER, stream.write_all(TIMED_OUT)).await;
-            close(client, stream, true).await;
+        End::HeadTimedOut => last_words(client, stream, early::timed_out()).await,
+        End::Wrong(wrong) => {
+            client.listener.stats.bad_request(Some(wrong));
+            last_words(client, stream, early::wrong(wrong)).await;
         }
         End::Stalled => {}
     }
     None
+}
+
+/// Answers in the codec's place, and closes.
+async fn last_words(client: &Client, mut stream: ClientStream, answer: Vec<u8>) {
+    let now = client.worker.now();
+    let _ = Box::pin(client.timer.within(now, LINGER, stream.write_all(&answer))).await;
+    close(client, stream, true).await;
 }
 
 /// Serves HTTP/2 until the connection ends.

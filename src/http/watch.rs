@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::clock::Micros;
+use crate::framing::Wrong;
 
 use super::serve::Client;
 
@@ -24,6 +25,8 @@ pub enum End {
     /// Idle for long enough that the codec can be dropped meanwhile.
     Park,
     HeadTimedOut,
+    /// What comes next is no request.
+    Wrong(Wrong),
     /// The client reads nothing.
     Stalled,
 }
@@ -68,6 +71,9 @@ impl<'a> Watch<'a> {
 
     /// To be asked whenever the codec has nothing to do: ready when a wait took too long.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if let Some(wrong) = self.client.wrong() {
+            return Poll::Ready(End::Wrong(wrong));
+        }
         loop {
             let phase = self.look();
             if phase != self.phase {

@@ -5,3 +5,4 @@ pub mod bind;
 pub mod conn;
 pub mod per_address;
 pub mod stream;
+mod strict;

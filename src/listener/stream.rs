@@ -12,6 +12,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use crate::framing::Wrong;
+
+use super::strict::{Next, Strict};
+
+/// Read at once of what has to be held back.
+const ASIDE: usize = 2048;
+
 /// A client's connection below HTTP.
 pub enum Transport {
     Plain(TcpStream),
@@ -31,6 +38,10 @@ pub struct Notes {
     pub progress: Cell<u32>,
     /// The peer closed its sending side.
     pub ended: Cell<bool>,
+    /// What the peer sent next is no request.
+    pub wrong: Cell<Option<Wrong>>,
+    /// Set when a request for another protocol is answered otherwise.
+    pub stays: Cell<bool>,
 }
 
 /// A transport that takes notes.
@@ -39,6 +50,7 @@ pub struct ClientStream {
     pub notes: Rc<Notes>,
     /// Read already, to be read again first.
     put_back: Bytes,
+    strict: Option<Strict>,
     /// HTTP/2 closes the stream itself; the HTTP/1 server hands it back first.
     pub closes_itself: bool,
 }
@@ -72,6 +84,15 @@ impl AsyncRead for ClientStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        match self.strict.is_some() {
+            true => self.poll_strict(cx, buf),
+            false => self.poll_bytes(cx, buf),
+        }
+    }
+}
+
+impl ClientStream {
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.put_back.is_empty() {
             let n = self.put_back.len().min(buf.remaining());
             buf.put_slice(&self.put_back.split_to(n));
@@ -97,6 +118,47 @@ impl AsyncRead for ClientStream {
             }
         }
         result
+    }
+
+    /// Reads until there is something that the codec may have.
+    fn poll_strict(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        loop {
+            let Some(strict) = &mut self.strict else { return Poll::Pending };
+            if self.notes.stays.take() {
+                strict.stays();
+            }
+            match strict.next(buf) {
+                Next::Done => return Poll::Ready(Ok(())),
+                Next::Nothing => {
+                    self.notes.wrong.set(strict.wrong());
+                    return strict.refusal();
+                }
+                Next::Read => {
+                    std::task::ready!(self.poll_bytes(cx, buf))?;
+                    let Some(strict) = &mut self.strict else { return Poll::Pending };
+                    // Nothing new: the end.
+                    if buf.filled().len() == before || strict.took(buf, before) {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Next::ReadAside => {
+                    let mut aside = [0; ASIDE];
+                    let mut aside = ReadBuf::new(&mut aside);
+                    let read = self.poll_bytes(cx, &mut aside);
+                    let Some(strict) = &mut self.strict else { return Poll::Pending };
+                    if read.is_pending() && strict.is_in_head() {
+                        // Its deadline goes on, whatever was done meanwhile.
+                        self.notes.read.set(true);
+                    }
+                    std::task::ready!(read)?;
+                    if aside.filled().is_empty() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    strict.hold(aside.filled());
+                }
+            }
+        }
     }
 }
 
@@ -155,7 +217,23 @@ impl AsyncWrite for ClientStream {
 
 impl ClientStream {
     pub fn new(transport: Transport) -> Self {
-        Self { transport, notes: Rc::default(), put_back: Bytes::new(), closes_itself: false }
+        Self {
+            transport,
+            notes: Rc::default(),
+            put_back: Bytes::new(),
+            strict: None,
+            closes_itself: false,
+        }
+    }
+
+    /// From now on only whole and proper HTTP/1 requests are read, with heads of so many bytes at most.
+    pub fn make_strict(&mut self, head_bytes: usize) {
+        self.strict = Some(Strict::new(head_bytes));
+    }
+
+    /// From now on everything is read as it comes; what was held back until now.
+    pub fn make_plain(&mut self) -> Vec<u8> {
+        self.strict.take().map(Strict::into_held).unwrap_or_default()
     }
 
     /// Bytes that were read too early; they are read again before any others.

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use crate::framing::Wrong;
+
 use super::counter::{Counter, Label, labels};
 use super::histogram::Histogram;
 
@@ -29,6 +31,8 @@ pub struct ListenerStats {
     parked: AtomicUsize,
     accepted: AtomicU64,
     refused: [AtomicU64; Refusal::COUNT],
+    /// By [`Wrong`]; the last is what the codec could not read.
+    bad_requests: [AtomicU64; Wrong::ALL.len() + 1],
 }
 
 impl ListenerStats {
@@ -45,6 +49,17 @@ impl ListenerStats {
 
     pub fn refuse(&self, why: Refusal) {
         self.refused[why.index()].fetch_add(1, Relaxed);
+    }
+
+    /// A client sent what is no request; `None`: the codec could not read it.
+    pub fn bad_request(&self, why: Option<Wrong>) {
+        self.bad_requests[why.map_or(Wrong::ALL.len(), |why| why as usize)].fetch_add(1, Relaxed);
+    }
+
+    /// What clients sent that was no request: reason and how often.
+    pub fn bad_requests(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let reasons = Wrong::ALL.iter().map(|why| why.as_str()).chain(["syntax"]);
+        reasons.zip(self.bad_requests.iter().map(|count| count.load(Relaxed)))
     }
 
     /// Connections that are open now.

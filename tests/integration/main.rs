@@ -22,6 +22,7 @@ mod frozen;
 mod h2;
 mod headers;
 mod hedging;
+mod hostile;
 mod instructions;
 mod killed;
 mod limits;

@@ -85,6 +85,16 @@ impl Metrics<'_> {
         }
     }
 
+    pub(super) fn bad_requests(&self, to: &mut Encoder) {
+        let help = "Requests refused before they were one, their connections closed.";
+        let mut family = to.family("tidegate_bad_requests_total", Kind::Counter, help);
+        for listener in &self.listeners {
+            for (reason, n) in listener.stats.bad_requests() {
+                family.sample(&[("listener", listener.name), ("reason", reason)], n as f64);
+            }
+        }
+    }
+
     pub(super) fn services(&self, to: &mut Encoder) {
         let mut family =
             to.family("tidegate_in_flight", Kind::Gauge, "Requests being served or waiting.");

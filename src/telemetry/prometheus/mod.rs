@@ -102,6 +102,7 @@ impl Metrics<'_> {
         self.requests(&mut encoder);
         self.mirrors(&mut encoder);
         self.listeners(&mut encoder);
+        self.bad_requests(&mut encoder);
         self.services(&mut encoder);
         self.scaling(&mut encoder);
         self.backends(&mut encoder);
