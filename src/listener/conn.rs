@@ -1,6 +1,6 @@
 //! One accepted connection: caps, TLS handshake, choice of protocol.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use crate::telemetry::{Connection, Refusal};
 use crate::worker::context::{Counted, Worker};
 
 use super::per_address::Place;
+use super::proxy_header;
 use super::stream::{ClientStream, Transport};
 
 /// What an HTTP/2 client says first (RFC 9113 §3.4).
@@ -29,29 +30,37 @@ pub struct Admitted {
     pub worker: Rc<Worker>,
     pub view: Arc<ListenerView>,
     pub peer: SocketAddr,
-    _counts: (Connection, Option<Place>, Counted),
+    place: Option<Place>,
+    _counts: (Connection, Counted),
 }
 
-/// Lets a connection in, or refuses it for a cap.
+/// Lets a connection in, or refuses it for a cap. With a PROXY header its client is not known yet, and
+/// [`serve`] asks for a place.
 pub fn admit(worker: &Rc<Worker>, view: &Arc<ListenerView>, peer: SocketAddr) -> Option<Admitted> {
     let connection = view.stats.admit(view.config.max_connections)?;
-    let place = match view.config.max_connections_per_ip {
-        0 => None,
-        most => match worker.shared.per_address.enter(&view.config.name, peer.ip(), most) {
-            Some(place) => Some(place),
-            None => {
-                view.stats.refuse(Refusal::PerIp);
-                return None;
-            }
-        },
+    let place = match view.config.proxy_protocol {
+        true => None,
+        false => place(worker, view, peer.ip()).ok()?,
     };
-    Some(Admitted {
-        worker: worker.clone(),
-        view: view.clone(),
-        peer,
-        _counts: (connection, place, worker.count()),
-    })
+    let counts = (connection, worker.count());
+    Some(Admitted { worker: worker.clone(), view: view.clone(), peer, place, _counts: counts })
 }
+
+/// A place among the connections of one address, if those are limited.
+fn place(worker: &Worker, view: &ListenerView, client: IpAddr) -> Result<Option<Place>, Refused> {
+    let most = view.config.max_connections_per_ip;
+    if most == 0 {
+        return Ok(None);
+    }
+    let place = worker.shared.per_address.enter(&view.config.name, client, most);
+    if place.is_none() {
+        view.stats.refuse(Refusal::PerIp);
+    }
+    place.map(Some).ok_or(Refused)
+}
+
+/// It was counted why.
+struct Refused;
 
 /// The protocol that a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,10 +70,22 @@ enum Protocol {
 }
 
 /// Serves a connection to its end.
-pub async fn serve(admitted: Admitted, tcp: TcpStream) {
-    let Admitted { worker, view, peer, _counts } = admitted;
+pub async fn serve(admitted: Admitted, mut tcp: TcpStream) {
+    let Admitted { worker, view, mut peer, place: _place, _counts } = admitted;
     let timer = worker.timers.timer();
     let limit = view.config.timeout.handshake;
+    let mut _named_place = None;
+    if view.config.proxy_protocol {
+        let naming = Box::pin(timer.within(worker.now(), limit, client_of(&view, &mut tcp, peer)));
+        match naming.await.unwrap_or(Err(Refusal::ProxyHeader)) {
+            Ok(client) => peer = client,
+            Err(why) => return view.stats.refuse(why),
+        }
+        match place(&worker, &view, peer.ip()) {
+            Ok(place) => _named_place = place,
+            Err(Refused) => return,
+        }
+    }
     let tls = view.tls.is_some();
     let transport = match &view.tls {
         None => Transport::Plain(tcp),
@@ -84,6 +105,25 @@ pub async fn serve(admitted: Admitted, tcp: TcpStream) {
         Some((Protocol::Http1, stream)) => serve::http1(client, stream).await,
         Some((Protocol::Http2, stream)) => Box::pin(serve::http2(client, stream)).await,
         None => {}
+    }
+}
+
+/// Whom a peer speaks for by its PROXY header.
+async fn client_of(
+    view: &ListenerView,
+    tcp: &mut TcpStream,
+    peer: SocketAddr,
+) -> Result<SocketAddr, Refusal> {
+    let ip = peer.ip().to_canonical();
+    if !view.config.trusted_proxies.iter().any(|net| net.contains(&ip)) {
+        return Err(Refusal::Untrusted);
+    }
+    match proxy_header::read(tcp).await {
+        Ok(client) => Ok(client.unwrap_or(peer)),
+        Err(error) => {
+            tracing::debug!(listener = &*view.config.name, %peer, "{error}");
+            Err(Refusal::ProxyHeader)
+        }
     }
 }
 

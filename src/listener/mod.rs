@@ -4,5 +4,6 @@ pub mod accept;
 pub mod bind;
 pub mod conn;
 pub mod per_address;
+mod proxy_header;
 pub mod stream;
 mod strict;

@@ -19,6 +19,10 @@ labels! {
         Descriptors = "descriptors",
         Handshake = "tls_handshake",
         UnknownSni = "unknown_sni",
+        /// No PROXY header, or one that is not valid, where one is required.
+        ProxyHeader = "proxy_header",
+        /// A PROXY header is required, and the peer is not trusted to send one.
+        Untrusted = "untrusted",
         /// An HTTP/2 client over `h2_resets_per_second`.
         Resets = "h2_resets",
     }

@@ -39,6 +39,7 @@ fn listener(dir: &Path, names: &[&str]) -> Listener {
         address: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
         http1: true,
         http2: true,
+        proxy_protocol: false,
         trusted_proxies: Vec::new(),
         max_connections: 1,
         max_connections_per_ip: 0,

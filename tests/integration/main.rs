@@ -38,6 +38,7 @@ mod parking;
 mod peers;
 mod privileges;
 mod queueing;
+mod proxy_protocol;
 mod quickstart;
 mod reload_effects;
 mod reloads;

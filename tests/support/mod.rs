@@ -16,6 +16,7 @@
 //! | `origin` | [`Origin`]: `tidegate origin` as a backend, with the counters of its `/stats` |
 //! | `raw` | [`RawOrigin`]: a socket that records bytes and plays a script, for odd answers |
 //! | `nginx` | [`Nginx`]: nginx as a backend |
+//! | `haproxy` | [`Haproxy`]: HAProxy before or behind tidegate |
 //! | `http` | [`get`], [`send`]: a plain blocking HTTP/1.1 client that hides nothing |
 //! | `connection` | [`Connection`]: a client's connection, driven byte by byte |
 //! | `process` | [`Process`]: a child with captured output; nothing of it outlives its test |
@@ -38,6 +39,7 @@ mod connection;
 mod dns;
 mod events;
 pub mod formula;
+mod haproxy;
 mod http;
 mod island;
 mod load;
@@ -52,6 +54,7 @@ mod tool;
 pub use connection::Connection;
 pub use dns::{Nameserver, Says};
 pub use events::Events;
+pub use haproxy::Haproxy;
 pub use http::{Answer, connect, get, read_answer, send};
 pub use island::Islands;
 pub use load::{Load, gets};

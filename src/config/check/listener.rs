@@ -52,6 +52,7 @@ pub fn read(r: &mut Reader<'_>) -> Named<Read> {
         address: bound.iter().map(|(address, _)| *address).collect(),
         http1: protocols.contains(&Protocol::Http1),
         http2: protocols.contains(&Protocol::Http2),
+        proxy_protocol: r.one_of("proxy_protocol", &[("off", false), ("accept", true)]).or("off"),
         trusted_proxies: r.list("trusted_proxies", fields::network).or([]),
         max_connections: r.int("max_connections", 1..=10_000_000).or(16384),
         max_connections_per_ip: r.int("max_connections_per_ip", 0..=10_000_000).or(0),
@@ -60,6 +61,11 @@ pub fn read(r: &mut Reader<'_>) -> Named<Read> {
         limit: r.section("limit", limit),
         tls: r.section_if("tls", tls),
     };
+    if listener.proxy_protocol && listener.trusted_proxies.is_empty() {
+        let message =
+            "proxy_protocol: nobody may send a PROXY header; name who may in trusted_proxies";
+        r.problem("proxy_protocol", message);
+    }
     if listener.redirect_to_https && listener.tls.is_some() {
         let message =
             "redirect_to_https: this listener has [listener.tls] already; keep one of them";

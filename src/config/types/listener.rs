@@ -14,6 +14,8 @@ pub struct Listener {
     pub address: Vec<SocketAddr>,
     pub http1: bool,
     pub http2: bool,
+    /// Connections begin with a PROXY header, from trusted proxies only.
+    pub proxy_protocol: bool,
     pub trusted_proxies: Vec<IpNet>,
     pub max_connections: usize,
     /// 0 = no limit.
@@ -83,6 +85,7 @@ impl Listener {
             address: address.to_vec(),
             http1: true,
             http2: true,
+            proxy_protocol: false,
             trusted_proxies: Vec::new(),
             max_connections: 16384,
             max_connections_per_ip: 0,
