@@ -3,6 +3,7 @@
 mod affinity;
 mod attempt;
 pub mod body;
+mod connect;
 mod ejection;
 pub mod exchange;
 mod failure;

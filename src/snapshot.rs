@@ -15,6 +15,7 @@ use crate::route::Router;
 use crate::route::split::Split;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{ListenerStats, PerWorker, RouteStats, ServiceStats};
+use crate::tls::origin::OriginClient;
 use crate::upstream::backend::Backend;
 use crate::upstream::budget::RetryBudget;
 use crate::upstream::learned::Peers;
@@ -85,6 +86,8 @@ pub struct ServiceView {
     pub hedges: Arc<RetryBudget>,
     /// Who may be ejected, and who is to be tried again. Lives through reloads.
     pub outliers: Arc<Outliers>,
+    /// `None`: they are spoken to without TLS.
+    pub tls: Option<Arc<OriginClient>>,
     /// What `adaptive` measures the backends against. Lives through reloads.
     pub peers: Arc<Peers>,
     /// For `hash`; made for these backends and kept as long as they stay the same.

@@ -47,6 +47,7 @@ pub fn service(balance: Balance, backends: usize) -> ServiceView {
     let mut rng = fastrand::Rng::with_seed(7);
     let backends: Vec<_> = (1..=backends as u64).map(|uid| member(uid, &mut rng)).collect();
     let view = ServiceView {
+        tls: None,
         config: service,
         maglev: (balance == Balance::Hash).then(|| Arc::new(Maglev::new(&backends))),
         backends,

@@ -161,11 +161,10 @@ impl Control {
 
     /// Checks a backend from now on, as its service's configuration says.
     pub fn check(self: &Arc<Self>, backend: &Arc<Backend>) {
-        let Some(service) =
-            lock(&self.registry).pool(&backend.service).map(|pool| pool.config().clone())
-        else {
-            return;
-        };
+        let found = lock(&self.registry)
+            .pool(&backend.service)
+            .map(|pool| (pool.config().clone(), pool.tls().cloned()));
+        let Some((service, tls)) = found else { return };
         let health = service.health.clone();
         let check = match backend.source {
             Source::Fixed => health.kind.fixed,
@@ -176,7 +175,7 @@ impl Control {
         }
         let starting = !matches!(backend.gate.state(), State::Ready | State::Draining);
         let parallel = self.permits(&service.name, health.max_parallel);
-        let target = health::Target {
+        let target = health::Checked {
             uid: backend.uid,
             address: backend.address,
             authority: backend.authority.clone(),
@@ -184,6 +183,7 @@ impl Control {
             health,
             starting,
             parallel,
+            tls,
         };
         let sink = Arc::new(Verdicts(Arc::downgrade(self)));
         let task = tokio::spawn(health::run(target, self.clock.clone(), sink));

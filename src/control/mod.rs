@@ -35,6 +35,7 @@ pub mod status;
 pub mod stop;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -21,7 +21,6 @@ use crate::tls;
 use crate::worker::Binding;
 
 use super::applied::{Applied, Taken};
-use super::build::TlsConfigs;
 use super::core::Control;
 use super::discover::First;
 use super::events::Kind;
@@ -31,6 +30,7 @@ use super::managed::within;
 use super::privileges::DropError;
 use super::services::Tasks;
 use super::session_key;
+use super::tls::LoadedTls;
 
 /// What only a reload needs; held by it.
 pub struct Reloader {
@@ -44,8 +44,7 @@ pub struct Reloader {
 /// All that a configuration needs to be taken into use without failing.
 struct Prepared {
     taken: Taken,
-    tls: TlsConfigs,
-    certificates: Vec<tls::CertificateInfo>,
+    tls: LoadedTls,
     orchestrators: BTreeMap<Arc<str>, Arc<dyn Orchestrator>>,
     access_log: Option<Arc<AccessLog>>,
     /// What sources of backends said that are new.
@@ -69,7 +68,8 @@ impl Control {
         self.read_added();
         let taken = lock(&self.applied).taken.clone();
         let path = lock(&self.applied).path.clone();
-        let tls = load_tls(&mut reloader.tls, &taken.config, &path)?;
+        let tls = LoadedTls::load(&mut reloader.tls, &taken.config)
+            .map_err(|errors| errors.into_iter().map(|e| problem(&path, e)).collect::<Vec<_>>())?;
         let binding = self.bind(&taken.config)?;
         drop_rights().map_err(|error| vec![problem(&path, error.to_string())])?;
         let prepared = self.prepare(&mut reloader, taken, tls).await?;
@@ -137,7 +137,8 @@ impl Control {
             return Err(vec![problem(&path, "tidegate is stopping".into())]);
         }
         let restart_required = self.restart_required(&taken.config);
-        let tls = load_tls(&mut reloader.tls, &taken.config, &path)?;
+        let tls = LoadedTls::load(&mut reloader.tls, &taken.config)
+            .map_err(|errors| errors.into_iter().map(|e| problem(&path, e)).collect::<Vec<_>>())?;
         let binding = self.bind(&taken.config)?;
         let mut prepared = self.prepare(reloader, taken, tls).await?;
         prepared.firsts = self.ask_first(&reloader.tasks, &prepared.taken.config).await;
@@ -176,13 +177,12 @@ impl Control {
         &self,
         reloader: &mut Reloader,
         taken: Taken,
-        (tls, certificates): (TlsConfigs, Vec<tls::CertificateInfo>),
+        tls: LoadedTls,
     ) -> Result<Prepared, Vec<Problem>> {
         let mut problems = Vec::new();
         let path = lock(&self.applied).path.clone();
         let mut prepared = Prepared {
             tls,
-            certificates,
             orchestrators: BTreeMap::new(),
             access_log: None,
             firsts: Vec::new(),
@@ -255,16 +255,15 @@ impl Control {
 
     /// What cannot fail: returns the snapshot's generation.
     fn take(self: &Arc<Self>, reloader: &mut Reloader, prepared: Prepared) -> u64 {
-        let Prepared { taken, tls, certificates, orchestrators, access_log, firsts, session_key } =
-            prepared;
+        let Prepared { taken, tls, orchestrators, access_log, firsts, session_key } = prepared;
         let config = taken.config.clone();
         {
             let mut registry = lock(&self.registry);
             registry.set_session_key(session_key);
             registry.set_zone(config.runtime.zone.clone());
         }
-        let retired = self.take_services(&config, &firsts);
-        lock(&self.assembly).configure(&config, &tls, access_log);
+        let retired = self.take_services(&config, &tls.origins, &firsts);
+        lock(&self.assembly).configure(&config, &tls.listeners, access_log);
         let generation = self.publish();
         self.take_orchestrators(reloader, &config, orchestrators);
         self.follow_feeds(&mut reloader.tasks, &config, firsts);
@@ -277,7 +276,7 @@ impl Control {
         reloader.tls.retain(&names);
         let mut applied = lock(&self.applied);
         applied.generation += 1;
-        applied.certificates = certificates;
+        applied.certificates = tls.certificates;
         applied.files.send_replace(taken.files.clone());
         applied.taken = taken;
         generation
@@ -314,31 +313,6 @@ fn restart_required(old: &Config, new: &Config) -> Vec<String> {
         (old.admin.public_listen != new.admin.public_listen, "admin.public_listen"),
     ];
     keys.into_iter().filter(|(changed, _)| *changed).map(|(_, key)| key.to_owned()).collect()
-}
-
-/// The TLS settings of all listeners, and the certificates in them.
-fn load_tls(
-    loader: &mut tls::Loader,
-    config: &Config,
-    path: &Path,
-) -> Result<(TlsConfigs, Vec<tls::CertificateInfo>), Vec<Problem>> {
-    let (mut configs, mut certificates) = (TlsConfigs::new(), Vec::new());
-    let mut problems = Vec::new();
-    for listener in &config.listeners {
-        match loader.load(listener) {
-            Ok(Some(tls)) => {
-                configs.insert(listener.name.clone(), tls.config);
-                certificates.extend(tls.certificates);
-            }
-            Ok(None) => {}
-            Err(errors) => problems.extend(
-                errors
-                    .iter()
-                    .map(|e| problem(path, format!("listener \"{}\": {e}", listener.name))),
-            ),
-        }
-    }
-    if problems.is_empty() { Ok((configs, certificates)) } else { Err(problems) }
 }
 
 /// Orchestrators that are not taken into use after all: what they found runs on.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::task::AbortHandle;
 
-use crate::config::types::Config;
+use crate::config::types::{self as config, Config};
 use crate::discovery::Feed;
 use crate::orchestrator::Orchestrator;
 use crate::registry::Pool;
@@ -18,6 +18,7 @@ use super::discover::{First, Following, first_answers};
 use super::managed::{Backoff, Managed};
 use super::reload::Reloader;
 use super::scaling::Scaling;
+use super::tls::Origins;
 use super::{lock, orchestrate};
 
 /// Tasks that belong to services.
@@ -31,7 +32,12 @@ impl Control {
     /// Brings the registry in step with the configuration; what is no longer in it is returned.
     /// New backends whose addresses are known take part at once, so that a service whose
     /// backends are all replaced is at no moment without any.
-    pub(super) fn take_services(self: &Arc<Self>, config: &Config, firsts: &[First]) -> Vec<Pool> {
+    pub(super) fn take_services(
+        self: &Arc<Self>,
+        config: &Config,
+        origins: &Origins,
+        firsts: &[First],
+    ) -> Vec<Pool> {
         let mut changes = Vec::new();
         let mut rechecked: Vec<Arc<Backend>> = Vec::new();
         let mut retired = Vec::new();
@@ -46,9 +52,13 @@ impl Control {
                 retired.extend(registry.remove(&name));
             }
             for (name, service) in &config.services {
-                let old = registry.pool(name).map(|p| p.config().health.clone());
+                let old = registry.pool(name).map(|p| p.config().clone());
                 changes.extend(registry.configure(service));
-                if old.is_some_and(|old| old != service.health) {
+                registry.secure(name, origins.get(name).cloned());
+                let same = |old: &config::Service| {
+                    old.health == service.health && old.transport.tls == service.transport.tls
+                };
+                if old.is_some_and(|old| !same(&old)) {
                     let pool = registry.pool(name).into_iter();
                     rechecked
                         .extend(pool.flat_map(Pool::entries).filter_map(|e| e.backend.clone()));

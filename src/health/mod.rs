@@ -14,6 +14,8 @@ use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::config::types::{Check, Health};
+use crate::tls::origin::OriginClient;
+use crate::upstream::socket::Target;
 use judge::{Judge, Thresholds, Verdict};
 use probe::Failure;
 
@@ -28,7 +30,7 @@ pub trait Sink: Send + Sync + 'static {
 }
 
 /// What is checked, and how.
-pub struct Target {
+pub struct Checked {
     pub uid: u64,
     pub address: SocketAddr,
     /// Sent as Host unless the configuration names one.
@@ -39,10 +41,12 @@ pub struct Target {
     pub starting: bool,
     /// Permits for checks under way at once, shared by the backends of the service.
     pub parallel: Arc<Semaphore>,
+    /// `None`: it is asked without TLS.
+    pub tls: Option<Arc<OriginClient>>,
 }
 
 /// Checks until it is dropped. With `Check::None` it returns at once.
-pub async fn run(target: Target, clock: Clock, sink: Arc<dyn Sink>) {
+pub async fn run(target: Checked, clock: Clock, sink: Arc<dyn Sink>) {
     let health = &target.health;
     if target.check == Check::None {
         return;
@@ -66,7 +70,15 @@ pub async fn run(target: Target, clock: Clock, sink: Arc<dyn Sink>) {
             let _permit = target.parallel.acquire().await;
             let check = async {
                 match target.check {
-                    Check::Http => probe::http(address, &target.authority, health).await,
+                    Check::Http => {
+                        let to = Target {
+                            address,
+                            authority: &target.authority,
+                            tls: target.tls.as_ref(),
+                            http1: true,
+                        };
+                        probe::http(to, health).await
+                    }
                     Check::Tcp | Check::None => probe::tcp(address).await,
                 }
             };

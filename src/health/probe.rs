@@ -6,14 +6,15 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use http::Request;
 use http::header::{CONNECTION, HOST, USER_AGENT};
-use http::{HeaderValue, Request};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::config::types::Health;
+use crate::upstream::socket::{Socket, Target};
 
 /// Bytes of a body looked at for `expect_body`.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -41,14 +42,9 @@ pub async fn tcp(address: SocketAddr) -> Result<(), Failure> {
 }
 
 /// A request is answered with an expected status and, if asked for, an expected text.
-pub async fn http(
-    address: SocketAddr,
-    authority: &HeaderValue,
-    config: &Health,
-) -> Result<(), Failure> {
-    let stream = TcpStream::connect(address).await.map_err(Failure::Connect)?;
-    // Not fatal: without it the check is only a little slower.
-    let _ = stream.set_nodelay(true);
+pub async fn http(target: Target<'_>, config: &Health) -> Result<(), Failure> {
+    let authority = target.authority;
+    let stream = Socket::connect(target).await.map_err(Failure::Connect)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::builder()
         .method(&config.method)
@@ -107,7 +103,13 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
+    use http::HeaderValue;
+
     use super::*;
+
+    fn at(address: SocketAddr, authority: &HeaderValue) -> Target<'_> {
+        Target { address, authority, tls: None, http1: true }
+    }
     use crate::config::types::{Check, HealthKind};
 
     fn config(expect_body: &str) -> Health {
@@ -147,7 +149,7 @@ mod tests {
         });
         let authority = HeaderValue::from_static("app.test:80");
         let limit = Duration::from_secs(60);
-        let result = tokio::time::timeout(limit, http(address, &authority, config)).await;
+        let result = tokio::time::timeout(limit, http(at(address, &authority), config)).await;
         let asked = tokio::time::timeout(limit, server).await.expect("in time").expect("no panic");
         (result.expect("in time"), asked)
     }
@@ -186,6 +188,9 @@ mod tests {
         drop(listener);
         assert!(matches!(tcp(address).await, Err(Failure::Connect(_))));
         let authority = HeaderValue::from_static("app");
-        assert!(matches!(http(address, &authority, &config("")).await, Err(Failure::Connect(_))));
+        assert!(matches!(
+            http(at(address, &authority), &config("")).await,
+            Err(Failure::Connect(_))
+        ));
     }
 }

@@ -111,6 +111,10 @@ pub enum ConnectKind {
     TimedOut,
     Unreachable,
     Reset,
+    /// Its certificate does not prove what it has to.
+    Certificate,
+    /// TLS could not be agreed on.
+    Tls,
     /// Out of descriptors, ports or memory on our side.
     Local,
     Other,
@@ -180,6 +184,8 @@ impl Fault {
                 ConnectKind::TimedOut => "connection_timeout",
                 ConnectKind::Unreachable => "destination_ip_unroutable",
                 ConnectKind::Reset => "connection_terminated",
+                ConnectKind::Certificate => "tls_certificate_error",
+                ConnectKind::Tls => "tls_protocol_error",
                 ConnectKind::Local => "connection_limit_reached",
                 ConnectKind::Other => "destination_unavailable",
             },

@@ -7,16 +7,16 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::listener::stream::ClientStream;
 use crate::proxy::exchange::Exchange;
+use crate::upstream::socket::Socket;
 
 use super::serve::Client;
 
 /// The backend's end of an upgraded connection.
 pub struct Tunnel {
-    pub backend: TcpStream,
+    pub backend: Socket,
     /// Read from the backend beyond its 101.
     pub early: Bytes,
     /// In flight until the tunnel ends.
@@ -151,7 +151,7 @@ trait Closes {
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
-impl Closes for TcpStream {
+impl Closes for Socket {
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(self).poll_shutdown(cx)
     }

@@ -16,8 +16,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::tls::trust;
+
 use super::outcome::{Cause, Outcome, is_unprocessed};
-use super::{LoadError, Plan, Protocol, tls};
+use super::{LoadError, Plan, Protocol};
 
 /// Streams on one HTTP/2 connection; the least that RFC 9113 (section 6.5.2) wants servers to allow.
 const MAX_STREAMS: usize = 100;
@@ -79,7 +81,11 @@ impl Client {
             .collect();
         let tls = if secure {
             let name = ServerName::try_from(host.to_owned()).map_err(|e| bad(&e.to_string()))?;
-            let config = tls::client(&plan.trust, plan.protocol)?;
+            let alpn: &[u8] = match plan.protocol {
+                Protocol::Http1 => b"http/1.1",
+                Protocol::Http2 => b"h2",
+            };
+            let config = trust::client(&plan.trust, None, &[alpn])?;
             Some((TlsConnector::from(Arc::new(config)), name))
         } else {
             None

@@ -18,16 +18,15 @@ mod record;
 mod report;
 mod sizes;
 mod standard;
-mod tls;
 mod verdict;
 
+pub use crate::tls::trust::Trust;
 pub use arrivals::{Arrivals, Rate, Spacing};
 pub use engine::run;
 pub use outcome::Cause;
 pub use report::{Latency, Report, Second};
 pub use sizes::{Look, Mark, MarkKind, Sizes};
 pub use standard::{Phase, Phases, Standard};
-pub use tls::Trust;
 pub use verdict::{Criterion, Judgement, LATE_MS, P99_MS, Verdict};
 
 use std::path::PathBuf;
@@ -133,8 +132,8 @@ pub enum LoadError {
     Plan(String),
     #[error("{host}: {error}")]
     Resolve { host: String, error: std::io::Error },
-    #[error("{file}: {error}")]
-    Certificates { file: String, error: String },
+    #[error(transparent)]
+    Trust(#[from] crate::tls::trust::TrustError),
     #[error("{file}: {error}")]
     Log { file: String, error: std::io::Error },
     #[error(transparent)]

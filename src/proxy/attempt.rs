@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -14,12 +13,12 @@ use crate::clock::Micros;
 use crate::http::fault::{ConnectKind, Fault, Phase};
 use crate::telemetry::Failure;
 use crate::upstream::body::{BodyFault, RequestBody, Upload};
-use crate::upstream::conn::{AnswerBody, Conn, Counted, SendError};
-use crate::upstream::io::Wire;
+use crate::upstream::conn::{AnswerBody, Conn, Kept, SendError};
 use crate::upstream::outlier::Blow;
 use crate::worker::context::Worker;
 use crate::worker::timers::Timer;
 
+use super::connect::connect;
 use super::exchange::Held;
 use super::failure;
 use super::tries;
@@ -41,8 +40,8 @@ pub struct Try<'a> {
     pub deadline: Option<Micros>,
     /// The request's body.
     pub upload: Option<&'a Rc<Upload>>,
-    /// Somebody wants to know over which connection it was sent.
-    pub wire: Option<&'a Cell<Option<Rc<Wire>>>>,
+    /// Somebody wants to know where its head is kept once it is sent.
+    pub kept: Option<&'a Cell<Option<Kept>>>,
 }
 
 impl Try<'_> {
@@ -92,6 +91,8 @@ pub type Sent = (Response<AnswerBody>, Micros);
 pub enum Unanswered {
     /// No byte of the request was sent.
     NotConnected(ConnectKind),
+    /// It said that it has not looked at the request.
+    Refused,
     Reset,
     /// It sent something that is not HTTP.
     BadAnswer,
@@ -110,18 +111,18 @@ pub async fn send(
     asks: Asks,
 ) -> Result<Sent, Failed> {
     let worker = with.worker;
-    let mut fresh = false;
+    let (mut fresh, mut refused) = (false, false);
     held.stats().requests.inc();
     loop {
         let pooled = match fresh {
             true => None,
-            false => take(with, held, asks.idempotent).await,
+            false => take(with, held, asks).await,
         };
         let is_pooled = pooled.is_some();
         let mut conn = match pooled {
             Some(conn) => conn,
             // Boxed: most requests find a connection.
-            None => match Box::pin(connect(with, held)).await {
+            None => match Box::pin(connect(with, held, asks.upgrade)).await {
                 Ok(conn) => {
                     held.since = worker.now();
                     conn
@@ -130,8 +131,8 @@ pub async fn send(
             },
         };
         let Some(sent) = request.take() else { return Err(Failed::without_request()) };
-        if let Some(wire) = with.wire {
-            wire.set(Some(conn.wire()));
+        if let Some(kept) = with.kept {
+            kept.set(Some(conn.kept()));
         }
         let sending = std::pin::pin!(conn.send(sent, asks.keep_head, asks.upgrade));
         match answer(with, held, sending).await {
@@ -156,7 +157,7 @@ pub async fn send(
             Err(Broke::Sent(error)) => {
                 // Most likely closed while the request was on its way to it (RFC 9112 §9.3.1):
                 // once more, on a connection of its own.
-                if is_pooled && asks.keep_head && !conn.answered() && !conn.write_timed_out() {
+                if is_pooled && asks.keep_head && conn.may_be_stale() {
                     request.replace(tries::again(with.upload, conn.take_head()));
                 }
                 if request.borrow().is_none() {
@@ -166,16 +167,26 @@ pub async fn send(
                 stats.retries.inc(crate::telemetry::RetryReason::Stale);
                 fresh = true;
             }
+            // It has not looked at it: the connection is full, or ends.
+            Err(Broke::Refused) => {
+                request.replace(tries::again(with.upload, conn.take_head()));
+                if refused || request.borrow().is_none() {
+                    return Err(refusal(with, held));
+                }
+                let stats = held.service().view.stats.of(worker.id);
+                stats.retries.inc(crate::telemetry::RetryReason::Refused);
+                refused = true;
+            }
             Err(Broke::TimedOut) => return Err(timed_out(with, held, &conn, request)),
         }
     }
 }
 
-async fn take(with: &Try<'_>, held: &Held, idempotent: bool) -> Option<Conn> {
+async fn take(with: &Try<'_>, held: &Held, asks: Asks) -> Option<Conn> {
     let longest = held.service().view.config.transport.idle_timeout;
-    let longest = if idempotent { longest } else { longest.min(FRESH) };
+    let longest = if asks.idempotent { longest } else { longest.min(FRESH) };
     loop {
-        let mut conn = held.backend.take(held.since, longest)?;
+        let mut conn = held.backend.pool.take(held.since, longest, asks.upgrade)?;
         if conn.is_ready() {
             return Some(conn);
         }
@@ -194,46 +205,9 @@ async fn take(with: &Try<'_>, held: &Held, idempotent: bool) -> Option<Conn> {
     }
 }
 
-async fn connect(with: &Try<'_>, held: &Held) -> Result<Conn, ConnectKind> {
-    let worker = with.worker;
-    let transport = &held.service().view.config.transport;
-    let address = held.backend.backend.address;
-    let clock = worker.clock.clone();
-    let mut connecting = std::pin::pin!(Conn::connect(
-        address,
-        transport.write_timeout,
-        &worker.timers,
-        move || clock.now(),
-        Counted::new(held.service().view.stats.clone(), worker.id),
-    ));
-    with.arm(worker.now(), transport.connect_timeout);
-    let result = poll_fn(|cx| match connecting.as_mut().poll(cx) {
-        Poll::Ready(result) => Poll::Ready(result.map_err(|error| kind(&error))),
-        Poll::Pending => with.timer.poll_expired(cx).map(|()| Err(ConnectKind::TimedOut)),
-    })
-    .await;
-    with.timer.disarm();
-    result
-}
-
-fn kind(error: &io::Error) -> ConnectKind {
-    use io::ErrorKind as E;
-    match error.kind() {
-        E::ConnectionRefused => ConnectKind::Refused,
-        E::TimedOut => ConnectKind::TimedOut,
-        E::HostUnreachable | E::NetworkUnreachable => ConnectKind::Unreachable,
-        E::ConnectionReset | E::ConnectionAborted => ConnectKind::Reset,
-        // Out of local ports, memory or descriptors: no fault of the backend.
-        E::AddrNotAvailable | E::AddrInUse | E::OutOfMemory => ConnectKind::Local,
-        _ => match error.raw_os_error() {
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS) => ConnectKind::Local,
-            _ => ConnectKind::Other,
-        },
-    }
-}
-
 enum Broke {
     Unsent(Box<Request<RequestBody>>),
+    Refused,
     Sent(hyper::Error),
     TimedOut,
 }
@@ -250,6 +224,7 @@ async fn answer(
         if let Poll::Ready(result) = sending.as_mut().poll(cx) {
             return Poll::Ready(result.map_err(|error| match error {
                 SendError::Unsent(request) => Broke::Unsent(request),
+                SendError::Refused => Broke::Refused,
                 SendError::Sent(error) => Broke::Sent(error),
             }));
         }
@@ -285,6 +260,12 @@ fn not_connected(with: &Try<'_>, held: &mut Held, kind: ConnectKind) -> Failed {
         false => Fault::Connect { at, kind },
     };
     Failed { fault, why: Unanswered::NotConnected(kind) }
+}
+
+fn refusal(with: &Try<'_>, held: &mut Held) -> Failed {
+    let now = with.worker.now();
+    failure::failed(with, held, now, Failure::Reset, Blow::Reset);
+    Failed { fault: Fault::Reset { at: held.at(now) }, why: Unanswered::Refused }
 }
 
 fn broke(

@@ -146,7 +146,7 @@ impl Exchange {
         // A request that is still being sent keeps its connection from being used again.
         if self.upload.as_ref().is_none_or(|upload| upload.ended()) {
             let most = held.service.view.config.transport.max_idle_per_worker;
-            held.backend.give_back(conn, now, most);
+            held.backend.pool.give_back(conn, now, most);
         }
     }
 

@@ -24,6 +24,7 @@ pub fn may_retry(on: &RetryOn, why: &Unanswered) -> bool {
         Unanswered::NotConnected(ConnectKind::Local) => false,
         Unanswered::NotConnected(ConnectKind::Refused) => on.connect || on.refused,
         Unanswered::NotConnected(_) => on.connect,
+        Unanswered::Refused => on.connect || on.refused,
         Unanswered::Reset | Unanswered::BadAnswer => on.reset,
         Unanswered::TimedOut => on.timeout,
         Unanswered::Status(status) => on.statuses.contains(status),
@@ -97,6 +98,7 @@ pub fn connect_failed(with: &Try<'_>, held: &mut Held, now: Micros, kind: Connec
         ConnectKind::TimedOut => ConnectError::Timeout,
         ConnectKind::Unreachable => ConnectError::Unreachable,
         ConnectKind::Reset => ConnectError::Reset,
+        ConnectKind::Certificate | ConnectKind::Tls => ConnectError::Tls,
         ConnectKind::Local | ConnectKind::Other => ConnectError::Other,
     });
     let blow = match kind {

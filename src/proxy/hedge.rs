@@ -19,7 +19,7 @@ use crate::clock::Micros;
 use crate::config::types::{Balance, Hedge};
 use crate::telemetry::RetryReason;
 use crate::upstream::body::RequestBody;
-use crate::upstream::io::Wire;
+use crate::upstream::conn::Kept;
 use crate::upstream::resend;
 use crate::worker::local::LocalService;
 
@@ -81,8 +81,8 @@ pub async fn send(
     let Hedged { exchange, service, sending, asks, wait } = hedged;
     let worker = &exchange.client.worker;
     let timer = worker.timers.timer();
-    let wire = Cell::new(None);
-    let with = Try { wire: Some(&wire), ..exchange.to_try() };
+    let kept = Cell::new(None);
+    let with = Try { kept: Some(&kept), ..exchange.to_try() };
     timer.arm(held.since.saturating_add(wait));
     let mut other;
     let end = {
@@ -95,10 +95,10 @@ pub async fn send(
             return result;
         }
         timer.disarm();
-        other = another(exchange, service, sending, wire.take(), tried);
+        other = another(exchange, service, sending, kept.take(), tried);
         let Some((held, slot)) = &mut other else { return first.await };
         *retries += 1;
-        let with = Try { timer: &timer, wire: None, ..with };
+        let with = Try { timer: &timer, kept: None, ..with };
         let second = pin!(attempt::send(&with, held, slot, asks));
         let again = &service.view.config.retry.on.statuses;
         race(first, second, |sent| !again.contains(&sent.0.status().as_u16())).await
@@ -124,7 +124,7 @@ fn another(
     exchange: &Exchange,
     service: &Rc<LocalService>,
     sending: &Sending,
-    wire: Option<Rc<Wire>>,
+    kept: Option<Kept>,
     tried: &mut Tried,
 ) -> Option<(Held, Slot)> {
     let worker = &exchange.client.worker;
@@ -134,7 +134,7 @@ fn another(
     }
     let mut request = match &*sending.request.borrow() {
         Some(unsent) => copy(unsent),
-        None => resend::request(&wire?.copy_head()?, RequestBody::empty())?,
+        None => resend::request(&kept?.copy_head()?, RequestBody::empty())?,
     };
     let retry = &view.config.retry;
     let stats = view.stats.of(worker.id);

@@ -126,7 +126,7 @@ pub async fn run(
             return result;
         }
         let stats = service.view.stats.of(worker.id);
-        let was_sent = !matches!(why, Unanswered::NotConnected(_));
+        let was_sent = !matches!(why, Unanswered::NotConnected(_) | Unanswered::Refused);
         let budget = &service.view.budget;
         if was_sent && !budget.withdraw(worker.now(), retry.budget, retry.budget_min) {
             stats.retries_denied.inc();
@@ -233,6 +233,7 @@ impl Unanswered {
     fn reason(&self) -> RetryReason {
         match self {
             Self::NotConnected(_) => RetryReason::Connect,
+            Self::Refused => RetryReason::Refused,
             Self::Reset | Self::BadAnswer => RetryReason::Reset,
             Self::TimedOut => RetryReason::Timeout,
             Self::Status(_) => RetryReason::Status,

@@ -30,6 +30,7 @@ use crate::clock::Clock;
 use crate::config::types as config;
 use crate::health::judge::Verdict;
 use crate::orchestrator::Instance;
+use crate::tls::origin::OriginClient;
 use crate::upstream::backend::Backend;
 use crate::upstream::gate::State;
 use crate::upstream::outlier::{NOTICES, Notice};
@@ -153,6 +154,14 @@ impl Registry {
         pool.session_key.clone_from(&self.session_key);
         pool.zone.clone_from(&self.zone);
         pool.configure(service.clone(), now)
+    }
+
+    /// How the backends of a service are spoken to over TLS; `None`: without.
+    pub fn secure(&mut self, service: &str, tls: Option<Arc<OriginClient>>) {
+        if let Some(pool) = self.pools.get_mut(service) {
+            pool.tls = tls;
+            pool.touch();
+        }
     }
 
     /// Lets go of a service; its backends are drained by whoever holds what is returned.

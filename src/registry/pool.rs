@@ -18,6 +18,7 @@ use crate::snapshot::ServiceView;
 use crate::snapshot::maglev::Maglev;
 use crate::telemetry::histogram::Merged;
 use crate::telemetry::{PerWorker, ServiceStats};
+use crate::tls::origin::OriginClient;
 use crate::upstream::backend::{Backend, Source};
 use crate::upstream::budget::RetryBudget;
 use crate::upstream::gate::State;
@@ -35,6 +36,7 @@ pub struct Pool {
     budget: Arc<RetryBudget>,
     hedges: Arc<RetryBudget>,
     peers: Arc<Peers>,
+    pub(super) tls: Option<Arc<OriginClient>>,
     maglev: Option<Arc<Maglev>>,
     pub(super) queue: Arc<Queue>,
     pub(super) session_key: Option<Arc<[u8]>>,
@@ -61,6 +63,7 @@ impl Pool {
             budget: Arc::default(),
             hedges: Arc::default(),
             peers: Arc::new(Peers::new(workers)),
+            tls: None,
             maglev: None,
             queue: Arc::new(Queue::new(workers)),
             session_key: None,
@@ -75,6 +78,11 @@ impl Pool {
 
     pub fn config(&self) -> &Arc<config::Service> {
         &self.config
+    }
+
+    /// How its backends are spoken to over TLS.
+    pub fn tls(&self) -> Option<&Arc<OriginClient>> {
+        self.tls.as_ref()
     }
 
     pub fn stats(&self) -> &Arc<PerWorker<ServiceStats>> {

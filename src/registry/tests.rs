@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use super::*;
 use crate::config::types::{
     Balance, Check, FixedBackend, Forwarded, HashOn, Health, HealthKind, Hedge, HostRule, Outlier,
-    Overload, QueueLimit, Retry, RetryOn, Service, Transport,
+    Overload, Protocol, QueueLimit, Retry, RetryOn, Service, Transport,
 };
 use crate::orchestrator::InstanceState;
 
@@ -40,6 +40,8 @@ fn service(fixed: &[(&str, u16)]) -> Arc<Service> {
             .collect(),
         discovery: None,
         transport: Transport {
+            protocol: Protocol::Http1,
+            tls: None,
             connect_timeout: second,
             response_timeout: second,
             read_timeout: second,

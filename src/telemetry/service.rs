@@ -31,6 +31,7 @@ labels! {
         Refused = "refused",
         Timeout = "timeout",
         Unreachable = "unreachable",
+        Tls = "tls",
         Reset = "reset",
         Other = "other",
     }

@@ -1,13 +1,16 @@
-//! TLS towards clients: certificates by name, sessions that outlive a reload.
+//! TLS: towards clients certificates by name and sessions that outlive a reload; towards backends
+//! whom we believe ([`trust`], [`origin`]).
 //!
 //! Everything here runs in the control plane; workers get a finished `rustls::ServerConfig`.
 //! Ticket keys and session caches belong to a listener's name: they are shared by its workers
 //! and kept over reloads, and a session of one listener never opens another.
 
 mod certificate;
+pub mod origin;
 mod resolver;
 #[cfg(test)]
 mod tests;
+pub mod trust;
 mod validity;
 
 use std::collections::HashMap;

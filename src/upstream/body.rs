@@ -159,7 +159,8 @@ impl Upload {
 
     /// Whether it can be sent again from its beginning.
     pub fn can_resend(&self) -> bool {
-        self.fault.get().is_none() && self.source.borrow().kept.is_some()
+        let untouched = self.received.get() == 0 && !self.ended.get();
+        self.fault.get().is_none() && (untouched || self.source.borrow().kept.is_some())
     }
 
     /// Nothing of it will be sent again: stop keeping.

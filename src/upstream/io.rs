@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+
+use super::socket::Socket;
 
 /// Heads longer than this are not kept; such a request is not retried once sent.
 const LONGEST_HEAD: usize = 64 * 1024;
@@ -133,9 +134,9 @@ impl Wire {
     }
 }
 
-/// A TCP connection to a backend.
+/// A connection to a backend, watched.
 pub struct UpstreamIo {
-    pub tcp: TcpStream,
+    pub socket: Socket,
     pub wire: Rc<Wire>,
 }
 
@@ -146,7 +147,7 @@ impl AsyncRead for UpstreamIo {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let result = Pin::new(&mut self.tcp).poll_read(cx, buf);
+        let result = Pin::new(&mut self.socket).poll_read(cx, buf);
         if buf.filled().len() > before {
             self.wire.answered.set(true);
         }
@@ -160,7 +161,7 @@ impl AsyncWrite for UpstreamIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match Pin::new(&mut self.tcp).poll_write(cx, buf) {
+        match Pin::new(&mut self.socket).poll_write(cx, buf) {
             Poll::Ready(Ok(n)) => {
                 self.wire.wrote(&[buf], n);
                 Poll::Ready(Ok(n))
@@ -178,7 +179,7 @@ impl AsyncWrite for UpstreamIo {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs) {
+        match Pin::new(&mut self.socket).poll_write_vectored(cx, bufs) {
             Poll::Ready(Ok(n)) => {
                 // The head is at the front; what does not fit into these few is body.
                 let mut parts: [&[u8]; 4] = [&[]; 4];
@@ -199,11 +200,25 @@ impl AsyncWrite for UpstreamIo {
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.socket.is_write_vectored()
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Socket::Tcp(_) = self.socket {
+            return Poll::Ready(Ok(()));
+        }
+        match Pin::new(&mut self.socket).poll_flush(cx) {
+            Poll::Pending => {
+                // What TLS made of a write that was taken.
+                self.wire.blocked.set(true);
+                Poll::Pending
+            }
+            Poll::Ready(Ok(())) => {
+                self.wire.blocked.set(false);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => self.wire.failed(error, 0).map(|result| result.map(drop)),
+        }
     }
 
     /// Does nothing: whoever takes the socket back decides whether it is closed or relayed.

@@ -1,11 +1,10 @@
 //! What one worker keeps of the snapshot for itself: its idle upstream connections and its
 //! balancing state, aligned with the backends of each service.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
@@ -13,8 +12,8 @@ use crate::balance::Balancer;
 use crate::clock::Micros;
 use crate::snapshot::{ServiceView, Snapshot};
 use crate::upstream::backend::Backend;
-use crate::upstream::conn::Conn;
 use crate::upstream::learned::Observer;
+use crate::upstream::pool::Pool;
 use crate::upstream::queue::Line;
 
 /// The snapshot as this worker serves it.
@@ -39,10 +38,7 @@ pub struct LocalService {
 /// One backend as this worker sees it; kept over snapshots, found by the backend's uid.
 pub struct LocalBackend {
     pub backend: Arc<Backend>,
-    /// Newest at the end; the one used last is the likeliest to be open and warm.
-    idle: RefCell<Vec<Conn>>,
-    /// It left the service or drains: nothing comes back into the pool.
-    closed: Cell<bool>,
+    pub pool: Pool,
 }
 
 impl LocalSnapshot {
@@ -71,7 +67,7 @@ impl LocalSnapshot {
             services.iter().flat_map(|s| &s.backends).map(|b| b.backend.uid).collect();
         for backend in self.services.iter().flat_map(|s| &s.backends) {
             if !kept.contains(&backend.backend.uid) {
-                backend.close();
+                backend.pool.set_closed(true);
             }
         }
         for backend in services.iter().flat_map(|s| &s.backends) {
@@ -92,7 +88,7 @@ impl LocalSnapshot {
         for service in &self.services {
             let longest = service.view.config.transport.idle_timeout;
             for backend in &service.backends {
-                backend.sweep(now, longest);
+                backend.pool.sweep(now, longest);
             }
         }
     }
@@ -143,60 +139,10 @@ impl LocalService {
 
 impl LocalBackend {
     fn new(backend: Arc<Backend>) -> Self {
-        Self { backend, idle: RefCell::default(), closed: Cell::new(false) }
-    }
-
-    /// An idle connection that was used within `youngest` and is open; closed ones on the way are dropped.
-    pub fn take(&self, now: Micros, longest_idle: Duration) -> Option<Conn> {
-        let mut idle = self.idle.borrow_mut();
-        while let Some(mut conn) = idle.pop() {
-            if now.saturating_sub(conn.idle_since) > longest_idle.as_micros() as Micros {
-                // The rest is older still. It may do for others; the sweep ends it.
-                idle.push(conn);
-                return None;
-            }
-            if conn.is_open() {
-                conn.set_idle(false);
-                return Some(conn);
-            }
-        }
-        None
-    }
-
-    /// Puts a connection back that has finished its exchange.
-    pub fn give_back(&self, mut conn: Conn, now: Micros, most: usize) {
-        let mut idle = self.idle.borrow_mut();
-        if self.closed.get() || idle.len() >= most || !conn.is_open() {
-            return;
-        }
-        conn.set_idle(true);
-        conn.idle_since = now;
-        idle.push(conn);
-    }
-
-    pub fn idle(&self) -> usize {
-        self.idle.borrow().len()
+        Self { backend, pool: Pool::default() }
     }
 
     fn follow_state(&self) {
-        if self.backend.gate.is_ready() {
-            self.closed.set(false);
-        } else {
-            self.close();
-        }
-    }
-
-    fn close(&self) {
-        self.closed.set(true);
-        self.idle.borrow_mut().clear();
-    }
-
-    fn sweep(&self, now: Micros, longest_idle: Duration) {
-        let longest = longest_idle.as_micros() as Micros;
-        let mut idle = self.idle.borrow_mut();
-        if idle.is_empty() {
-            return;
-        }
-        idle.retain(|conn| conn.is_open() && now.saturating_sub(conn.idle_since) <= longest);
+        self.pool.set_closed(!self.backend.gate.is_ready());
     }
 }

@@ -33,6 +33,7 @@ mod openapi;
 mod operator;
 mod orchestrators;
 mod origin;
+mod origin_protocols;
 mod outlier;
 mod parking;
 mod peers;

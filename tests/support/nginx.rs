@@ -19,7 +19,12 @@ pub struct Nginx {
 impl Nginx {
     /// Starts it with more lines for its `server` block.
     pub fn start(server: &str) -> Self {
-        Self::start_with(server, "")
+        Self::start_with("", server, "")
+    }
+
+    /// The same with options of its `listen`, as `ssl http2`.
+    pub fn listening(options: &str, server: &str) -> Self {
+        Self::start_with(options, server, "")
     }
 
     /// As a balancer: what is asked below `/up/` goes to one of an `upstream`, which these lines describe. It
@@ -27,10 +32,10 @@ impl Nginx {
     pub fn balancer(upstream: &str) -> Self {
         let server = "set_real_ip_from 127.0.0.1; real_ip_header X-Forwarded-For;
             location /up/ { add_header x-balancer nginx; proxy_pass http://up; }";
-        Self::start_with(server, &format!("upstream up {{ {upstream} }}"))
+        Self::start_with("", server, &format!("upstream up {{ {upstream} }}"))
     }
 
-    fn start_with(server: &str, http: &str) -> Self {
+    fn start_with(options: &str, server: &str, http: &str) -> Self {
         let program = tool::find("nginx").expect("ask missing(\"nginx\") first");
         // nginx cannot choose a port, so one that was free a moment ago may be taken: try again.
         for _ in 0..20 {
@@ -40,7 +45,13 @@ impl Nginx {
                 .and_then(|listener| listener.local_addr())
                 .expect("a free port on the loopback");
             let file = directory.path().join("nginx.conf");
-            let text = configuration(directory.path().display().to_string(), address, server, http);
+            let text = configuration(
+                directory.path().display().to_string(),
+                address,
+                options,
+                server,
+                http,
+            );
             std::fs::write(&file, text).expect("the directory can be written");
             let mut command = Command::new(&program);
             command.arg("-p").arg(directory.path()).arg("-c").arg(&file).args(["-e", "stderr"]);
@@ -79,7 +90,13 @@ impl Backend for Nginx {
     }
 }
 
-fn configuration(directory: String, address: SocketAddr, server: &str, http: &str) -> String {
+fn configuration(
+    directory: String,
+    address: SocketAddr,
+    options: &str,
+    server: &str,
+    http: &str,
+) -> String {
     format!(
         "daemon off; master_process off; pid {directory}/pid; error_log stderr;
 events {{ worker_connections 512; }}
@@ -89,7 +106,7 @@ http {{
   fastcgi_temp_path {directory}/fastcgi; scgi_temp_path {directory}/scgi;
   uwsgi_temp_path {directory}/uwsgi;
   server {{
-    listen {address}; root {directory}/files; client_max_body_size 0;
+    listen {address} {options}; root {directory}/files; client_max_body_size 0;
     add_header x-origin-id nginx always;
     location = /upload {{ proxy_pass http://{address}/received; proxy_set_header x-length $http_content_length; }}
     location = /received {{ return 200 \"received $http_x_length\"; }}

@@ -122,7 +122,7 @@ fn certificate(r: &mut Reader<'_>) -> Certificate {
     }
 }
 
-fn certificate_file(path: PathBuf) -> Result<PathBuf, String> {
+pub(super) fn certificate_file(path: PathBuf) -> Result<PathBuf, String> {
     let pem = readable(&path, "name a PEM file with the certificate and its chain")?;
     match CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>() {
         Ok(chain) if !chain.is_empty() => Ok(path),
@@ -136,7 +136,7 @@ fn certificate_file(path: PathBuf) -> Result<PathBuf, String> {
     }
 }
 
-fn key_file(path: PathBuf) -> Result<PathBuf, String> {
+pub(super) fn key_file(path: PathBuf) -> Result<PathBuf, String> {
     let pem = readable(&path, "name a PEM file with the private key")?;
     match PrivateKeyDer::from_pem_slice(&pem) {
         Ok(_) => Ok(path),

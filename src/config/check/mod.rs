@@ -23,6 +23,7 @@ mod process;
 mod route;
 mod scaling;
 mod service;
+mod transport;
 
 #[cfg(test)]
 mod tests;
@@ -113,6 +114,7 @@ fn read(
     let mut needs: Vec<_> = listeners.iter().flat_map(|listener| listener.item.files()).collect();
     let secret = |service: &Arc<Service>| service.sticky.as_ref()?.secret.as_ref()?.file.clone();
     needs.extend(services.values().filter_map(secret));
+    needs.extend(services.values().flat_map(|service| service.transport.files()));
     let config = Config {
         runtime,
         dns,

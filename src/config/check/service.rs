@@ -8,13 +8,15 @@ use crate::config::reader::Reader;
 use crate::config::tree::Value;
 use crate::config::types::{
     FixedBackend, Forwarded, Hedge, HostRule, OnExit, Orchestrator, Outlier, Retry, RetryOn,
-    Service, Transport,
+    Service,
 };
 use crate::config::values::{self, Wrong, wrong};
 use crate::config::{Kinds, OwnKeys};
 use crate::units::{format_duration, format_size};
 
-use super::{Named, balance, discovery, fields, health, listener, overload, scaling, unique};
+use super::{
+    Named, balance, discovery, fields, health, listener, overload, scaling, transport, unique,
+};
 
 /// Most bytes of a body that are kept for a resend.
 const MAX_BODY_BUFFER: u64 = 64 * 1024;
@@ -58,7 +60,7 @@ pub fn read(name: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Service {
         host: r.field("host", host).or("preserve"),
         backends: backends.into_iter().map(|one| one.item).collect(),
         discovery: r.section("discovery", discovery::read),
-        transport: r.section("transport", transport),
+        transport: r.section("transport", transport::read),
         health: r.section("health", health::read),
         outlier: r.section("outlier", outlier),
         retry: r.section("retry", retry),
@@ -118,17 +120,6 @@ fn host(value: &Value) -> Result<HostRule, Wrong> {
                 format!("{text:?} is not a host; write \"preserve\", \"backend\" or a name"),
             ),
         },
-    }
-}
-
-fn transport(r: &mut Reader<'_>) -> Transport {
-    Transport {
-        connect_timeout: r.period("connect_timeout").or("3s"),
-        response_timeout: r.period("response_timeout").or("60s"),
-        read_timeout: r.period("read_timeout").or("60s"),
-        write_timeout: r.period("write_timeout").or("60s"),
-        idle_timeout: r.period("idle_timeout").or("4s"),
-        max_idle_per_worker: r.int("max_idle_per_worker", 0..=65_535).or(256),
     }
 }
 

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls_pki_types::ServerName;
+
 use crate::config::tree::Table;
 
 use super::{Discovery, Scaling};
@@ -136,12 +138,47 @@ impl FixedBackend {
 /// `[service.NAME.transport]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Transport {
+    pub protocol: Protocol,
+    pub tls: Option<OriginTls>,
     pub connect_timeout: Duration,
     pub response_timeout: Duration,
     pub read_timeout: Duration,
     pub write_timeout: Duration,
     pub idle_timeout: Duration,
     pub max_idle_per_worker: usize,
+}
+
+/// What is spoken to backends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    Http1,
+    /// HTTP/2 over TLS.
+    H2,
+    /// HTTP/2 without TLS, by prior knowledge.
+    H2c,
+    /// By ALPN: HTTP/2 where a backend has it.
+    Auto,
+}
+
+/// `transport.tls`
+#[derive(Debug, Clone, PartialEq)]
+pub struct OriginTls {
+    /// Whose certificates are believed; `None` = those that the system believes.
+    pub ca: Option<PathBuf>,
+    /// Our own certificate and its key, for backends that ask for one; both or none.
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    /// What a backend's certificate must be for; `None` = its host.
+    pub server_name: Option<ServerName<'static>>,
+    pub verify: bool,
+}
+
+impl Transport {
+    /// Certificate and key files.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        let tls = self.tls.iter();
+        tls.flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]).flatten().cloned()
+    }
 }
 
 /// `[service.NAME.health]`, with `auto` already resolved.

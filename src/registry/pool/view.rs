@@ -41,6 +41,7 @@ impl Pool {
             budget: self.budget.clone(),
             hedges: self.hedges.clone(),
             peers: self.peers.clone(),
+            tls: self.tls.clone(),
             outliers: self.outliers.clone(),
             maglev: self.maglev.clone(),
             queue: self.queue.clone(),

@@ -1,15 +1,13 @@
-//! Whose certificates a load believes, and the TLS client for it.
+//! Whose certificates we believe as a TLS client, and the client configuration for it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-
-use super::{LoadError, Protocol};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 /// Where the system keeps the certificates it believes, by distribution; `SSL_CERT_FILE` comes first.
 const BUNDLES: [&str; 3] =
@@ -26,47 +24,79 @@ pub enum Trust {
     Anyone,
 }
 
-/// A client configuration with ALPN for the protocol.
-pub(super) fn client(trust: &Trust, protocol: Protocol) -> Result<ClientConfig, LoadError> {
+/// Who we say we are: a certificate with its chain and its key, two PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// Why there is no client configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    #[error("no certificates of the system found; name a file")]
+    NoSystem,
+    #[error("{file}: {error}")]
+    File { file: String, error: String },
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+}
+
+/// A client configuration that believes `trust` and speaks the protocols of `alpn`, the first rather.
+///
+/// # Errors
+/// Files that cannot be read or hold nothing of use.
+pub fn client(
+    trust: &Trust,
+    identity: Option<&Identity>,
+    alpn: &[&[u8]],
+) -> Result<ClientConfig, TrustError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| LoadError::Plan(error.to_string()))?;
-    let mut config = match trust {
-        Trust::Anyone => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
-            .with_no_client_auth(),
-        Trust::System => builder.with_root_certificates(roots(system()?)?).with_no_client_auth(),
-        Trust::File(file) => {
-            builder.with_root_certificates(roots(file.clone())?).with_no_client_auth()
+        .with_safe_default_protocol_versions()?;
+    let builder = match trust {
+        Trust::Anyone => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider)))
+        }
+        Trust::System => builder.with_root_certificates(roots(&system()?)?),
+        Trust::File(file) => builder.with_root_certificates(roots(file)?),
+    };
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(Identity { cert, key }) => {
+            let private = PrivateKeyDer::from_pem_file(key).map_err(|e| bad(key, e))?;
+            builder.with_client_auth_cert(certificates(cert)?, private)?
         }
     };
-    config.alpn_protocols = match protocol {
-        Protocol::Http1 => vec![b"http/1.1".to_vec()],
-        Protocol::Http2 => vec![b"h2".to_vec()],
-    };
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(config)
 }
 
-fn system() -> Result<PathBuf, LoadError> {
+fn system() -> Result<PathBuf, TrustError> {
     std::env::var_os("SSL_CERT_FILE")
         .map(PathBuf::from)
         .into_iter()
         .chain(BUNDLES.map(PathBuf::from))
         .find(|file| file.is_file())
-        .ok_or_else(|| LoadError::Plan("no certificates of the system found; name a file".into()))
+        .ok_or(TrustError::NoSystem)
 }
 
-fn roots(file: PathBuf) -> Result<RootCertStore, LoadError> {
-    let bad = |error: String| LoadError::Certificates { file: file.display().to_string(), error };
+fn roots(file: &Path) -> Result<RootCertStore, TrustError> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(&file).map_err(|e| bad(e.to_string()))? {
-        let certificate = certificate.map_err(|error| bad(error.to_string()))?;
+    for certificate in certificates(file)? {
         // A bundle may hold old ones that are not understood; the others still count.
         let _ = roots.add(certificate);
     }
-    if roots.is_empty() { Err(bad("no certificate in it".into())) } else { Ok(roots) }
+    if roots.is_empty() { Err(bad(file, "no certificate in it")) } else { Ok(roots) }
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
+    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| bad(file, error))?;
+    certificates.map(|one| one.map_err(|error| bad(file, error))).collect()
+}
+
+fn bad(file: &Path, error: impl std::fmt::Display) -> TrustError {
+    TrustError::File { file: file.display().to_string(), error: error.to_string() }
 }
 
 /// Believes any certificate, but still wants the handshake signed with its key.

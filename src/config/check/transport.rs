@@ -1,0 +1,96 @@
+//! `[service.NAME.transport]`: how backends are spoken to.
+
+use std::path::PathBuf;
+
+use rustls_pki_types::ServerName;
+
+use crate::config::reader::Reader;
+use crate::config::tree::Node;
+use crate::config::types::{OriginTls, Protocol, Transport};
+
+use super::listener::{certificate_file, key_file};
+
+pub fn read(r: &mut Reader<'_>) -> Transport {
+    let protocol = r
+        .one_of(
+            "protocol",
+            &[
+                ("http/1.1", Protocol::Http1),
+                ("h2", Protocol::H2),
+                ("h2c", Protocol::H2c),
+                ("auto", Protocol::Auto),
+            ],
+        )
+        .or("http/1.1");
+    let tls = tls(r);
+    let wrong = match (protocol, &tls) {
+        (Protocol::H2, None) => Some("h2 needs TLS; add tls = true, or write \"h2c\""),
+        (Protocol::H2c, Some(_)) => Some("h2c is without TLS; write \"h2\""),
+        _ => None,
+    };
+    if let Some(wrong) = wrong.filter(|_| !r.is_partial()) {
+        r.problem("protocol", format!("protocol: {wrong}"));
+    }
+    Transport {
+        protocol,
+        tls,
+        connect_timeout: r.period("connect_timeout").or("3s"),
+        response_timeout: r.period("response_timeout").or("60s"),
+        read_timeout: r.period("read_timeout").or("60s"),
+        write_timeout: r.period("write_timeout").or("60s"),
+        idle_timeout: r.period("idle_timeout").or("4s"),
+        max_idle_per_worker: r.int("max_idle_per_worker", 0..=65_535).or(256),
+    }
+}
+
+/// A yes, a no, or a table with the details of a yes.
+fn tls(r: &mut Reader<'_>) -> Option<OriginTls> {
+    let plain = match r.table().get("tls").map(|value| &value.node) {
+        Some(Node::Table(_)) => return Some(r.section("tls", details)),
+        _ => r.bool("tls").or(false),
+    };
+    plain.then_some(OriginTls { ca: None, cert: None, key: None, server_name: None, verify: true })
+}
+
+fn details(r: &mut Reader<'_>) -> OriginTls {
+    let tls = OriginTls {
+        ca: file(r, "ca", certificate_file),
+        cert: file(r, "cert", certificate_file),
+        key: file(r, "key", key_file),
+        server_name: r.string("server_name").and(server_name).or(""),
+        verify: r.bool("verify").or(true),
+    };
+    if tls.cert.is_some() != tls.key.is_some() {
+        let (there, missing) = if tls.cert.is_some() { ("cert", "key") } else { ("key", "cert") };
+        r.problem(there, format!("{there}: a certificate and its key go together; add {missing}"));
+    }
+    tls
+}
+
+/// A file that may be left out.
+fn file(
+    r: &mut Reader<'_>,
+    key: &'static str,
+    check: fn(PathBuf) -> Result<PathBuf, String>,
+) -> Option<PathBuf> {
+    let given = match r.table().get(key).map(|value| &value.node) {
+        None => false,
+        Some(Node::String(path)) => !path.is_empty(),
+        Some(_) => true,
+    };
+    if given {
+        return Some(r.path(key).and(check).required());
+    }
+    let _ = r.string(key).or("");
+    None
+}
+
+fn server_name(name: String) -> Result<Option<ServerName<'static>>, String> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    match ServerName::try_from(name.clone()) {
+        Ok(name) => Ok(Some(name)),
+        Err(_) => Err(format!("{name:?} is not a server name; write a host name or an IP address")),
+    }
+}
