@@ -107,7 +107,7 @@ pub fn connect_failed(with: &Try<'_>, held: &mut Held, now: Micros, kind: Connec
         ConnectKind::TimedOut => Blow::ConnectTimeout,
         ConnectKind::Unreachable => Blow::Unreachable,
         ConnectKind::Reset => Blow::Reset,
-        ConnectKind::Other => Blow::Connect,
+        ConnectKind::Certificate | ConnectKind::Tls | ConnectKind::Other => Blow::Connect,
     };
     failed(with, held, now, Failure::Connect, blow);
 }
