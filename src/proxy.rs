@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::uri::Scheme;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body, Incoming};
 
 use crate::config::types::RouteAction;
@@ -66,6 +66,7 @@ struct Wants {
     /// It asks for another protocol.
     asked: bool,
     accept: Option<HeaderValue>,
+    grpc: bool,
     request_id: RequestId,
 }
 
@@ -90,6 +91,7 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Incoming) -> (Wants, Begun)
         exchange.logged = Some(Logged::new(&head, &received));
     }
     let accept = head.headers.get(header::ACCEPT).cloned();
+    let grpc = head.version == Version::HTTP_2 && is_grpc(&head.headers);
     let local = client.worker.local();
     let outcome = match route(client, &local, &head, &body) {
         _ if too_many => Outcome::Fault(Fault::HeadTooLarge, exchange),
@@ -105,8 +107,12 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Incoming) -> (Wants, Begun)
                     let request = (head, body);
                     match forward::prepare(exchange, &local, route, &received, request, rewritten) {
                         Ok(forward) => {
-                            let wants =
-                                Wants { asked: received.asked, accept, request_id: received.id };
+                            let wants = Wants {
+                                asked: received.asked,
+                                accept,
+                                grpc,
+                                request_id: received.id,
+                            };
                             return (wants, Begun::Forward(forward));
                         }
                         Err(exchange) => Outcome::Fault(Fault::Internal, exchange),
@@ -119,8 +125,15 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Incoming) -> (Wants, Begun)
             }
         }
     };
-    let wants = Wants { asked: received.asked, accept, request_id: received.id };
+    let wants = Wants { asked: received.asked, accept, grpc, request_id: received.id };
     (wants, Begun::Over(Some(outcome)))
+}
+
+/// `application/grpc`, `application/grpc+proto` and the like.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// How an exchange comes to its answer.
@@ -236,7 +249,8 @@ fn finish(client: &Client, outcome: Option<Outcome>, wants: &Wants) -> Response<
             let method = exchange.method().clone();
             let accept = wants.accept.as_ref();
             let request_id = wants.request_id.as_str();
-            let asked = Asked { method: &method, accept, request_id, retry_after };
+            let grpc = wants.grpc;
+            let asked = Asked { method: &method, accept, request_id, grpc, retry_after };
             let mut response = respond::fault(&fault, asked);
             if let Some(route) = exchange.route() {
                 headers::apply(response.headers_mut(), &route.config.headers_out);

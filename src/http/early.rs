@@ -10,7 +10,13 @@ use super::respond::{self, Asked};
 
 /// The answer to bytes that are no proper request.
 pub fn wrong(wrong: Wrong) -> Vec<u8> {
-    let asked = Asked { method: &Method::GET, accept: None, request_id: "", retry_after: None };
+    let asked = Asked {
+        method: &Method::GET,
+        accept: None,
+        request_id: "",
+        grpc: false,
+        retry_after: None,
+    };
     let mut answer = respond::fault(&Fault::BadRequest(wrong.text()), asked);
     *answer.status_mut() = wrong.status();
     bytes(answer)
@@ -18,7 +24,13 @@ pub fn wrong(wrong: Wrong) -> Vec<u8> {
 
 /// The answer to a head that does not get complete.
 pub fn timed_out() -> Vec<u8> {
-    let asked = Asked { method: &Method::GET, accept: None, request_id: "", retry_after: None };
+    let asked = Asked {
+        method: &Method::GET,
+        accept: None,
+        request_id: "",
+        grpc: false,
+        retry_after: None,
+    };
     bytes(respond::fault(&Fault::RequestTimeout, asked))
 }
 

@@ -15,6 +15,8 @@ pub struct Asked<'a> {
     pub accept: Option<&'a HeaderValue>,
     /// Empty if there is none yet.
     pub request_id: &'a str,
+    /// It is a gRPC call, and gets its answer in gRPC's way.
+    pub grpc: bool,
     /// For 503; `None` = one second.
     pub retry_after: Option<Duration>,
 }
@@ -22,6 +24,9 @@ pub struct Asked<'a> {
 /// The answer for a fault. `Connection: close` is among its headers if [`Fault::closes`]; on
 /// HTTP/2 the caller takes it out.
 pub fn fault(fault: &Fault, asked: Asked<'_>) -> Response<Bytes> {
+    if asked.grpc {
+        return grpc(fault, asked);
+    }
     let (content_type, body) = body(fault, asked);
     let mut answer = Response::new(if *asked.method == Method::HEAD { Bytes::new() } else { body });
     *answer.status_mut() = fault.status();
@@ -42,6 +47,39 @@ pub fn fault(fault: &Fault, asked: Asked<'_>) -> Response<Bytes> {
     }
     answer
 }
+
+/// An answer of headers only (gRPC over HTTP/2, "Trailers-Only"): HTTP's status is 200, gRPC's says what is
+/// wrong. Statuses after gRPC's own table ("HTTP to gRPC Status Code Mapping"), but for the time that is over.
+fn grpc(fault: &Fault, asked: Asked<'_>) -> Response<Bytes> {
+    let mut answer = Response::new(Bytes::new());
+    let status = match (fault, fault.status().as_u16()) {
+        (Fault::RouteTimeout { .. } | Fault::QueueRouteTimeout { .. }, _) => 4,
+        (_, 401) => 16,
+        (_, 403) => 7,
+        (_, 404) => 12,
+        (_, 413 | 429) => 8,
+        (_, 502..=504) => 14,
+        (_, 400..=499) => 13,
+        _ => 2,
+    };
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from(status));
+    let mut message = fault.sentence();
+    if !asked.request_id.is_empty() {
+        message = format!("{message} (request {})", asked.request_id);
+    }
+    // Percent-encoding is asked for outside printable ASCII, and for the percent sign.
+    let message: String =
+        percent_encoding::utf8_percent_encode(&message, NOT_IN_MESSAGES).collect();
+    if let Ok(message) = HeaderValue::try_from(message) {
+        headers.insert("grpc-message", message);
+    }
+    headers.insert(PROXY_STATUS.clone(), proxy_status(fault));
+    answer
+}
+
+const NOT_IN_MESSAGES: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%');
 
 /// `redirect`
 pub fn redirect(status: StatusCode, location: HeaderValue) -> Response<Bytes> {
@@ -158,7 +196,7 @@ mod tests {
     use super::*;
 
     fn asked(accept: Option<&HeaderValue>) -> Asked<'_> {
-        Asked { method: &Method::GET, accept, request_id: "abc", retry_after: None }
+        Asked { method: &Method::GET, accept, request_id: "abc", grpc: false, retry_after: None }
     }
 
     fn service() -> Arc<str> {

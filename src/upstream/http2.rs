@@ -218,6 +218,8 @@ impl Drop for Stream {
 /// Host becomes `:authority` (RFC 9113 §8.3.1).
 fn address(request: &mut Request<RequestBody>, secure: bool) {
     let host = request.headers_mut().remove(header::HOST);
+    // It names TE, which the codec would take out with it.
+    request.headers_mut().remove(header::CONNECTION);
     let path = request.uri().path_and_query().cloned();
     let scheme = if secure { Scheme::HTTPS } else { Scheme::HTTP };
     let mut parts = http::uri::Parts::default();
