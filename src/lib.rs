@@ -4,6 +4,7 @@ pub mod admin;
 #[cfg(test)]
 mod architecture;
 pub mod balance;
+mod base64;
 mod builder;
 pub mod cli;
 pub mod clock;

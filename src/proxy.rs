@@ -31,7 +31,7 @@ use crate::http::request_id::RequestId;
 use crate::http::respond::{self, Asked};
 use crate::http::serve::Client;
 use crate::http::streams::Turn;
-use crate::http::{headers, host};
+use crate::http::{headers, hops, host};
 use crate::route::{path, redirect, rewrite};
 use crate::snapshot::RouteView;
 use crate::worker::local::LocalSnapshot;
@@ -92,6 +92,7 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Incoming) -> (Wants, Begun)
     }
     let accept = head.headers.get(header::ACCEPT).cloned();
     let grpc = head.version == Version::HTTP_2 && is_grpc(&head.headers);
+    let last = last_stop(&mut head);
     let local = client.worker.local();
     let outcome = match route(client, &local, &head, &body) {
         _ if too_many => Outcome::Fault(Fault::HeadTooLarge, exchange),
@@ -102,8 +103,10 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Incoming) -> (Wants, Begun)
         Err(fault) => Outcome::Fault(fault, exchange),
         Ok(Found { route, rewritten }) => {
             exchange.routed(&route);
-            match &route.config.action {
-                RouteAction::Service(_) | RouteAction::Split(_) => {
+            match (last, &route.config.action) {
+                (Some(Ok(response)), _) => Outcome::Own(response, exchange),
+                (Some(Err(fault)), _) => Outcome::Fault(fault, exchange),
+                (None, RouteAction::Service(_) | RouteAction::Split(_)) => {
                     let request = (head, body);
                     match forward::prepare(exchange, &local, route, &received, request, rewritten) {
                         Ok(forward) => {
@@ -118,7 +121,7 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Incoming) -> (Wants, Begun)
                         Err(exchange) => Outcome::Fault(Fault::Internal, exchange),
                     }
                 }
-                own => match answer(own, &head) {
+                (None, own) => match answer(own, &head) {
                     Ok(response) => Outcome::Own(response, exchange),
                     Err(fault) => Outcome::Fault(fault, exchange),
                 },
@@ -127,6 +130,17 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Incoming) -> (Wants, Begun)
     };
     let wants = Wants { asked: received.asked, accept, grpc, request_id: received.id };
     (wants, Begun::Over(Some(outcome)))
+}
+
+/// The answer to a request that may not go any further, or whose word on that is no good.
+fn last_stop(head: &mut Parts) -> Option<Result<Response<bytes::Bytes>, Fault>> {
+    match hops::is_last(&head.method, &mut head.headers) {
+        Ok(false) => None,
+        Ok(true) if head.method == Method::OPTIONS => Some(Ok(respond::options())),
+        // Nothing is reflected: a head holds secrets.
+        Ok(true) => Some(Err(Fault::MethodNotAllowed)),
+        Err(fault) => Some(Err(fault)),
+    }
 }
 
 /// `application/grpc`, `application/grpc+proto` and the like.
@@ -171,6 +185,13 @@ fn route(
         return Err(Fault::BadRequest("the target is neither http nor https"));
     }
     let host = host::of_request(head.version, &head.uri, &head.headers)?;
+    // A certificate was asked for in the name of the handshake's host; another's rules may be other ones.
+    if let Some(proven) = &client.proven
+        && proven.server_name.as_deref() != host.as_ref().map(|host| &*host.name)
+        && proven.server_name.is_some()
+    {
+        return Err(Fault::Misdirected);
+    }
     // `OPTIONS *` asks about the server as a whole (RFC 9110 §9.3.7): whoever serves "/" answers.
     let whole = head.method == Method::OPTIONS && head.uri.path() == "*";
     if !whole && head.uri.path() == "*" {

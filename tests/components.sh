@@ -2,10 +2,17 @@
 #
 #   components PROGRAM:PACKAGE...
 #
+# A program called python/MODULE is a module of Debian's python3.
+#
 # installs what is missing where that is allowed (root and apt), and says what still is missing.
 # TIDEGATE_INSTALL=no installs nothing.
 
-have() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null; }
+have() {
+    case $1 in
+    python/*) /usr/bin/python3 -c "import ${1#python/}" 2>/dev/null ;;
+    *) PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null ;;
+    esac
+}
 
 components() {
     local component packages=() policy=/usr/sbin/policy-rc.d made_policy='' log

@@ -46,6 +46,8 @@ enum Class {
     Forwarded,
     RequestId,
     Trace,
+    /// What only we say of a client's certificate.
+    Proof,
     /// One of ours with `_` for `-`, which CGI-like backends take for the same.
     Lookalike,
 }
@@ -74,7 +76,7 @@ pub fn receive(
             Class::RequestId => request_id = true,
             Class::Forwarded if peer.trusted => forwarded = true,
             Class::Trace if peer.trusted => trace = true,
-            Class::Hop | Class::Lookalike | Class::Forwarded | Class::Trace => {
+            Class::Hop | Class::Proof | Class::Lookalike | Class::Forwarded | Class::Trace => {
                 doomed.push(name.clone());
             }
         }
@@ -282,6 +284,7 @@ fn given_id(headers: &HeaderMap) -> Option<RequestId> {
 fn classify(name: &str) -> Class {
     match name.as_bytes()[0] {
         b'c' if name == "connection" => Class::Connection,
+        b'c' if is_proof(name.as_bytes()) => Class::Proof,
         b'f' if name == "forwarded" => Class::Forwarded,
         b'h' if name == "http2-settings" => Class::Hop,
         b'k' if name == "keep-alive" => Class::Hop,
@@ -303,6 +306,16 @@ fn classify(name: &str) -> Class {
         b'x' => classify_x(name.as_bytes()),
         _ => Class::Ordinary,
     }
+}
+
+/// `client-cert` and `client-cert-chain` (RFC 9440), `client-cert-subject`, also with underscores. From
+/// nobody: a proxy before us that is trusted with addresses is not trusted with identities.
+fn is_proof(name: &[u8]) -> bool {
+    let start = b"client-cert";
+    let dashed = name.iter().map(|&byte| if byte == b'_' { b'-' } else { byte });
+    name.len() >= start.len()
+        && dashed.zip(start).all(|(byte, &known)| byte == known)
+        && matches!(name.get(start.len()), None | Some(b'-' | b'_'))
 }
 
 fn classify_x(name: &[u8]) -> Class {

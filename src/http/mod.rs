@@ -6,6 +6,7 @@ mod early;
 pub mod fault;
 pub mod forwarded;
 pub mod headers;
+pub mod hops;
 pub mod host;
 pub mod orca;
 pub mod park;

@@ -39,7 +39,6 @@ pub fn fault(fault: &Fault, asked: Asked<'_>) -> Response<Bytes> {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(wait));
     }
     if matches!(fault, Fault::MethodNotAllowed) {
-        const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
         headers.insert(header::ALLOW, HeaderValue::from_static(METHODS));
     }
     if fault.closes() {
@@ -89,6 +88,14 @@ pub fn redirect(status: StatusCode, location: HeaderValue) -> Response<Bytes> {
     answer
 }
 
+/// To OPTIONS, for ourselves.
+pub fn options() -> Response<Bytes> {
+    let mut answer = Response::new(Bytes::new());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
+    answer
+}
+
 /// `respond`; the body is left out for HEAD.
 pub fn fixed(
     status: StatusCode,
@@ -105,6 +112,9 @@ pub fn fixed(
     }
     answer
 }
+
+/// What is passed on.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::clock::Micros;
 use crate::framing::Wrong;
-use crate::listener::stream::{ClientStream, Notes, Transport};
+use crate::listener::stream::{ClientStream, Notes, Proven, Transport};
 use crate::proxy;
 use crate::snapshot::ListenerView;
 use crate::worker::context::Worker;
@@ -42,6 +42,8 @@ pub struct Client {
     /// As it was when the connection came; timeouts and limits are kept for its life.
     pub listener: Arc<ListenerView>,
     pub peer: Peer,
+    /// On listeners that ask for certificates.
+    pub proven: Option<Box<Proven>>,
     pub timer: Timer,
     pub(super) notes: Rc<Notes>,
     /// HTTP/2
@@ -72,6 +74,7 @@ impl Client {
         worker: Rc<Worker>,
         listener: Arc<ListenerView>,
         peer: Peer,
+        proven: Option<Box<Proven>>,
         timer: Timer,
         notes: Rc<Notes>,
     ) -> Rc<Self> {
@@ -79,6 +82,7 @@ impl Client {
             worker,
             listener,
             peer,
+            proven,
             timer,
             notes,
             multiplexed: Cell::new(false),

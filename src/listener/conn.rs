@@ -100,7 +100,8 @@ pub async fn serve(admitted: Admitted, mut tcp: TcpStream) {
     };
     let stream = ClientStream::new(transport);
     let peer = Peer::new(peer.ip(), tls, &view.config.trusted_proxies);
-    let client = Client::new(worker, view, peer, timer, stream.notes.clone());
+    let proven = stream.transport.proven(&view);
+    let client = Client::new(worker, view, peer, proven, timer, stream.notes.clone());
     match choose(&client, stream).await {
         Some((Protocol::Http1, stream)) => serve::http1(client, stream).await,
         Some((Protocol::Http2, stream)) => Box::pin(serve::http2(client, stream)).await,

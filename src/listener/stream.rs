@@ -13,6 +13,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::framing::Wrong;
+use crate::snapshot::ListenerView;
+use crate::tls::clients::ClientCertificate;
 
 use super::strict::{Next, Strict};
 
@@ -23,6 +25,30 @@ const ASIDE: usize = 2048;
 pub enum Transport {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// What a client has shown of itself in the handshake, on listeners that ask for certificates.
+#[derive(Debug)]
+pub struct Proven {
+    pub certificate: Option<ClientCertificate>,
+    /// The name that it asked for, in lower case.
+    pub server_name: Option<Box<str>>,
+}
+
+impl Transport {
+    /// `None` where certificates are not asked for.
+    pub fn proven(&self, view: &ListenerView) -> Option<Box<Proven>> {
+        let asks = view.config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        let Self::Tls(tls) = self else { return None };
+        asks.then(|| {
+            let (_, session) = tls.get_ref();
+            let shown = session.peer_certificates().and_then(<[_]>::first);
+            Box::new(Proven {
+                certificate: shown.and_then(ClientCertificate::of),
+                server_name: session.server_name().map(|name| name.to_ascii_lowercase().into()),
+            })
+        })
+    }
 }
 
 /// What the stream notes for the task that drives it.

@@ -3,12 +3,17 @@
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Uri, Version, header};
+use http::{HeaderName, HeaderValue, Method, Uri, Version, header};
 
 use crate::config::types as config;
 use crate::http::headers::{self, Received};
+use crate::http::hops;
 use crate::http::serve::Client;
 use crate::snapshot::RouteView;
+
+/// RFC 9440
+const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+const CLIENT_CERT_SUBJECT: HeaderName = HeaderName::from_static("client-cert-subject");
 
 /// Makes the head ready for any backend; only Host may still depend on which. The client's own
 /// Host is given back, for `host = "preserve"`.
@@ -27,7 +32,12 @@ pub fn request(
     if head.version == Version::HTTP_2 {
         headers::join_cookies(&mut head.headers);
     }
+    hops::via(&mut head.headers, head.version);
     head.version = Version::HTTP_11;
+    if let Some(shown) = client.proven.as_ref().and_then(|proven| proven.certificate.as_ref()) {
+        head.headers.insert(CLIENT_CERT, shown.certificate.clone());
+        head.headers.insert(CLIENT_CERT_SUBJECT, shown.subject.clone());
+    }
     headers::apply(&mut head.headers, &route.config.headers_in);
     crate::http::forwarded::announce(
         &mut head.headers,

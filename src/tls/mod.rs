@@ -6,6 +6,8 @@
 //! and kept over reloads, and a session of one listener never opens another.
 
 mod certificate;
+pub mod clients;
+mod der;
 pub mod origin;
 mod resolver;
 #[cfg(test)]
@@ -52,6 +54,8 @@ struct Settings {
     http1: bool,
     http2: bool,
     files: Vec<Files>,
+    /// The bytes of `client_ca`.
+    client_ca: Vec<u8>,
 }
 
 /// One listener's TLS, ready to serve.
@@ -109,6 +113,7 @@ impl Loader {
             http1: listener.http1,
             http2: listener.http2,
             files: all(tls.certificates.iter().map(Files::read))?,
+            client_ca: clients::read(tls).map_err(|error| vec![error])?,
         };
         let kept = self.listeners.entry(Arc::clone(&listener.name)).or_insert_with(Kept::new);
         if let Some((last, loaded)) = &kept.last
@@ -149,10 +154,12 @@ fn build(settings: &Settings, name: &Arc<str>, kept: &mut Kept) -> Result<Loaded
         config::TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
         config::TlsVersion::V1_3 => &[&rustls::version::TLS13],
     };
+    let verifier =
+        clients::verifier(tls, &settings.client_ca, &provider).map_err(|error| vec![error])?;
     let mut server = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .map_err(|error| vec![in_listener(error)])?
-        .with_no_client_auth()
+        .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(Resolver::new(&certificates, tls.unknown_sni)));
     server.alpn_protocols = [(settings.http2, "h2"), (settings.http1, "http/1.1")]
         .into_iter()

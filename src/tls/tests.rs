@@ -11,8 +11,8 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, Serve
 
 use super::*;
 use crate::config::types::{
-    Certificate as FilePair, Listener, ListenerLimit, ListenerTimeout, ListenerTls, TlsVersion,
-    UnknownSni,
+    Certificate as FilePair, ClientAuth, Listener, ListenerLimit, ListenerTimeout, ListenerTls,
+    TlsVersion, UnknownSni,
 };
 
 /// Writes NAME.pem and NAME.key for these DNS names; the certificate, for clients to trust.
@@ -60,6 +60,8 @@ fn listener(dir: &Path, names: &[&str]) -> Listener {
             h2_resets_per_second: 1,
         },
         tls: Some(ListenerTls {
+            client_ca: None,
+            client_auth: ClientAuth::Require,
             min_version: TlsVersion::V1_2,
             session_tickets: true,
             unknown_sni: UnknownSni::Reject,

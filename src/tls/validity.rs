@@ -5,45 +5,17 @@
 
 use std::time::{Duration, SystemTime};
 
-const SEQUENCE: u8 = 0x30;
-const INTEGER: u8 = 0x02;
-const VERSION: u8 = 0xa0;
+use super::der::{self, element};
+
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
 /// notBefore and notAfter; `None` if the certificate is not made as it should be.
 pub(super) fn validity(certificate: &[u8]) -> Option<(SystemTime, SystemTime)> {
-    let (certificate, _) = expect(certificate, SEQUENCE)?;
-    let (tbs, _) = expect(certificate, SEQUENCE)?;
-    let after_version = expect(tbs, VERSION).map_or(tbs, |(_, rest)| rest);
-    let (_, rest) = expect(after_version, INTEGER)?;
-    let (_, rest) = expect(rest, SEQUENCE)?;
-    let (_, rest) = expect(rest, SEQUENCE)?;
-    let (dates, _) = expect(rest, SEQUENCE)?;
+    let (dates, _) = der::validity(certificate)?;
     let (not_before, rest) = time(dates)?;
     let (not_after, _) = time(rest)?;
     Some((not_before, not_after))
-}
-
-/// One element: its tag, its content, what comes after it. Lengths up to 64 KiB, definite form.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = der.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (length, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81 => rest.split_first().map(|(&length, rest)| (usize::from(length), rest))?,
-        0x82 => {
-            let (length, rest) = rest.split_first_chunk::<2>()?;
-            (usize::from(u16::from_be_bytes(*length)), rest)
-        }
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((tag, content, rest))
-}
-
-fn expect(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    element(der).filter(|(found, ..)| *found == tag).map(|(_, content, rest)| (content, rest))
 }
 
 /// `YYMMDDHHMMSSZ` (to 2049) or `YYYYMMDDHHMMSSZ`, RFC 5280 §4.1.2.5.

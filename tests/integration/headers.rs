@@ -145,3 +145,27 @@ fn rfc_7239_where_it_is_asked_for() {
     let head = origin.received_text(1).to_lowercase();
     assert!(!head.contains("forwarded"), "{head}");
 }
+
+#[test]
+fn each_request_says_who_passed_it_on_and_how_far_it_may_go() {
+    let origin = RawOrigin::always(OK);
+    let proxy = one_worker().backend(&origin).run();
+    assert_eq!(value(&seen(&proxy, &origin, ""), "via"), Some("1.1 tidegate"));
+    let head = seen(&proxy, &origin, "via: 1.0 a\r\nVia: 1.1 b\r\nmax-forwards: 3\r\n");
+    assert_eq!(value(&head, "via"), Some("1.0 a, 1.1 b, 1.1 tidegate"));
+    assert_eq!(value(&head, "max-forwards"), Some("3"), "it is for OPTIONS and TRACE only");
+
+    let before = origin.received(0).len();
+    let mut client = Connection::open(proxy.address("http"));
+    client.send("OPTIONS / HTTP/1.1\r\nhost: a\r\nmax-forwards: 0\r\n\r\n");
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.header("allow").is_some()), (204, true));
+    client.send("OPTIONS / HTTP/1.1\r\nhost: a\r\nmax-forwards: 2\r\n\r\n");
+    assert_eq!(client.answer().status, 200);
+    assert!(origin.received_text(0)[before..].to_lowercase().contains("max-forwards: 1\r\n"));
+    client.send("TRACE / HTTP/1.1\r\nhost: a\r\nmax-forwards: 0\r\n\r\n");
+    assert_eq!(client.answer().status, 405);
+    let mut client = Connection::open(proxy.address("http"));
+    client.send("OPTIONS / HTTP/1.1\r\nhost: a\r\nmax-forwards: many\r\n\r\n");
+    assert_eq!(client.answer().status, 400);
+}

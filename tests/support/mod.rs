@@ -17,6 +17,7 @@
 //! | `raw` | [`RawOrigin`]: a socket that records bytes and plays a script, for odd answers |
 //! | `nginx` | [`Nginx`]: nginx as a backend |
 //! | `haproxy` | [`Haproxy`]: HAProxy before or behind tidegate |
+//! | `python` | [`PyPeer`]: programs of tests/peers, for libraries that only Python has |
 //! | `http` | [`get`], [`send`]: a plain blocking HTTP/1.1 client that hides nothing |
 //! | `connection` | [`Connection`]: a client's connection, driven byte by byte |
 //! | `process` | [`Process`]: a child with captured output; nothing of it outlives its test |
@@ -47,6 +48,7 @@ mod nginx;
 mod origin;
 mod process;
 mod proxy;
+mod python;
 mod raw;
 mod scaled;
 mod tool;
@@ -62,6 +64,7 @@ pub use nginx::Nginx;
 pub use origin::Origin;
 pub use process::{Process, lives};
 pub use proxy::{Proxy, Running};
+pub use python::{PyPeer, missing_module};
 pub use raw::{RawOrigin, Step};
 pub use scaled::{each, port_range, quickstart};
 pub use tool::{Output, certificate, curl, missing, run};

@@ -22,11 +22,13 @@ impl Output {
 /// Whether a program is not installed. Then it is written down as the reason why this test is
 /// skipped: in the file that TIDEGATE_SKIPPED names, for `tests/run`.
 pub fn missing(program: &str) -> bool {
-    if find(program).is_some() {
-        return false;
-    }
+    find(program).is_none() && skipped(program)
+}
+
+/// Writes down that the test is skipped for want of something; true.
+pub(super) fn skipped(what: &str) -> bool {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    let line = format!("{test}: {program} is not installed\n");
+    let line = format!("{test}: {what} is not installed\n");
     eprint!("skipped {line}");
     if let Some(file) = std::env::var_os("TIDEGATE_SKIPPED") {
         let file = std::fs::OpenOptions::new().append(true).create(true).open(file);

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method};
@@ -239,4 +240,22 @@ pub fn there_are<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
     } else {
         format!("there are: {}", names.join(", "))
     }
+}
+
+/// A file that may be left out.
+pub(super) fn file(
+    r: &mut Reader<'_>,
+    key: &'static str,
+    check: fn(PathBuf) -> Result<PathBuf, String>,
+) -> Option<PathBuf> {
+    let given = match r.table().get(key).map(|value| &value.node) {
+        None => false,
+        Some(Node::String(path)) => !path.is_empty(),
+        Some(_) => true,
+    };
+    if given {
+        return Some(r.path(key).and(check).required());
+    }
+    let _ = r.string(key).or("");
+    None
 }

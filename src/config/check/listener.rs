@@ -8,7 +8,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use crate::config::reader::Reader;
 use crate::config::tree::{Node, Value};
 use crate::config::types::{
-    Certificate, Listener, ListenerLimit, ListenerTimeout, ListenerTls, TlsVersion, UnknownSni,
+    Certificate, ClientAuth, Listener, ListenerLimit, ListenerTimeout, ListenerTls, TlsVersion,
+    UnknownSni,
 };
 use crate::config::values::{self, Wrong};
 
@@ -24,8 +25,10 @@ pub struct Read {
 impl Read {
     /// Its certificate and key files.
     pub fn files(&self) -> Vec<PathBuf> {
-        let certificates = self.listener.tls.iter().flat_map(|tls| &tls.certificates);
-        certificates.flat_map(|one| [one.cert.clone(), one.key.clone()]).collect()
+        let tls = self.listener.tls.iter();
+        let certificates = tls.clone().flat_map(|tls| &tls.certificates);
+        let files = certificates.flat_map(|one| [one.cert.clone(), one.key.clone()]);
+        files.chain(tls.filter_map(|tls| tls.client_ca.clone())).collect()
     }
 }
 
@@ -101,6 +104,13 @@ fn tls(r: &mut Reader<'_>) -> ListenerTls {
             .one_of("min_version", &[("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)])
             .or("1.2"),
         session_tickets: r.bool("session_tickets").or(true),
+        client_ca: fields::file(r, "client_ca", certificate_file),
+        client_auth: r
+            .one_of(
+                "client_auth",
+                &[("require", ClientAuth::Require), ("request", ClientAuth::Request)],
+            )
+            .or("require"),
         unknown_sni: r
             .one_of(
                 "unknown_sni",

@@ -1,13 +1,12 @@
 //! `[service.NAME.transport]`: how backends are spoken to.
 
-use std::path::PathBuf;
-
 use rustls_pki_types::ServerName;
 
 use crate::config::reader::Reader;
 use crate::config::tree::Node;
 use crate::config::types::{OriginTls, Protocol, Transport};
 
+use super::fields;
 use super::listener::{certificate_file, key_file};
 
 pub fn read(r: &mut Reader<'_>) -> Transport {
@@ -54,9 +53,9 @@ fn tls(r: &mut Reader<'_>) -> Option<OriginTls> {
 
 fn details(r: &mut Reader<'_>) -> OriginTls {
     let tls = OriginTls {
-        ca: file(r, "ca", certificate_file),
-        cert: file(r, "cert", certificate_file),
-        key: file(r, "key", key_file),
+        ca: fields::file(r, "ca", certificate_file),
+        cert: fields::file(r, "cert", certificate_file),
+        key: fields::file(r, "key", key_file),
         server_name: r.string("server_name").and(server_name).or(""),
         verify: r.bool("verify").or(true),
     };
@@ -65,24 +64,6 @@ fn details(r: &mut Reader<'_>) -> OriginTls {
         r.problem(there, format!("{there}: a certificate and its key go together; add {missing}"));
     }
     tls
-}
-
-/// A file that may be left out.
-fn file(
-    r: &mut Reader<'_>,
-    key: &'static str,
-    check: fn(PathBuf) -> Result<PathBuf, String>,
-) -> Option<PathBuf> {
-    let given = match r.table().get(key).map(|value| &value.node) {
-        None => false,
-        Some(Node::String(path)) => !path.is_empty(),
-        Some(_) => true,
-    };
-    if given {
-        return Some(r.path(key).and(check).required());
-    }
-    let _ = r.string(key).or("");
-    None
 }
 
 fn server_name(name: String) -> Result<Option<ServerName<'static>>, String> {

@@ -52,6 +52,9 @@ pub struct ListenerLimit {
 pub struct ListenerTls {
     pub min_version: TlsVersion,
     pub session_tickets: bool,
+    /// Whose certificates clients may show; `None` = they are not asked for one.
+    pub client_ca: Option<PathBuf>,
+    pub client_auth: ClientAuth,
     pub unknown_sni: UnknownSni,
     pub certificates: Vec<Certificate>,
 }
@@ -60,6 +63,12 @@ pub struct ListenerTls {
 pub enum TlsVersion {
     V1_2,
     V1_3,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAuth {
+    Require,
+    Request,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
