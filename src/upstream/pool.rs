@@ -97,7 +97,7 @@ impl Pool {
 
     /// The caller opens a shared connection; `None`: another does already, see [`Pool::poll_opened`].
     pub fn open(&self) -> Option<Opens<'_>> {
-        (!self.opening.replace(true)).then_some(Opens(self))
+        (!self.opening.replace(true)).then(|| Opens(self))
     }
 
     /// Its connections are known to be shared.
