@@ -15,7 +15,7 @@ use super::exchange::Held;
 
 /// Connects to the backend that is held, within `connect_timeout`. `upgrade`: the connection is to become
 /// something else, which only one of its own can.
-pub async fn connect(exchange: &Exchange, held: &Held, upgrade: bool) -> Result<Conn, ConnectKind> {
+pub async fn connect(with: &Try<'_>, held: &Held, upgrade: bool) -> Result<Conn, ConnectKind> {
     let worker = with.worker;
     let view = &held.service().view;
     let transport = &view.config.transport;

@@ -205,7 +205,7 @@ impl Exchange {
             started: self.started,
             deadline: self.deadline(),
             upload: self.upload.as_ref(),
-            wire: None,
+            kept: None,
         }
     }
 

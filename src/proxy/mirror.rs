@@ -148,7 +148,7 @@ impl Mirrored {
             started,
             deadline: Some(started.saturating_add(longest.as_micros() as Micros)),
             upload: body.as_ref(),
-            wire: None,
+            kept: None,
         };
         let sent = body.as_ref().map_or_else(RequestBody::empty, Upload::body);
         let request = Request::from_parts(self.head, sent);
@@ -199,7 +199,7 @@ async fn exchange(
         Ok(()) => {
             let most = held.service().view.config.transport.max_idle_per_worker;
             if let Some(conn) = held.conn.take() {
-                held.backend.give_back(conn, with.worker.now(), most);
+                held.backend.pool.give_back(conn, with.worker.now(), most);
             }
         }
         // Its status was seen; that it broke off later is the backend's failure.
