@@ -27,6 +27,9 @@ use super::tries;
 /// sent twice: the backend may be closing them just now.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// How often a backend may say that it has not looked at a request: connections that end are followed by others.
+const REFUSALS: u32 = 3;
+
 /// How long a pooled connection may take to finish with the exchange before.
 const TURN: Duration = Duration::from_millis(10);
 
@@ -111,7 +114,7 @@ pub async fn send(
     asks: Asks,
 ) -> Result<Sent, Failed> {
     let worker = with.worker;
-    let (mut fresh, mut refused) = (false, false);
+    let (mut fresh, mut refused) = (false, 0);
     held.stats().requests.inc();
     loop {
         let pooled = match fresh {
@@ -170,12 +173,12 @@ pub async fn send(
             // It has not looked at it: the connection is full, or ends.
             Err(Broke::Refused) => {
                 request.replace(tries::again(with.upload, conn.take_head()));
-                if refused || request.borrow().is_none() {
+                if refused == REFUSALS || request.borrow().is_none() {
                     return Err(refusal(with, held));
                 }
                 let stats = held.service().view.stats.of(worker.id);
                 stats.retries.inc(crate::telemetry::RetryReason::Refused);
-                refused = true;
+                refused += 1;
             }
             Err(Broke::TimedOut) => return Err(timed_out(with, held, &conn, request)),
         }

@@ -14,7 +14,9 @@ fn accepting(origin: &RawOrigin) -> Running {
 
 /// The client that the backend was told of, for the first request that it got.
 fn told(origin: &RawOrigin) -> String {
-    let head = origin.received_text(0).to_lowercase();
+    // Its port may have been another's before, and be asked by strangers.
+    let all: String = (0..origin.connections()).map(|n| origin.received_text(n)).collect();
+    let head = all.to_lowercase();
     let mut lines = head.lines().filter_map(|line| line.strip_prefix("x-forwarded-for: "));
     lines.next().expect("it is told").to_owned()
 }
