@@ -8,6 +8,7 @@ use crate::config::types::Protocol;
 use crate::http::fault::ConnectKind;
 use crate::upstream::conn::{self, Conn, Opening};
 use crate::upstream::counted::Counted;
+use crate::upstream::pool::Opens;
 use crate::upstream::socket::Target;
 
 use super::attempt::Try;
@@ -27,23 +28,10 @@ pub async fn connect(with: &Try<'_>, held: &Held, upgrade: bool) -> Result<Conn,
         Protocol::Auto => !upgrade && pool.shares(),
     };
     let mut opens = None;
-    while shares {
-        opens = pool.open();
-        if opens.is_some() {
-            break;
-        }
-        // Somebody opens one that has room for this, too.
-        let opened = poll_fn(|cx| match pool.poll_opened(cx) {
-            Poll::Ready(()) => Poll::Ready(true),
-            Poll::Pending => with.timer.poll_expired(cx).map(|()| false),
-        })
-        .await;
-        if !opened {
-            return Err(ConnectKind::TimedOut);
-        }
-        if let Some(conn) = pool.take(held.since, transport.idle_timeout, false) {
-            with.timer.disarm();
-            return Ok(conn);
+    if shares {
+        match place(with, held).await? {
+            Place::OnOpen(conn) => return Ok(conn),
+            Place::ToOpen(guard) => opens = Some(guard),
         }
     }
     let clock = worker.clock.clone();
@@ -71,6 +59,35 @@ pub async fn connect(with: &Try<'_>, held: &Held, upgrade: bool) -> Result<Conn,
     drop(opens);
     // A backend that ends a connection at once, or allows no stream on it.
     conn.ok_or(ConnectKind::Reset)
+}
+
+/// What there is where connections are shared.
+enum Place<'a> {
+    OnOpen(Conn),
+    /// Nobody opens one: it is for the caller to do.
+    ToOpen(Opens<'a>),
+}
+
+/// Waits while somebody else opens a connection that has room for this request, too.
+async fn place<'a>(with: &Try<'_>, held: &'a Held) -> Result<Place<'a>, ConnectKind> {
+    let pool = &held.backend.pool;
+    let idle_timeout = held.service().view.config.transport.idle_timeout;
+    loop {
+        if let Some(guard) = pool.open() {
+            return Ok(Place::ToOpen(guard));
+        }
+        let opened = poll_fn(|cx| match pool.poll_opened(cx) {
+            Poll::Ready(()) => Poll::Ready(true),
+            Poll::Pending => with.timer.poll_expired(cx).map(|()| false),
+        });
+        if !opened.await {
+            return Err(ConnectKind::TimedOut);
+        }
+        if let Some(conn) = pool.take(held.since, idle_timeout, false) {
+            with.timer.disarm();
+            return Ok(Place::OnOpen(conn));
+        }
+    }
 }
 
 fn kind(error: &io::Error) -> ConnectKind {
