@@ -35,7 +35,7 @@ pub struct Admitted {
 }
 
 /// Lets a connection in, or refuses it for a cap. With a PROXY header its client is not known yet, and
-/// [`serve`] asks for a place.
+/// [`serve()`] asks for a place.
 pub fn admit(worker: &Rc<Worker>, view: &Arc<ListenerView>, peer: SocketAddr) -> Option<Admitted> {
     let connection = view.stats.admit(view.config.max_connections)?;
     let place = match view.config.proxy_protocol {
