@@ -24,7 +24,10 @@ fn table(text: &str) -> Table {
 /// Names right after `crate::`, also those in braces.
 fn imports(text: &str) -> BTreeSet<String> {
     let name = |text: &str| -> String {
-        text.trim_start().chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect()
+        text.trim_start()
+            .chars()
+            .take_while(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '_')
+            .collect()
     };
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     let code = code.collect::<Vec<_>>().join("\n");

@@ -321,7 +321,9 @@ fn configurations_in_the_documents_pass() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("certs")).unwrap();
     let (cert, key) = crate::support::certificate(folder.path(), &["shop.example"]);
-    std::fs::copy(cert, folder.path().join("certs/shop.pem")).unwrap();
+    for name in ["shop", "internal", "partners"] {
+        std::fs::copy(&cert, folder.path().join(format!("certs/{name}.pem"))).unwrap();
+    }
     std::fs::copy(key, folder.path().join("certs/shop.key")).unwrap();
     std::fs::copy(TIDEGATE, folder.path().join("app")).unwrap();
     let mut checked = 0;
