@@ -183,12 +183,15 @@ fn status_watch_refreshes_in_place_until_ctrl_c() {
         text.matches("\x1b[?7h").count(),
         "wrapping is given back"
     );
-    script.stdin.take().unwrap().write_all(b"\x03").unwrap();
+    // Kept open: with its end `script` may throw away what it has not passed on.
+    let mut keys = script.stdin.take().unwrap();
+    keys.write_all(b"\x03").unwrap();
     let mut status = None;
     wait_until("Ctrl-C ends it", || {
         status = script.try_wait().unwrap();
         status.is_some()
     });
+    drop(keys);
     // 128 + SIGINT, as script tells it.
     assert_eq!(status.unwrap().code(), Some(130));
 }
