@@ -28,6 +28,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use socket2::SockRef;
 use tidegate::origin::Delay;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -190,10 +191,15 @@ async fn live(
                     listener = Some(listen(address, BACKLOG)?);
                 }
             }
-            Door::Closed | Door::Dropping => {
+            Door::Closed => {
                 connections.shutdown().await;
-                listener = None;
-                entrance = Entrance::shut(address, door).await?;
+                drop(listener.take());
+                entrance = Entrance::Closed(bound(address)?);
+            }
+            Door::Dropping => {
+                // Full before anything is cut: who connects again must not find a place that nobody serves.
+                entrance = Entrance::full(address, listener.take()).await?;
+                connections.shutdown().await;
             }
         }
     }
@@ -212,11 +218,12 @@ enum Entrance {
 }
 
 impl Entrance {
-    async fn shut(address: SocketAddr, door: Door) -> io::Result<Self> {
-        if door == Door::Closed {
-            return Ok(Self::Closed(bound(address)?));
-        }
-        let listener = listen(address, 0)?;
+    async fn full(address: SocketAddr, open: Option<TcpListener>) -> io::Result<Self> {
+        let listener = match open {
+            Some(listener) => listener,
+            None => listen(address, 0)?,
+        };
+        SockRef::from(&listener).listen(0)?;
         let mut queue = Vec::new();
         loop {
             while let Ok(stream) = timeout(NOT_CONNECTED, TcpStream::connect(address)).await {

@@ -5,6 +5,7 @@
     benches/side_by_side/run.py                         # every case, five rounds of two seconds
     benches/side_by_side/run.py --case a,c --rounds 9
     benches/side_by_side/run.py --rival haproxy=/opt/haproxy/sbin/haproxy
+    benches/side_by_side/run.py --rival tidegate=/tmp/before/tidegate    # against an earlier build
     benches/side_by_side/run.py --write docs/performance.md
 
 Needs nginx, haproxy, wrk and h2load (Debian: nginx-light haproxy wrk nghttp2-client) and Python 3.9.
@@ -37,7 +38,7 @@ def arguments():
     parser.add_argument("--seconds", type=int, default=2, help="length of a round")
     parser.add_argument("--idle", type=int, default=8000, help="connections of case j")
     parser.add_argument("--rival", action="append", default=[], metavar="KIND=PATH",
-                        help="another nginx or haproxy, beside the installed ones")
+                        help="another nginx, haproxy or tidegate (of an earlier build), beside the installed ones")
     parser.add_argument("--tidegate", default=os.path.join(arms.ROOT, "target", "release", "tidegate"),
                         help="the program under test [target/release/tidegate]")
     parser.add_argument("--no-pin", action="store_true", help="leave the choice of CPUs to the kernel")
@@ -55,9 +56,9 @@ def rivals(asked):
             say(f"{kind} is not installed: left out")
     for text in asked.rival:
         kind, _, path = text.partition("=")
-        if kind not in ("nginx", "haproxy") or not os.access(path, os.X_OK):
-            sys.exit(f"--rival {text}: write nginx=PATH or haproxy=PATH of a program")
-        found.append(arms.Rival(kind, path, f"{kind} {arms.version(kind, path)}"))
+        if kind not in ("nginx", "haproxy", "tidegate") or not os.access(path, os.X_OK):
+            sys.exit(f"--rival {text}: write nginx=PATH, haproxy=PATH or tidegate=PATH of a program")
+        found.append(arms.Rival(kind, path, f"{kind} {'before' if kind == 'tidegate' else arms.version(kind, path)}"))
     if not os.access(asked.tidegate, os.X_OK):
         sys.exit(f"{asked.tidegate} is not there; make it with: cargo build --release")
     return [*found, arms.Rival("tidegate", asked.tidegate)]

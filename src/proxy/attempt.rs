@@ -27,6 +27,11 @@ use super::tries;
 /// sent twice: the backend may be closing them just now.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// A pooled connection that breaks so soon after a request was sent on it was being closed by then: the news of it
+/// was on its way for no longer than a round trip within a region takes. Later it is the backend that gave the request
+/// up, which may be dead.
+const STALE: Duration = Duration::from_millis(20);
+
 /// How often a backend may say that it has not looked at a request: connections that end are followed by others.
 const REFUSALS: u32 = 3;
 
@@ -160,7 +165,7 @@ pub async fn send(
             Err(Broke::Sent(error)) => {
                 // Most likely closed while the request was on its way to it (RFC 9112 §9.3.1):
                 // once more, on a connection of its own.
-                if is_pooled && asks.keep_head && conn.may_be_stale() {
+                if is_pooled && asks.keep_head && is_stale(with, held, &conn) {
                     request.replace(tries::again(with.upload, conn.take_head()));
                 }
                 if request.borrow().is_none() {
@@ -183,6 +188,14 @@ pub async fn send(
             Err(Broke::TimedOut) => return Err(timed_out(with, held, &conn, request)),
         }
     }
+}
+
+/// Whether it was the connection that ended, and not the backend: then nobody is blamed, and the same backend gets the
+/// request on a fresh connection. Without another one to ask it does in any case.
+fn is_stale(with: &Try<'_>, held: &Held, conn: &Conn) -> bool {
+    let soon = held.since.saturating_add(STALE.as_micros() as Micros);
+    let alone = || !tries::has_another(held.service(), &[held.backend.backend.uid]);
+    conn.may_be_stale() && (with.worker.now() <= soon || alone())
 }
 
 async fn take(with: &Try<'_>, held: &Held, asks: Asks) -> Option<Conn> {

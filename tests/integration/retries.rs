@@ -1,5 +1,7 @@
 //! Trying again: what is hidden from the client, what is not, and what it costs.
 
+use std::time::{Duration, Instant};
+
 use crate::support::{
     Backend, Connection, Origin, Proxy, RawOrigin, Running, Step, get, refusing_address, send,
     wait_until,
@@ -7,6 +9,8 @@ use crate::support::{
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy";
+/// What may pass between a request on a pooled connection and its end for the two to have crossed.
+const STALE: Duration = Duration::from_millis(20);
 const RETRY: &str = "[service.app.retry]\nbackoff = \"1ms\"";
 
 #[track_caller]
@@ -123,6 +127,29 @@ fn a_pooled_connection_closed_on_the_way_costs_an_idempotent_request_nothing() {
     // It is no retry: no other backend was needed, and none was blamed.
     assert_eq!(retries(&proxy, "reset"), 0.0);
     assert_eq!(proxy.service("app")["backends"][0]["errors"], 0);
+}
+
+#[test]
+fn a_backend_that_gives_a_request_up_after_a_while_is_left_for_another() {
+    // It answers once, keeps the connection, and drops the next request long after it got it.
+    let dying = RawOrigin::script(|_| {
+        vec![Step::ReadHead, Step::Send(OK.into()), Step::ReadHead, Step::Hold]
+    });
+    let good = RawOrigin::always(OK);
+    let backup = |p: Proxy| p.backend_with(&good, "backup = true");
+    let proxy = balanced(&[&|p| p.backend(&dying), &backup], RETRY);
+    assert_eq!(get(&proxy.url("/")).status, 200);
+    let answer = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| get(&proxy.url("/")));
+        wait_until("it has the request", || dying.requests().len() == 2);
+        let since = Instant::now();
+        wait_until("nobody takes it for a race", || since.elapsed() > 2 * STALE);
+        dying.release();
+        asked.join().expect("it is answered")
+    });
+    assert_eq!((answer.status, good.connections(), dying.connections()), (200, 1, 1));
+    assert_eq!((retries(&proxy, "reset"), retries(&proxy, "stale")), (1.0, 0.0));
+    assert_eq!(proxy.service("app")["backends"][0]["errors"], 1, "it is blamed");
 }
 
 #[test]
