@@ -66,6 +66,9 @@ pub async fn settle(control: Arc<Control>, text: bool) {
     }
     lock(&control.registry).set_warm();
     control.settled.store(true, Relaxed);
+    if !control.stopping.load(Relaxed) {
+        control.manager.ready("serving");
+    }
     let took = seconds((control.clock.now() - began) / 1000);
     if !text {
         tracing::info!("ready");

@@ -27,6 +27,7 @@ use super::build::Assembly;
 use super::events::{DrainStep, Events, Kind};
 use super::lock;
 use super::managed::Managed;
+use super::systemd::Manager;
 
 /// What the parts of the control plane share.
 pub struct Control {
@@ -42,6 +43,12 @@ pub struct Control {
     /// One reload at a time.
     pub reloading: tokio::sync::Mutex<super::reload::Reloader>,
     pub stopping: AtomicBool,
+    /// Another process is tidegate now; this one finishes what runs.
+    pub handed_over: AtomicBool,
+    /// The service manager, if there is one.
+    pub manager: Manager,
+    /// When the control plane ticked last.
+    pub ticked: AtomicU64,
     /// Services whose orchestrator is on its way out; until it is gone no other takes its place.
     pub ending: Mutex<BTreeMap<Arc<str>, Option<Arc<Managed>>>>,
     /// Lines of the access log that were lost.
@@ -81,6 +88,9 @@ impl Control {
             applied: Mutex::new(applied),
             reloading: tokio::sync::Mutex::new(reloader),
             stopping: AtomicBool::new(false),
+            handed_over: AtomicBool::new(false),
+            manager: Manager::of_process(),
+            ticked: AtomicU64::new(0),
             ending: Mutex::default(),
             log_dropped: Arc::default(),
             settled: AtomicBool::new(false),

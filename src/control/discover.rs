@@ -226,7 +226,9 @@ impl Control {
     pub(super) fn own(&self, config: &Config) -> Own {
         let mut listeners: Vec<_> =
             self.plane.addresses().into_iter().map(|(_, address)| address).collect();
-        listeners.extend(config.listeners.iter().flat_map(|l| l.address.iter().copied()));
+        listeners.extend(
+            config.listeners.iter().flat_map(|l| &l.address).filter_map(|address| address.socket()),
+        );
         if let AdminListen::Tcp(address) = &config.admin.listen {
             listeners.push(*address);
         }

@@ -33,9 +33,11 @@ pub mod signals;
 pub mod state_dir;
 pub mod status;
 pub mod stop;
+pub mod systemd;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod watchdog;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -46,6 +48,7 @@ use crate::admin::Server;
 use crate::clock::Clock;
 use crate::config::watch::Watch;
 use crate::config::{self, Env, Loaded};
+use crate::listener::given::Given;
 use crate::orchestrator::kinds::Kinds;
 use crate::worker::{DataPlane, Params};
 
@@ -66,6 +69,13 @@ const BAD_CONFIGURATION: u8 = 2;
 
 /// Runs until a signal ends it. Everything that goes wrong is said on standard error.
 pub fn run(path: &Path, kinds: Kinds) -> ExitCode {
+    let given = match Given::by_manager() {
+        Ok(given) => given,
+        Err(error) => {
+            eprintln!("tidegate: {error}");
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
     let loaded = match config::load(path, &kinds, &Env::of_process()) {
         Ok(loaded) => loaded,
         Err(problems) => {
@@ -80,7 +90,7 @@ pub fn run(path: &Path, kinds: Kinds) -> ExitCode {
     if let Some(warning) = privileges::raise_file_limit(&loaded.config) {
         tracing::warn!("{warning}");
     }
-    match start_and_serve(path, kinds, loaded, text) {
+    match start_and_serve(path, kinds, loaded, text, given) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Together with other lines of the log, but without their form: it may be all there is.
@@ -93,7 +103,13 @@ pub fn run(path: &Path, kinds: Kinds) -> ExitCode {
 /// Anything that ends the process.
 type Fatal = Box<dyn std::error::Error + Send + Sync>;
 
-fn start_and_serve(path: &Path, kinds: Kinds, loaded: Loaded, text: bool) -> Result<(), Fatal> {
+fn start_and_serve(
+    path: &Path,
+    kinds: Kinds,
+    loaded: Loaded,
+    text: bool,
+    given: Given,
+) -> Result<(), Fatal> {
     let state_dir = StateDir::lock(&loaded.config.runtime.state_dir)?;
     let scribes = journal::Scribes::start(state_dir.path())?;
     let admin = Server::bind(&loaded.config.admin)?;
@@ -103,8 +119,11 @@ fn start_and_serve(path: &Path, kinds: Kinds, loaded: Loaded, text: bool) -> Res
         .enable_all()
         .build()?;
     let clock = Clock::real();
-    let plane =
-        DataPlane::start(Params { workers: loaded.config.runtime.workers, clock: clock.clone() })?;
+    let plane = DataPlane::start(Params {
+        workers: loaded.config.runtime.workers,
+        clock: clock.clone(),
+        given,
+    })?;
     let reloader = Reloader {
         kinds,
         tls: crate::tls::Loader::default(),
@@ -148,6 +167,7 @@ async fn serve(
     }));
     tokio::spawn(banner::settle(control.clone(), text));
     tokio::spawn(tick(control.clone()));
+    tokio::spawn(watchdog::run(control.clone()));
     if runtime.watch {
         tokio::spawn(watch(control.clone()));
     }

@@ -71,6 +71,11 @@ impl Control {
         let tls = LoadedTls::load(&mut reloader.tls, &taken.config)
             .map_err(|errors| errors.into_iter().map(|e| problem(&path, e)).collect::<Vec<_>>())?;
         let binding = self.bind(&taken.config)?;
+        for name in self.plane.close_unused() {
+            tracing::warn!(
+                "a socket named {name:?} was passed that no listener uses; it is closed"
+            );
+        }
         drop_rights().map_err(|error| vec![problem(&path, error.to_string())])?;
         let prepared = self.prepare(&mut reloader, taken, tls).await?;
         let config = prepared.taken.config.clone();
@@ -88,7 +93,14 @@ impl Control {
     pub async fn reload(self: &Arc<Self>) -> Result<view::ReloadOk, Vec<Problem>> {
         let mut reloader = self.reloading.lock().await;
         let before = self.files_now();
+        self.manager.reloading();
         let result = self.try_reload(&mut reloader).await;
+        if !self.stopping.load(Relaxed) {
+            self.manager.ready(&match &result {
+                Ok(ok) => format!("serving configuration {}", ok.generation),
+                Err(_) => "serving; the last reload failed".to_owned(),
+            });
+        }
         let mut applied = lock(&self.applied);
         let at = SystemTime::now().into();
         match &result {

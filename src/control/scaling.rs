@@ -57,6 +57,7 @@ impl Control {
 
     /// One tick of everything that is looked at once a second.
     pub fn tick(self: &Arc<Self>) {
+        self.ticked.store(self.clock.now(), Relaxed);
         self.measure_traffic();
         lock(&self.errors).tick(&self.plane.current().services, self.clock.now());
         self.judge_outliers();

@@ -26,6 +26,7 @@ impl Control {
     pub async fn stop(self: &Arc<Self>, signal: &str) {
         self.stopping.store(true, Relaxed);
         self.events.send(None, Kind::Stopping { signal: signal.to_owned() });
+        self.manager.stopping("finishing what runs");
         let runtime = lock(&self.applied).taken.config.runtime.clone();
         tokio::time::sleep(runtime.shutdown_delay).await;
         let cut = self.plane.stop(runtime.shutdown_timeout).await;

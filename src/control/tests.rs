@@ -90,8 +90,12 @@ impl World {
         let loaded = config::load(&path, &kinds, &Env::of_process()).expect("valid");
         let state = StateDir::lock(&loaded.config.runtime.state_dir).expect("a new folder");
         let clock = Clock::real();
-        let plane =
-            DataPlane::start(Params { workers: 1, clock: clock.clone() }).expect("a thread");
+        let plane = DataPlane::start(Params {
+            workers: 1,
+            clock: clock.clone(),
+            given: Default::default(),
+        })
+        .expect("a thread");
         let reloader = Reloader {
             kinds,
             tls: crate::tls::Loader::default(),

@@ -1,15 +1,19 @@
 //! Binding listener sockets: one per worker and address (SO_REUSEPORT), all or nothing.
 //!
 //! SO_REUSEPORT would let a second tidegate take half of the traffic instead of failing, so
-//! each new address is first bound without it.
+//! each new address is first bound without it. What a service manager or the tidegate before us
+//! passed on is used as it is.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::types::Listener;
+use crate::config::types::{ListenAddress, Listener};
+
+use super::given::{Given, NameError};
 
 /// Connections the kernel keeps for us before they are accepted (it caps this at net.core.somaxconn).
 const BACKLOG: i32 = 4096;
@@ -21,7 +25,7 @@ pub struct Bound {
     /// As it is bound (port 0 resolved).
     pub address: SocketAddr,
     /// As it is configured.
-    pub configured: SocketAddr,
+    pub configured: ListenAddress,
 }
 
 /// An address that could not be bound.
@@ -29,7 +33,7 @@ pub struct Bound {
 #[error("listener \"{listener}\": cannot listen on {address}: {error}{}", hint(.error))]
 pub struct BindError {
     pub listener: Arc<str>,
-    pub address: SocketAddr,
+    pub address: ListenAddress,
     pub error: io::Error,
 }
 
@@ -53,19 +57,34 @@ pub struct Change {
 #[derive(Debug)]
 pub struct Opened {
     pub bound: Bound,
-    /// One for each worker.
-    pub sockets: Vec<TcpListener>,
+    /// At least one for each worker, by its number.
+    pub sockets: Vec<(usize, TcpListener)>,
 }
 
-/// Binds what `wanted` needs beyond `bound`; nothing stays bound if anything fails.
+impl Bound {
+    /// What its sockets are called when they are handed over.
+    pub fn handover_name(&self) -> String {
+        handover_name(&self.configured, &self.listener)
+    }
+}
+
+fn handover_name(configured: &ListenAddress, listener: &str) -> String {
+    format!("tcp {configured} {listener}")
+}
+
+/// Binds what `wanted` needs beyond `bound`, or finds it in what was given; nothing stays bound if
+/// anything fails.
 pub fn change(
     bound: &[Bound],
     wanted: &[Arc<Listener>],
     workers: usize,
+    given: &mut Given,
 ) -> Result<Change, Vec<BindError>> {
-    let wants: Vec<_> =
-        wanted.iter().flat_map(|l| l.address.iter().map(move |a| (l.name.clone(), *a))).collect();
-    let is_bound = |name: &Arc<str>, address: &SocketAddr| {
+    let wants: Vec<_> = wanted
+        .iter()
+        .flat_map(|l| l.address.iter().map(move |a| (l.name.clone(), a.clone())))
+        .collect();
+    let is_bound = |name: &Arc<str>, address: &ListenAddress| {
         bound.iter().any(|b| b.listener == *name && b.configured == *address)
     };
     let close: Vec<_> = bound
@@ -76,26 +95,38 @@ pub fn change(
     let mut open = Vec::new();
     let mut errors = Vec::new();
     for (listener, configured) in wants.iter().filter(|(n, a)| !is_bound(n, a)) {
-        // An address that only changes its listener's name is still ours for a moment.
-        let ours = close.iter().any(|b| b.configured == *configured && configured.port() != 0);
-        match bind_all(*configured, workers, !ours) {
+        let handed = given.handed(&handover_name(configured, listener));
+        let sockets = match configured {
+            _ if !handed.is_empty() => take_over(handed, configured, workers),
+            ListenAddress::Passed(name) => passed(given, name, workers),
+            ListenAddress::Socket(address) => {
+                // An address that only changes its listener's name is still ours for a moment.
+                let ours = close.iter().any(|b| b.configured == *configured && address.port() != 0);
+                bind_all(*address, workers, !ours)
+            }
+        };
+        match sockets {
             Ok((address, sockets)) => open.push(Opened {
-                bound: Bound { listener: listener.clone(), address, configured: *configured },
+                bound: Bound {
+                    listener: listener.clone(),
+                    address,
+                    configured: configured.clone(),
+                },
                 sockets,
             }),
             Err(error) => {
-                errors.push(BindError { listener: listener.clone(), address: *configured, error })
+                let (listener, address) = (listener.clone(), configured.clone());
+                errors.push(BindError { listener, address, error });
             }
         }
     }
     if errors.is_empty() { Ok(Change { open, close }) } else { Err(errors) }
 }
 
-fn bind_all(
-    address: SocketAddr,
-    workers: usize,
-    alone: bool,
-) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+/// Sockets of one address, by the number of the worker that gets them.
+type Sockets = (SocketAddr, Vec<(usize, TcpListener)>);
+
+fn bind_all(address: SocketAddr, workers: usize, alone: bool) -> io::Result<Sockets> {
     let mut address = address;
     if alone {
         // Not listening yet, so no connection is lost when it is dropped again.
@@ -105,13 +136,74 @@ fn bind_all(
         }
     }
     let sockets = (0..workers)
-        .map(|_| {
-            let socket = bind_one(address, true)?;
-            socket.listen(BACKLOG)?;
-            Ok(socket.into())
-        })
-        .collect::<io::Result<Vec<TcpListener>>>()?;
+        .map(|worker| Ok((worker, listen_one(address)?)))
+        .collect::<io::Result<Vec<_>>>()?;
     Ok((address, sockets))
+}
+
+/// The socket of a service manager: one, that all workers accept from.
+fn passed(given: &mut Given, name: &str, workers: usize) -> io::Result<Sockets> {
+    let fd = given.activated(name).map_err(|error| match error {
+        NameError::Unknown(_) => io::Error::new(io::ErrorKind::NotFound, error),
+        NameError::Several(_) => io::Error::new(io::ErrorKind::InvalidInput, error),
+    })?;
+    let (address, first) = checked(fd)?;
+    let mut sockets = Vec::new();
+    for worker in 1..workers {
+        sockets.push((worker, first.try_clone()?));
+    }
+    sockets.push((0, first));
+    Ok((address, sockets))
+}
+
+/// The sockets of the tidegate before us. Each has a queue of its own with connections in it, so
+/// every one is accepted from, whatever the number of workers was; who would get none gets one more.
+fn take_over(
+    handed: Vec<OwnedFd>,
+    configured: &ListenAddress,
+    workers: usize,
+) -> io::Result<Sockets> {
+    let mut all = handed.into_iter().map(checked).collect::<io::Result<Vec<_>>>()?;
+    let address = all[0].0;
+    while all.len() < workers {
+        let more = match configured {
+            ListenAddress::Socket(_) => listen_one(address),
+            ListenAddress::Passed(_) => Err(io::ErrorKind::Unsupported.into()),
+        };
+        // A low port without the rights for another socket there: one queue then serves two.
+        let more = more.or_else(|_| all[0].1.try_clone())?;
+        all.push((address, more));
+    }
+    let sockets = all.into_iter().enumerate().map(|(at, (_, socket))| (at % workers, socket));
+    Ok((address, sockets.collect()))
+}
+
+/// Whether it is what it has to be: a TCP socket that listens.
+fn checked(fd: OwnedFd) -> io::Result<(SocketAddr, TcpListener)> {
+    let wrong = |what: &str| {
+        let message =
+            format!("the socket that was passed {what}; a listener needs ListenStream=IP:PORT");
+        io::Error::new(io::ErrorKind::InvalidInput, message)
+    };
+    let socket = Socket::from(fd);
+    let kind = socket.r#type().map_err(|_| wrong("is no socket"))?;
+    let address = socket.local_addr()?.as_socket().ok_or_else(|| wrong("is not of TCP"))?;
+    if kind != Type::STREAM {
+        return Err(wrong("is not of TCP"));
+    }
+    if !socket.is_listener()? {
+        return Err(wrong("does not listen"));
+    }
+    // Accepted sockets inherit it, which saves a system call for each.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    Ok((address, socket.into()))
+}
+
+fn listen_one(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = bind_one(address, true)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn bind_one(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
@@ -141,12 +233,68 @@ mod tests {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
+    fn bind(
+        bound: &[Bound],
+        wanted: &[Arc<Listener>],
+        workers: usize,
+    ) -> Result<Change, Vec<BindError>> {
+        change(bound, wanted, workers, &mut Given::default())
+    }
+
+    /// The sockets of a tidegate with so many workers, as they are handed over.
+    fn handed(listener: &Arc<Listener>, workers: usize) -> (SocketAddr, Given) {
+        let mut opened =
+            bind(&[], std::slice::from_ref(listener), workers).expect("bind").open.remove(0);
+        let name = opened.bound.handover_name();
+        let all = opened.sockets.drain(..).map(|(_, socket)| (name.clone(), socket.into()));
+        (opened.bound.address, Given::by_predecessor(all.collect()))
+    }
+
+    #[test]
+    fn every_socket_handed_over_is_accepted_from_whatever_the_number_of_workers() {
+        let listener = listener("a", &[loopback(0)]);
+        for (before, after, sockets) in [(3, 2, 3), (2, 3, 3), (1, 1, 1)] {
+            let (address, mut given) = handed(&listener, before);
+            let opened = change(&[], std::slice::from_ref(&listener), after, &mut given)
+                .expect("taken over");
+            let opened = &opened.open[0];
+            assert_eq!((opened.bound.address, opened.sockets.len()), (address, sockets));
+            for worker in 0..after {
+                assert!(opened.sockets.iter().any(|(of, _)| *of == worker), "{worker} has one");
+            }
+            // Connections wait in the queues of all of them.
+            let clients: Vec<_> =
+                (0..32).map(|_| std::net::TcpStream::connect(address).expect("queued")).collect();
+            let accepted = || opened.sockets.iter().filter(|(_, s)| s.accept().is_ok()).count();
+            let mut found = 0;
+            while found < clients.len() {
+                let more = accepted();
+                assert!(more > 0, "{found} of {} were found", clients.len());
+                found += more;
+            }
+        }
+    }
+
+    #[test]
+    fn a_socket_that_does_not_listen_is_refused() {
+        let configured = ListenAddress::Passed("web".into());
+        let socket = bind_one(loopback(0), false).expect("bind");
+        let error = take_over(vec![socket.into()], &configured, 1).expect_err("not listening");
+        assert!(error.to_string().contains("does not listen"), "{error}");
+        let udp = std::net::UdpSocket::bind(loopback(0)).expect("bind");
+        let error = take_over(vec![udp.into()], &configured, 1).expect_err("not TCP");
+        assert!(error.to_string().contains("is not of TCP"), "{error}");
+        let file = std::fs::File::open("/dev/null").expect("there");
+        let error = take_over(vec![file.into()], &configured, 1).expect_err("no socket");
+        assert!(error.to_string().contains("is no socket"), "{error}");
+    }
+
     #[test]
     fn port_zero_becomes_one_port_for_all_workers() {
-        let change = change(&[], &[listener("a", &[loopback(0)])], 3).expect("bind");
+        let change = bind(&[], &[listener("a", &[loopback(0)])], 3).expect("bind");
         let opened = &change.open[0];
         assert_ne!(opened.bound.address.port(), 0);
-        for socket in &opened.sockets {
+        for (_, socket) in &opened.sockets {
             assert_eq!(socket.local_addr().expect("address"), opened.bound.address);
         }
         assert_eq!(opened.sockets.len(), 3);
@@ -154,12 +302,12 @@ mod tests {
 
     #[test]
     fn a_port_in_use_is_an_error_and_nothing_stays_bound() {
-        let first = change(&[], &[listener("a", &[loopback(0)])], 1).expect("bind");
+        let first = bind(&[], &[listener("a", &[loopback(0)])], 1).expect("bind");
         let taken = first.open[0].bound.address;
         let free = TcpListener::bind(loopback(0)).and_then(|l| l.local_addr()).expect("free port");
-        let errors = change(&[], &[listener("b", &[free, taken])], 1).expect_err("taken");
+        let errors = bind(&[], &[listener("b", &[free, taken])], 1).expect_err("taken");
         assert_eq!(errors.len(), 1);
-        assert_eq!(errors[0].address, taken);
+        assert_eq!(errors[0].address, ListenAddress::Socket(taken));
         assert!(errors[0].to_string().contains("stop what listens there"), "{}", errors[0]);
         TcpListener::bind(free).expect("the free one was let go again");
     }
@@ -168,9 +316,9 @@ mod tests {
     fn what_stays_is_untouched_and_what_left_is_closed() {
         let a = listener("a", &[loopback(0)]);
         let b = listener("b", &[loopback(0)]);
-        let first = change(&[], &[a.clone(), b], 1).expect("bind");
+        let first = bind(&[], &[a.clone(), b], 1).expect("bind");
         let bound: Vec<_> = first.open.iter().map(|o| o.bound.clone()).collect();
-        let second = change(&bound, &[a], 1).expect("bind");
+        let second = bind(&bound, &[a], 1).expect("bind");
         assert!(second.open.is_empty());
         assert_eq!(second.close, [bound[1].clone()]);
     }

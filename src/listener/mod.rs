@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod bind;
 pub mod conn;
+pub mod given;
 pub mod per_address;
 mod proxy_header;
 pub mod stream;

@@ -36,7 +36,7 @@ fn listener(dir: &Path, names: &[&str]) -> Listener {
     };
     Listener {
         name: "https".into(),
-        address: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+        address: vec![config::ListenAddress::Socket(SocketAddr::from(([127, 0, 0, 1], 0)))],
         http1: true,
         http2: true,
         proxy_protocol: false,

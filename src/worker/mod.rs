@@ -11,8 +11,9 @@ pub mod timers;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use tokio::sync::mpsc;
 use crate::clock::Clock;
 use crate::config::types as config;
 use crate::listener::bind::{self, Bound};
+use crate::listener::given::Given;
 use crate::route::Router;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{PerWorker, WorkerStats};
@@ -37,6 +39,8 @@ const COMMANDS: usize = 4096;
 pub struct Params {
     pub workers: usize,
     pub clock: Clock,
+    /// Sockets that are not to be bound: they were passed to this process.
+    pub given: Given,
 }
 
 /// The running workers. Dropping it does not stop them; see [`DataPlane::stop`].
@@ -45,7 +49,15 @@ pub struct DataPlane {
     workers: Vec<mpsc::Sender<Command>>,
     _threads: Vec<JoinHandle<()>>,
     /// What is bound now. Control plane only.
-    bound: Mutex<Vec<Bound>>,
+    bound: Mutex<Vec<Held>>,
+    given: Mutex<Given>,
+}
+
+/// A bound address, and its sockets once more: to be handed over. They are let go of before the
+/// workers close theirs, as a socket takes connections until the last descriptor of it is closed.
+struct Held {
+    bound: Bound,
+    spare: Vec<OwnedFd>,
 }
 
 /// Addresses that are bound but not accepted on yet.
@@ -71,7 +83,13 @@ impl DataPlane {
             threads.push(thread::spawn(id, params.clock.clone(), shared.clone(), commands)?);
             workers.push(sender);
         }
-        Ok(Self { shared, workers, _threads: threads, bound: Mutex::default() })
+        Ok(Self {
+            shared,
+            workers,
+            _threads: threads,
+            bound: Mutex::default(),
+            given: Mutex::new(params.given),
+        })
     }
 
     pub fn workers(&self) -> usize {
@@ -83,8 +101,25 @@ impl DataPlane {
     /// an error. Connections wait in the kernel until [`DataPlane::listen`]; dropped before that,
     /// nothing has changed.
     pub fn bind(&self, listeners: &[Arc<config::Listener>]) -> Result<Binding, Vec<BindError>> {
-        let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        bind::change(&bound, listeners, self.workers.len()).map(Binding)
+        let bound: Vec<_> = lock(&self.bound).iter().map(|held| held.bound.clone()).collect();
+        bind::change(&bound, listeners, self.workers.len(), &mut lock(&self.given)).map(Binding)
+    }
+
+    /// Closes what was passed to this process and is of no use to it; the names of that.
+    pub fn close_unused(&self) -> Vec<String> {
+        let unused = std::mem::take(&mut *lock(&self.given));
+        unused.unused().into_iter().map(str::to_owned).collect()
+    }
+
+    /// The sockets of all listeners by name, for the process that takes over: the same sockets,
+    /// with their queues of connections.
+    ///
+    /// # Errors
+    /// There are no descriptors left.
+    pub fn sockets(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        let bound = lock(&self.bound);
+        let all = bound.iter().flat_map(|held| held.spare.iter().map(move |fd| (held, fd)));
+        all.map(|(held, fd)| Ok((held.bound.handover_name(), fd.try_clone()?))).collect()
     }
 
     /// Accepts on what was bound, and closes what is no longer there after accepting until it is
@@ -93,26 +128,33 @@ impl DataPlane {
     pub async fn listen(&self, Binding(change): Binding) {
         let mut opened = Vec::new();
         for new in change.open {
-            for (worker, socket) in self.workers.iter().zip(new.sockets) {
+            let mut spare = Vec::new();
+            for (worker, socket) in new.sockets {
+                match socket.try_clone() {
+                    Ok(again) => spare.push(again.into()),
+                    Err(error) => tracing::warn!(
+                        listener = &*new.bound.listener,
+                        "cannot be handed over to a new tidegate: {error}"
+                    ),
+                }
                 // A worker that is gone ends the process elsewhere.
-                let _ = worker.send(Command::Listen(new.bound.clone(), socket)).await;
+                let _ = self.workers[worker].send(Command::Listen(new.bound.clone(), socket)).await;
             }
-            opened.push(new.bound);
+            opened.push(Held { bound: new.bound, spare });
         }
+        lock(&self.bound).retain(|held| !change.close.contains(&held.bound));
         for old in &change.close {
             for worker in &self.workers {
                 let _ = worker.send(Command::Close(old.clone())).await;
             }
         }
-        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        bound.retain(|b| !change.close.contains(b));
-        bound.extend(opened);
+        lock(&self.bound).extend(opened);
     }
 
     /// Addresses that are bound now, by listener name (port 0 resolved).
     pub fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
-        let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        bound.iter().map(|b| (b.listener.clone(), b.address)).collect()
+        let bound = lock(&self.bound);
+        bound.iter().map(|h| (h.bound.listener.clone(), h.bound.address)).collect()
     }
 
     /// Counters of the worker threads themselves.
@@ -145,6 +187,16 @@ impl DataPlane {
         self.shared.acknowledged(generation).await;
     }
 
+    /// Resolves once every worker's own loop came around.
+    pub async fn turned(&self) {
+        let (turning, mut all_turned) = mpsc::channel(1);
+        for worker in &self.workers {
+            let _ = worker.send(Command::Turn(turning.clone())).await;
+        }
+        drop(turning);
+        while all_turned.recv().await.is_some() {}
+    }
+
     /// Resolves with the worker's number if a worker thread ends by itself; the process must then end, non-zero.
     pub async fn died(&self) -> usize {
         let mut died = self.shared.died.subscribe();
@@ -162,6 +214,7 @@ impl DataPlane {
     /// GOAWAY, idle connections until their next answer or 1 s; resolves when all connections are gone, or
     /// at the limit, and says how many were cut.
     pub async fn stop(&self, limit: Duration) -> usize {
+        lock(&self.bound).iter_mut().for_each(|held| held.spare.clear());
         let (closed, mut all_closed) = mpsc::channel(self.workers.len().max(1));
         for worker in &self.workers {
             let _ = worker.send(Command::Stop(closed.clone())).await;
@@ -175,4 +228,9 @@ impl DataPlane {
         let _ = tokio::time::timeout(limit, done).await;
         self.shared.open.load(SeqCst)
     }
+}
+
+/// Under these locks nothing is left half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -27,6 +27,8 @@ pub enum Command {
     Close(Bound),
     /// Close every listener that way, then drop the sender, and finish what runs.
     Stop(mpsc::Sender<()>),
+    /// Nothing but to drop the sender: it shows that the worker turns.
+    Turn(#[expect(dead_code, reason = "it is dropped")] mpsc::Sender<()>),
 }
 
 /// Starts the thread; if it ever ends, `shared.died` says so.
@@ -94,6 +96,7 @@ fn obey(worker: &Rc<Worker>, command: Command, listening: &mut Vec<Listening>) {
         Command::Close(bound) => {
             listening.retain(|l| l.bound() != &bound);
         }
+        Command::Turn(_) => {}
         Command::Stop(closed) => {
             worker.begin_stop();
             for one in listening.drain(..) {

@@ -52,6 +52,7 @@ mod sessions;
 mod splitting;
 mod standard_load;
 mod stopping;
+mod systemd;
 mod timeouts;
 mod tls;
 mod upgrades;

@@ -8,8 +8,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use crate::config::reader::Reader;
 use crate::config::tree::{Node, Value};
 use crate::config::types::{
-    Certificate, ClientAuth, Listener, ListenerLimit, ListenerTimeout, ListenerTls, TlsVersion,
-    UnknownSni,
+    Certificate, ClientAuth, ListenAddress, Listener, ListenerLimit, ListenerTimeout, ListenerTls,
+    TlsVersion, UnknownSni,
 };
 use crate::config::values::{self, Wrong};
 
@@ -52,7 +52,7 @@ pub fn read(r: &mut Reader<'_>) -> Named<Read> {
         .or(["http/1.1", "h2"]);
     let listener = Listener {
         name: name.as_str().into(),
-        address: bound.iter().map(|(address, _)| *address).collect(),
+        address: bound.iter().map(|(address, _)| address.clone()).collect(),
         http1: protocols.contains(&Protocol::Http1),
         http2: protocols.contains(&Protocol::Http2),
         proxy_protocol: r.one_of("proxy_protocol", &[("off", false), ("accept", true)]).or("off"),
@@ -167,7 +167,7 @@ pub fn name(name: String) -> Result<String, String> {
 
 /// One address or a list of them.
 fn addresses(value: &Value) -> Result<Vec<Bound>, Wrong> {
-    let one = |value: &Value| Ok((fields::socket_address(value)?, value.place.clone()));
+    let one = |value: &Value| Ok((address(value)?, value.place.clone()));
     match &value.node {
         Node::Array(values) if values.is_empty() => {
             values::wrong(value, "an empty list; write IP:PORT as \"0.0.0.0:80\"")
@@ -175,4 +175,20 @@ fn addresses(value: &Value) -> Result<Vec<Bound>, Wrong> {
         Node::Array(_) => values::list(value, one),
         _ => one(value).map(|one| vec![one]),
     }
+}
+
+/// An address to bind, or `fd:NAME` for one that a service manager binds.
+fn address(value: &Value) -> Result<ListenAddress, Wrong> {
+    let text = values::string(value)?;
+    let Some(name) = text.strip_prefix("fd:") else {
+        return fields::socket_address(value).map(ListenAddress::Socket);
+    };
+    let odd = |c: char| c.is_whitespace() || c.is_control() || c == ':';
+    if name.is_empty() || name.len() > 255 || name.contains(odd) {
+        let message = format!(
+            "{name:?} is not the name of a socket; write \"fd:NAME\" with its FileDescriptorName"
+        );
+        return values::wrong(value, message);
+    }
+    Ok(ListenAddress::Passed(name.into()))
 }

@@ -4,13 +4,12 @@
 //! several parts: names that must be there, names and addresses that must not be there twice.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::reader::{Reader, Report};
 use super::tree::{Place, Table};
-use super::types::{Config, Service};
+use super::types::{Config, ListenAddress, Service};
 use super::{Env, Kinds, Problem};
 
 mod balance;
@@ -145,23 +144,26 @@ fn unique<T>(r: &mut Reader<'_>, what: &str, items: &[Named<T>]) {
 }
 
 /// An address that is to be bound, and where that is written.
-pub type Bound = (SocketAddr, Place);
+pub type Bound = (ListenAddress, Place);
 
 fn one_address_each(r: &mut Reader<'_>, bound: &[Bound]) {
     for (index, (address, place)) in bound.iter().enumerate() {
-        let clash = bound[..index].iter().find(|(other, _)| overlap(*address, *other));
+        let clash = bound[..index].iter().find(|(other, _)| overlap(address, other));
         if let Some((other, first)) = clash {
             let (file, line) = (first.file.display(), first.line);
-            let message = format!(
-                "{address} is taken by {other} at {file}:{line}; use another port or address"
-            );
+            let instead = match address {
+                ListenAddress::Socket(_) => "use another port or address",
+                ListenAddress::Passed(_) => "one socket serves one listener",
+            };
+            let message = format!("{address} is taken by {other} at {file}:{line}; {instead}");
             r.push(place.problem(message));
         }
     }
 }
 
 /// An unspecified address has the port of every address of its family. IPv6 sockets take no IPv4.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+fn overlap(a: &ListenAddress, b: &ListenAddress) -> bool {
+    let (Some(a), Some(b)) = (a.socket(), b.socket()) else { return a == b };
     let every = a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() == b.port()
         && a.port() != 0

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use crate::config::reader::Reader;
 use crate::config::tree::Value;
-use crate::config::types::{AccessFormat, AccessLog, Admin, AdminListen, Log, LogFormat, Runtime};
+use crate::config::types::{
+    AccessFormat, AccessLog, Admin, AdminListen, ListenAddress, Log, LogFormat, Runtime,
+};
 use crate::config::values::{self, Wrong, wrong};
 use crate::config::{Env, Problem};
 
@@ -74,9 +76,10 @@ pub fn admin(r: &mut Reader<'_>) -> (Admin, Vec<Bound>) {
         };
         let mut bound = Vec::new();
         if let AdminListen::Tcp(address) = &admin.listen {
-            bound.push((*address, r.place("listen")));
+            bound.push((ListenAddress::Socket(*address), r.place("listen")));
         }
-        bound.extend(admin.public_listen.map(|address| (address, r.place("public_listen"))));
+        let public = admin.public_listen.map(ListenAddress::Socket);
+        bound.extend(public.map(|address| (address, r.place("public_listen"))));
         (admin, bound)
     })
 }

@@ -1,5 +1,6 @@
 //! `[[listener]]`: the way in.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use ipnet::IpNet;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listener {
     pub name: Arc<str>,
-    pub address: Vec<SocketAddr>,
+    pub address: Vec<ListenAddress>,
     pub http1: bool,
     pub http2: bool,
     /// Connections begin with a PROXY header, from trusted proxies only.
@@ -24,6 +25,15 @@ pub struct Listener {
     pub timeout: ListenerTimeout,
     pub limit: ListenerLimit,
     pub tls: Option<ListenerTls>,
+}
+
+/// One of a listener's `address`es.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// To be bound.
+    Socket(SocketAddr),
+    /// `fd:NAME`: a service manager passes it, bound already.
+    Passed(Arc<str>),
 }
 
 /// `[listener.timeout]`
@@ -84,6 +94,26 @@ pub struct Certificate {
     pub key: PathBuf,
 }
 
+impl ListenAddress {
+    /// Where it is, as far as the configuration knows.
+    pub fn socket(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Socket(address) => Some(*address),
+            Self::Passed(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    /// As it is written in the configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(address) => write!(f, "{address}"),
+            Self::Passed(name) => write!(f, "fd:{name}"),
+        }
+    }
+}
+
 #[cfg(test)]
 impl Listener {
     /// A plain HTTP listener with the defaults of the reference configuration.
@@ -91,7 +121,7 @@ impl Listener {
         let seconds = Duration::from_secs;
         Self {
             name: name.into(),
-            address: address.to_vec(),
+            address: address.iter().copied().map(ListenAddress::Socket).collect(),
             http1: true,
             http2: true,
             proxy_protocol: false,

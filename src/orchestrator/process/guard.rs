@@ -46,6 +46,14 @@ impl Guard {
         let mut guard = Command::new(program);
         guard.args(arguments).stdin(OwnedFd::from(theirs));
         guard.stdout(Stdio::null()).stderr(Stdio::null());
+        // What a service manager tells tidegate is for tidegate alone; backends get none of it anyway.
+        for variable in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"].iter().chain(&[
+            "LISTEN_PID",
+            "LISTEN_FDS",
+            "LISTEN_FDNAMES",
+        ]) {
+            guard.env_remove(variable);
+        }
         spawn::detach(&mut guard, None);
         let pid = guard.spawn()?.id() as i32;
         drop(guard); // and with it their end of the socket
