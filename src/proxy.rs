@@ -80,6 +80,7 @@ enum Begun {
 fn begin(client: &Rc<Client>, mut head: Parts, body: Incoming) -> (Wants, Begun) {
     let mut exchange = Exchange::begin(client, head.method.clone());
     client.had_body.set(!body.is_end_stream());
+    client.old.set(head.version == Version::HTTP_10);
     // The HTTP/1 codec counts them itself.
     let too_many = head.headers.len() > client.listener.config.limit.header_count;
     let received = {

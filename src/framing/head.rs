@@ -23,10 +23,11 @@ pub(super) enum Body {
 
 /// What the lines so far said.
 #[derive(Debug, Default)]
-struct Lines {
-    length: Option<u64>,
-    chunked: bool,
-    asks: bool,
+pub(super) struct Lines {
+    pub(super) length: Option<u64>,
+    pub(super) chunked: bool,
+    /// There is an Upgrade.
+    pub(super) asks: bool,
 }
 
 /// The first head of `bytes`; `None`: it is not complete, and may become so within `most` bytes.
@@ -66,19 +67,12 @@ pub(super) fn read(bytes: &[u8], most: usize) -> Result<Option<Head>, Wrong> {
     if at > most {
         return Err(Wrong::HeadTooLarge);
     }
-    let body = match (lines.chunked, lines.length) {
-        (true, Some(_)) => return Err(Wrong::LengthAndCoding),
-        (true, None) if old => return Err(Wrong::OldCoding),
-        (true, None) => Body::Chunked,
-        (false, None | Some(0)) => Body::None,
-        (false, Some(length)) => Body::Length(length),
-    };
-    Ok(Some(Head { len: at, body, asks: lines.asks }))
+    Ok(Some(Head { len: at, body: lines.body(old)?, asks: lines.asks }))
 }
 
 /// The line that begins at `at`, without its end; `None`: its end is not there yet.
 #[inline]
-fn line_at<'a>(bytes: &'a [u8], at: &mut usize) -> Result<Option<&'a [u8]>, Wrong> {
+pub(super) fn line_at<'a>(bytes: &'a [u8], at: &mut usize) -> Result<Option<&'a [u8]>, Wrong> {
     let rest = &bytes[*at..];
     let Some(end) = memchr::memchr(b'\n', rest) else { return Ok(None) };
     *at += end + 1;
@@ -89,7 +83,18 @@ fn line_at<'a>(bytes: &'a [u8], at: &mut usize) -> Result<Option<&'a [u8]>, Wron
 }
 
 impl Lines {
-    fn take(&mut self, line: &[u8]) -> Result<(), Wrong> {
+    /// How the body is framed; `old`: in HTTP/1.0.
+    pub(super) fn body(&self, old: bool) -> Result<Body, Wrong> {
+        match (self.chunked, self.length) {
+            (true, Some(_)) => Err(Wrong::LengthAndCoding),
+            (true, None) if old => Err(Wrong::OldCoding),
+            (true, None) => Ok(Body::Chunked),
+            (false, None | Some(0)) => Ok(Body::None),
+            (false, Some(length)) => Ok(Body::Length(length)),
+        }
+    }
+
+    pub(super) fn take(&mut self, line: &[u8]) -> Result<(), Wrong> {
         if let Some(value) = value(line, b"content-length", 7)? {
             let length = number(value).ok_or(Wrong::Length)?;
             if self.length.replace(length).is_some() {

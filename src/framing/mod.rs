@@ -1,22 +1,36 @@
-//! HTTP/1.1 message framing, strictly read (RFC 9112 §2–7): where each request on a connection begins and
-//! ends, before any codec sees it.
+//! HTTP/1.1 message framing, strictly read (RFC 9112 §2–7): where each request, or answer, on a connection
+//! begins and ends, before any codec sees it.
 //!
 //! A request that two parsers may cut in different places is how one client's bytes become another's request.
-//! Codecs are lenient, each in its way; here whatever is not plain is [`Wrong`]. Only framing is judged:
-//! methods, targets, names and values are the codec's, hosts and paths are judged where they are used.
-//! Nothing is copied: [`Scanner::scan`] says how much of what was read may be passed on.
+//! Codecs are lenient, each in its way; here whatever is not plain is [`Wrong`], in an answer a [`Flaw`]. Only
+//! framing is judged: methods, targets, names and values are the codec's, hosts and paths are judged where they
+//! are used. Nothing is copied: [`Scanner::scan`] says how much of what was read may be passed on.
 
+mod answer;
+mod answers;
 mod chunks;
+mod flaw;
 mod head;
 mod wrong;
 
 #[cfg(test)]
 mod tests;
 
+pub use answers::Answers;
+pub use flaw::Flaw;
 pub use wrong::Wrong;
 
 use chunks::Chunks;
 use head::Body;
+
+/// What the answer to a request depends on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Its method is HEAD.
+    pub head: bool,
+    /// It asks for another protocol.
+    pub upgrade: bool,
+}
 
 /// Follows the requests of one connection.
 #[derive(Debug)]

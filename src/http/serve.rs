@@ -50,6 +50,10 @@ pub struct Client {
     multiplexed: Cell<bool>,
     /// The last request had a body: perhaps not all of it was read.
     pub had_body: Cell<bool>,
+    /// The last request was HTTP/1.0: the end of its answer may be the end of the connection.
+    pub old: Cell<bool>,
+    /// An answer was broken off, which such a client could take for its end.
+    cut: Cell<bool>,
     /// Exchanges that have begun and not ended.
     active: Cell<u32>,
     /// Exchanges that have begun.
@@ -87,6 +91,8 @@ impl Client {
             notes,
             multiplexed: Cell::new(false),
             had_body: Cell::new(false),
+            old: Cell::new(false),
+            cut: Cell::new(false),
             active: Cell::new(0),
             begun: Cell::new(0),
             idle: Cell::new((u64::MAX, 0)),
@@ -158,6 +164,11 @@ impl Client {
     /// A request for another protocol is answered, but not with 101: what follows is HTTP.
     pub fn stays(&self) {
         self.notes.stays.set(true);
+    }
+
+    /// An answer is broken off.
+    pub fn note_cut(&self) {
+        self.cut.set(self.old.get());
     }
 
     /// Whether `Connection` means anything to it.
@@ -233,6 +244,7 @@ async fn requests(client: &Rc<Client>, stream: ClientStream) -> Option<ClientStr
             }
             None => close(client, stream, client.had_body.get()).await,
         },
+        End::Done(false) if client.cut.get() => stream.reset(),
         // The codec answered what it could not read; the client should get to see it.
         End::Done(false) => close(client, stream, true).await,
         End::Idle => close(client, stream, false).await,

@@ -299,6 +299,17 @@ impl ClientStream {
         }
     }
 
+    /// Closes it so that the client cannot take it for the end of an answer: with a reset, and within TLS
+    /// without close_notify.
+    pub fn reset(self) {
+        let tcp = match &self.transport {
+            Transport::Plain(tcp) => tcp,
+            Transport::Tls(tls) => tls.get_ref().0,
+        };
+        // With a linger of 0 closing is a reset (socket(7)).
+        let _ = socket2::SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO));
+    }
+
     /// Closes the sending side for good: close_notify for TLS, then FIN.
     pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {

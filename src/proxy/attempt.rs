@@ -303,8 +303,8 @@ fn broke(
     let at = held.at(now);
     let (fault, why, failure, blow) = if conn.write_timed_out() {
         (Fault::WriteTimeout { at }, Unanswered::TimedOut, Failure::Timeout, Blow::Timeout)
-    } else if error.is_parse() {
-        let fault = Fault::BadAnswer { at, why: "it is not valid HTTP" };
+    } else if let Some(why) = bad_answer(conn, &error) {
+        let fault = Fault::BadAnswer { at, why };
         (fault, Unanswered::BadAnswer, Failure::Protocol, Blow::NotHttp)
     } else {
         (Fault::Reset { at }, Unanswered::Reset, Failure::Reset, Blow::Reset)
@@ -312,6 +312,14 @@ fn broke(
     failure::failed(with, held, now, failure, blow);
     request.replace(tries::again(with.upload, conn.take_head()));
     Failed { fault, why }
+}
+
+/// What is wrong with an answer that cannot be read.
+fn bad_answer(conn: &Conn, error: &hyper::Error) -> Option<&'static str> {
+    match conn.flaw() {
+        Some(flaw) => Some(flaw.text()),
+        None => error.is_parse().then_some("it is not valid HTTP"),
+    }
 }
 
 fn timed_out(with: &Try<'_>, held: &mut Held, conn: &Conn, request: &Slot) -> Failed {

@@ -68,6 +68,7 @@ impl Relay {
     fn fail(&mut self, error: RelayError) -> RelayError {
         if let Some(mut exchange) = self.exchange.take() {
             exchange.broken(match error {
+                RelayError::Broken if exchange.is_flawed() => Failure::Protocol,
                 RelayError::Broken => Failure::Reset,
                 RelayError::TimedOut | RelayError::Overdue => Failure::Timeout,
             });
@@ -116,7 +117,8 @@ impl Body for ResponseBody {
                 if let (Some(data), Some(exchange)) = (frame.data_ref(), &mut relay.exchange) {
                     exchange.sent(data.len());
                 }
-                if relay.body.is_end_stream() {
+                // A codec does not ask for anything after trailers.
+                if frame.is_trailers() || relay.body.is_end_stream() {
                     relay.end();
                 }
                 Poll::Ready(Some(Ok(frame)))

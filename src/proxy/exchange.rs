@@ -122,6 +122,12 @@ impl Exchange {
         self.status = status.as_u16();
     }
 
+    /// What the backend sent is no proper answer.
+    pub fn is_flawed(&self) -> bool {
+        let conn = self.held.as_ref().and_then(|held| held.conn.as_ref());
+        conn.is_some_and(|conn| conn.flaw().is_some())
+    }
+
     pub fn method(&self) -> &http::Method {
         &self.method
     }
@@ -165,6 +171,7 @@ impl Exchange {
             held.stats().failed(kind, self.client.worker.now());
         }
         self.broken = true;
+        self.client.note_cut();
         if let Some(logged) = &mut self.logged {
             logged.error = Some(kind.as_str());
         }

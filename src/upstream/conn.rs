@@ -13,6 +13,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 use crate::clock::Micros;
+use crate::framing::Flaw;
 use crate::worker::timers::Timers;
 
 use super::body::RequestBody;
@@ -153,6 +154,14 @@ impl Conn {
         match self {
             Self::Http1(conn) => conn.write_timed_out(),
             Self::Http2(stream) => stream.write_timed_out(),
+        }
+    }
+
+    /// What was wrong with the answer, before or within its body.
+    pub fn flaw(&self) -> Option<Flaw> {
+        match self {
+            Self::Http1(conn) => conn.flaw(),
+            Self::Http2(_) => None,
         }
     }
 

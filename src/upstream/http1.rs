@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryFutureExt;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
 use crate::clock::Micros;
+use crate::framing::{Asked, Flaw};
 use crate::worker::timers::Timers;
 
 use super::body::RequestBody;
@@ -59,7 +60,7 @@ impl Http1 {
         counted: Counted,
     ) -> std::io::Result<Self> {
         let wire = Rc::new(Wire::default());
-        let io = TokioIo::new(UpstreamIo { socket, wire: wire.clone() });
+        let io = TokioIo::new(UpstreamIo::http1(socket, wire.clone()));
         let (sender, connection) =
             http1::Builder::new().handshake(io).await.map_err(std::io::Error::other)?;
         let shared = Rc::new(Shared {
@@ -86,9 +87,15 @@ impl Http1 {
         self.counted.set_idle(idle);
     }
 
-    /// False: the backend closed it.
+    /// False: the backend closed it, or sent what belongs to no answer.
     pub fn is_open(&self) -> bool {
-        !self.sender.is_closed() && !self.shared.wire.broken()
+        let wire = &self.shared.wire;
+        !self.sender.is_closed() && !wire.broken() && wire.flaw().is_none()
+    }
+
+    /// What was wrong with the answer.
+    pub fn flaw(&self) -> Option<Flaw> {
+        self.shared.wire.flaw()
     }
 
     /// The request before is done with.
@@ -109,7 +116,8 @@ impl Http1 {
         keep_head: bool,
         upgrade: bool,
     ) -> impl Future<Output = Result<Response<AnswerBody>, SendError>> + use<> {
-        self.shared.wire.begin(keep_head, request.body().is_end_stream());
+        let asked = Asked { head: *request.method() == Method::HEAD, upgrade };
+        self.shared.wire.begin(keep_head, request.body().is_end_stream(), asked);
         self.shared.upgrade.set(upgrade);
         self.sender.try_send_request(request).map_err(|mut error| match error.take_message() {
             Some(request) => SendError::Unsent(Box::new(request)),
@@ -178,8 +186,8 @@ async fn drive(
     };
     if done && shared.upgrade.get() {
         let parts = codec.into_parts();
-        let io = parts.io.into_inner();
-        shared.upgraded.replace(Some((io.socket, parts.read_buf)));
+        let socket = parts.io.into_inner().into_socket();
+        shared.upgraded.replace(Some((socket, parts.read_buf)));
     }
     shared.ended.set(true);
     if let Some(waiter) = shared.waiter.take() {

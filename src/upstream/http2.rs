@@ -98,7 +98,7 @@ impl Multiplexed {
     ) -> std::io::Result<Rc<Self>> {
         let secure = matches!(socket, Socket::Tls(_));
         let wire = Rc::new(Wire::default());
-        let io = TokioIo::new(UpstreamIo { socket, wire: wire.clone() });
+        let io = TokioIo::new(UpstreamIo::plain(socket, wire.clone()));
         let (sender, connection) = http2::Builder::new(Local)
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_EVERY)

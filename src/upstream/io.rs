@@ -1,5 +1,6 @@
 //! The socket below one upstream connection: keeps the request head as it was written (so that
-//! a retry needs no copy of the header map up front), and notices a backend that reads nothing.
+//! a retry needs no copy of the header map up front), notices a backend that reads nothing, and lets nothing
+//! through that is no proper answer.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
@@ -9,11 +10,16 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::framing::{Asked, Flaw};
+
 use super::socket::Socket;
+use super::strict::{Next, Strict};
 
 /// Heads longer than this are not kept; such a request is not retried once sent.
 const LONGEST_HEAD: usize = 64 * 1024;
 const END: &[u8] = b"\r\n\r\n";
+/// Read at once of what has to be held back.
+const ASIDE: usize = 2048;
 
 /// What the socket tells the owner of the connection.
 #[derive(Debug, Default)]
@@ -33,6 +39,10 @@ pub struct Wire {
     progress: Cell<u32>,
     /// The backend takes nothing more; see [`Wire::failed`].
     broken: Cell<bool>,
+    /// Of the request that was not begun to be answered.
+    asked: Cell<Option<Asked>>,
+    /// What the backend sent is no proper answer.
+    flaw: Cell<Option<Flaw>>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +55,9 @@ enum Keep {
 
 impl Wire {
     /// A new request begins; its head is kept if it may be sent again.
-    pub fn begin(&self, keep_head: bool, bodyless: bool) {
+    pub fn begin(&self, keep_head: bool, bodyless: bool, asked: Asked) {
         self.bodyless.set(bodyless);
+        self.asked.set(Some(asked));
         self.written.set(false);
         self.answered.set(false);
         self.keep.set(if keep_head { Keep::Open } else { Keep::Off });
@@ -77,6 +88,11 @@ impl Wire {
     /// A copy of it; it is still kept.
     pub fn copy_head(&self) -> Option<Vec<u8>> {
         (self.keep.get() == Keep::Whole).then(|| self.head.borrow().clone())
+    }
+
+    /// Why nothing that the backend sends is to be trusted any more.
+    pub fn flaw(&self) -> Option<Flaw> {
+        self.flaw.get()
     }
 
     /// The backend closed its receiving side.
@@ -136,8 +152,82 @@ impl Wire {
 
 /// A connection to a backend, watched.
 pub struct UpstreamIo {
-    pub socket: Socket,
-    pub wire: Rc<Wire>,
+    socket: Socket,
+    wire: Rc<Wire>,
+    /// For HTTP/1.
+    strict: Option<Strict>,
+}
+
+impl UpstreamIo {
+    /// HTTP/1 is read strictly from it.
+    pub fn http1(socket: Socket, wire: Rc<Wire>) -> Self {
+        Self { socket, wire, strict: Some(Strict::new()) }
+    }
+
+    /// Everything is read as it comes.
+    pub fn plain(socket: Socket, wire: Rc<Wire>) -> Self {
+        Self { socket, wire, strict: None }
+    }
+
+    pub fn into_socket(self) -> Socket {
+        self.socket
+    }
+
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.socket).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.wire.answered.set(true);
+            // What comes before a byte of the request was written does not answer it.
+            if let Some(strict) = &mut self.strict
+                && self.wire.written.get()
+                && let Some(asked) = self.wire.asked.take()
+            {
+                strict.expect(asked);
+            }
+        }
+        result
+    }
+
+    /// Reads until there is something that the codec may have.
+    fn poll_strict(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        loop {
+            let Some(strict) = &mut self.strict else { return self.poll_bytes(cx, buf) };
+            let next = strict.next(buf);
+            match next {
+                Next::Done => return Poll::Ready(Ok(())),
+                Next::Wrong(flaw) => {
+                    let error = io::Error::new(io::ErrorKind::InvalidData, flaw.text());
+                    return Poll::Ready(Err(error));
+                }
+                Next::Read => {
+                    std::task::ready!(self.poll_bytes(cx, buf))?;
+                    let Some(strict) = &mut self.strict else { return Poll::Ready(Ok(())) };
+                    // Nothing new: the end.
+                    if buf.filled().len() == before {
+                        return Poll::Ready(Ok(()));
+                    }
+                    let fine = strict.took(buf, before);
+                    self.wire.flaw.set(strict.flaw());
+                    if fine {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Next::ReadAside => {
+                    let mut aside = [0; ASIDE];
+                    let mut aside = ReadBuf::new(&mut aside);
+                    std::task::ready!(self.poll_bytes(cx, &mut aside))?;
+                    let Some(strict) = &mut self.strict else { return Poll::Ready(Ok(())) };
+                    if aside.filled().is_empty() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    strict.hold(aside.filled());
+                    self.wire.flaw.set(strict.flaw());
+                }
+            }
+        }
+    }
 }
 
 impl AsyncRead for UpstreamIo {
@@ -146,12 +236,7 @@ impl AsyncRead for UpstreamIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let result = Pin::new(&mut self.socket).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.wire.answered.set(true);
-        }
-        result
+        self.poll_strict(cx, buf)
     }
 }
 
@@ -234,7 +319,7 @@ mod tests {
     #[test]
     fn head_is_kept_across_split_writes_and_without_the_body() {
         let wire = Wire::default();
-        wire.begin(true, false);
+        wire.begin(true, false, Asked::default());
         wire.wrote(&[b"GET / HTTP/1.1\r\nhost: a\r"], 24);
         wire.wrote(&[b"\n\r", b"\nbody"], 5);
         assert!(wire.written());
@@ -245,7 +330,7 @@ mod tests {
     #[test]
     fn a_head_without_a_body_ends_with_the_last_write() {
         let wire = Wire::default();
-        wire.begin(true, true);
+        wire.begin(true, true, Asked::default());
         wire.wrote(&[b"GET / HTTP/1.1\r\n"], 16);
         wire.wrote(&[b"host: a\r\n\r\n"], 11);
         assert_eq!(wire.take_head().as_deref(), Some(&b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"[..]));
@@ -254,10 +339,10 @@ mod tests {
     #[test]
     fn only_what_was_written_is_kept() {
         let wire = Wire::default();
-        wire.begin(true, false);
+        wire.begin(true, false, Asked::default());
         wire.wrote(&[b"GET / HTTP/1.1\r\n", b"\r\n"], 16);
         assert_eq!(wire.take_head(), None);
-        wire.begin(true, false);
+        wire.begin(true, false, Asked::default());
         wire.wrote(&[b"GET / HTTP/1.1\r\n", b"\r\n"], 18);
         assert!(wire.take_head().is_some());
     }
@@ -265,12 +350,12 @@ mod tests {
     #[test]
     fn a_head_that_is_too_long_or_not_asked_for_is_not_kept() {
         let wire = Wire::default();
-        wire.begin(true, false);
+        wire.begin(true, false, Asked::default());
         let long = vec![b'a'; LONGEST_HEAD + 1];
         wire.wrote(&[&long], long.len());
         wire.wrote(&[b"\r\n\r\n"], 4);
         assert_eq!(wire.take_head(), None);
-        wire.begin(false, false);
+        wire.begin(false, false, Asked::default());
         wire.wrote(&[b"GET / HTTP/1.1\r\n\r\n"], 18);
         assert_eq!(wire.take_head(), None);
         assert!(wire.written());

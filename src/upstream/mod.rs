@@ -17,4 +17,5 @@ pub mod reported;
 pub mod resend;
 pub mod socket;
 mod stall;
+mod strict;
 pub mod tee;

@@ -12,13 +12,13 @@ use crate::support::{
     Connection, DEADLINE, Origin, Proxy, RawOrigin, Running, Step, curl, missing, run, wait_until,
 };
 
-fn block_on<F: Future>(work: F) -> F::Output {
+pub fn block_on<F: Future>(work: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { tokio::time::timeout(DEADLINE, work).await.expect("in time") })
 }
 
 /// A connection with prior knowledge, driven in the background.
-async fn connect(proxy: &Running, builder: &Builder) -> SendRequest<Bytes> {
+pub async fn connect(proxy: &Running, builder: &Builder) -> SendRequest<Bytes> {
     let tcp = tokio::net::TcpStream::connect(proxy.address("http")).await.unwrap();
     let (send, connection) = builder.handshake(tcp).await.unwrap();
     // How it ends is for the streams to see.
@@ -26,11 +26,11 @@ async fn connect(proxy: &Running, builder: &Builder) -> SendRequest<Bytes> {
     send
 }
 
-fn get(path: &str) -> Request<()> {
+pub fn get(path: &str) -> Request<()> {
     Request::get(format!("http://a{path}")).body(()).unwrap()
 }
 
-async fn whole(mut body: RecvStream) -> Result<Vec<u8>, h2::Error> {
+pub async fn whole(mut body: RecvStream) -> Result<Vec<u8>, h2::Error> {
     let mut all = Vec::new();
     while let Some(data) = body.data().await {
         let data = data?;

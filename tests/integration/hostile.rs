@@ -38,7 +38,7 @@ fn case(line: usize, text: &str) -> Case {
     Case { line, statuses, reaches, bytes: unescape(&text) }
 }
 
-fn unescape(text: &str) -> Vec<u8> {
+pub fn unescape(text: &str) -> Vec<u8> {
     let mut out = Vec::new();
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

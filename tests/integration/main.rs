@@ -25,6 +25,7 @@ mod h2;
 mod headers;
 mod hedging;
 mod hostile;
+mod hostile_answers;
 mod instructions;
 mod killed;
 mod limits;
