@@ -175,6 +175,7 @@ impl Control {
             .pool(&backend.service)
             .map(|pool| (pool.config().clone(), pool.tls().cloned()));
         let Some((service, tls)) = found else { return };
+        let proxy_protocol = service.transport.proxy_protocol;
         let health = service.health.clone();
         let check = match backend.source {
             Source::Fixed => health.kind.fixed,
@@ -187,13 +188,14 @@ impl Control {
         let parallel = self.permits(&service.name, health.max_parallel);
         let target = health::Checked {
             uid: backend.uid,
-            address: backend.address,
+            address: backend.address.clone(),
             authority: backend.authority.clone(),
             check,
             health,
             starting,
             parallel,
             tls,
+            proxy_protocol,
         };
         let sink = Arc::new(Verdicts(Arc::downgrade(self)));
         let task = tokio::spawn(health::run(target, self.clock.clone(), sink));
@@ -217,7 +219,7 @@ impl Control {
     fn tell(&self, change: &Change) {
         let state = |backend: &Arc<Backend>, state, after, ramp, reason| Kind::BackendState {
             backend: backend.id.to_string(),
-            address: Some(backend.address),
+            address: Some(backend.address.clone()),
             state,
             after_ms: after,
             ramp_ms: ramp,
@@ -226,7 +228,7 @@ impl Control {
         let ms = |d: &Option<Duration>| d.map(|d| d.as_millis() as u64);
         let drain = |backend: &Arc<Backend>, step, by: &DrainedBy| Kind::Drain {
             backend: backend.id.to_string(),
-            address: Some(backend.address),
+            address: Some(backend.address.clone()),
             step,
             by: by.as_str(),
             in_flight: backend.gate.in_flight(),
@@ -244,7 +246,7 @@ impl Control {
             Change::Draining { backend, by } => drain(backend, DrainStep::Begun, by),
             Change::Undrained { backend, by } => drain(backend, DrainStep::Undone, by),
             Change::Gone { id, backend, crash, .. } => {
-                let (id, address) = (id.to_string(), backend.as_ref().map(|b| b.address));
+                let (id, address) = (id.to_string(), backend.as_ref().map(|b| b.address.clone()));
                 match crash {
                     Some(cause) => Kind::Crash { backend: id, address, cause: cause.clone() },
                     None => Kind::BackendState {

@@ -141,7 +141,7 @@ impl Control {
         };
         let kind = Kind::Drain {
             backend: backend.id.to_string(),
-            address: Some(backend.address),
+            address: Some(backend.address.clone()),
             step,
             by: by.as_str(),
             in_flight,

@@ -8,7 +8,6 @@
 mod tests;
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
@@ -17,6 +16,7 @@ use serde::Serialize;
 use tokio::sync::broadcast;
 
 use crate::admin::view::{self, EventKind};
+use crate::config::types::Address;
 
 /// Events kept for a slow reader.
 const CAPACITY: usize = 1024;
@@ -29,7 +29,7 @@ pub enum Kind {
     BackendState {
         backend: String,
         #[serde(skip_serializing_if = "Option::is_none")]
-        address: Option<SocketAddr>,
+        address: Option<Address>,
         state: &'static str,
         /// Time from its start to the first passing check, where that is what happened.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,7 +45,7 @@ pub enum Kind {
     Drain {
         backend: String,
         #[serde(skip_serializing_if = "Option::is_none")]
-        address: Option<SocketAddr>,
+        address: Option<Address>,
         step: DrainStep,
         by: &'static str,
         in_flight: u32,
@@ -57,7 +57,7 @@ pub enum Kind {
     BackendEjected {
         backend: String,
         #[serde(skip_serializing_if = "Option::is_none")]
-        address: Option<SocketAddr>,
+        address: Option<Address>,
         /// As in the metrics.
         reason: &'static str,
         /// The numbers that led to it.
@@ -70,7 +70,7 @@ pub enum Kind {
     BackendUnejected {
         backend: String,
         #[serde(skip_serializing_if = "Option::is_none")]
-        address: Option<SocketAddr>,
+        address: Option<Address>,
         why: &'static str,
         /// Slow start that begins now.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,7 +80,7 @@ pub enum Kind {
     Crash {
         backend: String,
         #[serde(skip_serializing_if = "Option::is_none")]
-        address: Option<SocketAddr>,
+        address: Option<Address>,
         cause: String,
     },
     /// The scaler changed the number of backends.
@@ -220,7 +220,7 @@ impl Kind {
     pub fn line(&self) -> String {
         match self {
             Self::BackendState { backend, address, state, after_ms, ramp_ms, reason } => {
-                let mut line = format!("backend {} {state}", place(backend, *address));
+                let mut line = format!("backend {} {state}", place(backend, address.as_ref()));
                 if let Some(after) = after_ms {
                     let _ = write!(line, " after {}", seconds(*after));
                 }
@@ -233,7 +233,7 @@ impl Kind {
                 line
             }
             Self::Drain { backend, address, step, by, in_flight, tunnels } => {
-                let place = place(backend, *address);
+                let place = place(backend, address.as_ref());
                 match step {
                     DrainStep::Begun => format!("draining {place} ({by}), {in_flight} in flight"),
                     DrainStep::Undone => format!("{place} takes requests again ({by})"),
@@ -245,11 +245,11 @@ impl Kind {
                 }
             }
             Self::BackendEjected { backend, address, why, for_ms, .. } => {
-                let place = place(backend, *address);
+                let place = place(backend, address.as_ref());
                 format!("backend {place} ejected for {}: {why}", seconds(*for_ms))
             }
             Self::BackendUnejected { backend, address, why, ramp_ms } => {
-                let mut line = format!("backend {} is back", place(backend, *address));
+                let mut line = format!("backend {} is back", place(backend, address.as_ref()));
                 if let Some(ramp) = ramp_ms {
                     let _ = write!(line, ", ramping for {}", seconds(*ramp));
                 }
@@ -257,7 +257,7 @@ impl Kind {
                 line
             }
             Self::Crash { backend, address, cause } => {
-                format!("backend {} ended by itself: {cause}", place(backend, *address))
+                format!("backend {} ended by itself: {cause}", place(backend, address.as_ref()))
             }
             Self::Scaled { from, to, reason, .. } => {
                 let sign = if to >= from { '+' } else { '−' };
@@ -352,6 +352,6 @@ fn is_zero(n: &u32) -> bool {
     *n == 0
 }
 
-fn place(id: &str, address: Option<SocketAddr>) -> String {
+fn place(id: &str, address: Option<&Address>) -> String {
     address.map_or_else(|| id.to_owned(), |address| address.to_string())
 }

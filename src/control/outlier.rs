@@ -56,7 +56,7 @@ impl Control {
     }
 
     fn tell_of_ejection(&self, Notice { backend, told }: &Notice) {
-        let (id, address) = (backend.id.to_string(), Some(backend.address));
+        let (id, address) = (backend.id.to_string(), Some(backend.address.clone()));
         let (kind, why) = match told {
             Told::Ejected { why, lasts, times } => {
                 let text = why.to_string();

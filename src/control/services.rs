@@ -56,7 +56,11 @@ impl Control {
                 changes.extend(registry.configure(service));
                 registry.secure(name, origins.get(name).cloned());
                 let same = |old: &config::Service| {
-                    old.health == service.health && old.transport.tls == service.transport.tls
+                    let (a, b) = (&old.transport, &service.transport);
+                    old.health == service.health
+                        && a.tls == b.tls
+                        && a.protocol == b.protocol
+                        && a.proxy_protocol == b.proxy_protocol
                 };
                 if old.is_some_and(|old| !same(&old)) {
                     let pool = registry.pool(name).into_iter();
@@ -66,7 +70,7 @@ impl Control {
             }
             let numeric = config.services.iter().flat_map(|(name, service)| {
                 let backends = service.backends.iter();
-                backends.filter_map(|b| Some((name.clone(), b.id.clone(), b.number()?)))
+                backends.filter_map(|b| Some((name.clone(), b.id.clone(), b.address()?)))
             });
             for (service, id, address) in numeric {
                 changes.extend(registry.resolved(&service, &id, address));

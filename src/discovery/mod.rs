@@ -132,7 +132,7 @@ impl Found {
 /// Everything that a service follows, in the order of its file.
 pub fn specs(service: &Service) -> Vec<Spec> {
     let allow = service.discovery.as_ref().map_or_else(Vec::new, |d| d.allow.clone());
-    let names = service.backends.iter().filter(|fixed| fixed.number().is_none()).map(|fixed| {
+    let names = service.backends.iter().filter(|fixed| fixed.address().is_none()).map(|fixed| {
         let origin = Origin::Addresses { host: fixed.host.clone(), port: fixed.port };
         let feed = Feed::Name(fixed.id.clone());
         Spec { feed, origin, allow: allow.clone(), fixed: Some(fixed.clone()) }

@@ -7,14 +7,14 @@
 pub mod judge;
 pub mod probe;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
-use crate::config::types::{Check, Health};
+use crate::config::types::{Address, Check, Health, ProxyHeader};
 use crate::tls::origin::OriginClient;
+use crate::upstream::proxy_header;
 use crate::upstream::socket::Target;
 use judge::{Judge, Thresholds, Verdict};
 use probe::Failure;
@@ -32,7 +32,7 @@ pub trait Sink: Send + Sync + 'static {
 /// What is checked, and how.
 pub struct Checked {
     pub uid: u64,
-    pub address: SocketAddr,
+    pub address: Address,
     /// Sent as Host unless the configuration names one.
     pub authority: http::HeaderValue,
     pub check: Check,
@@ -43,6 +43,8 @@ pub struct Checked {
     pub parallel: Arc<Semaphore>,
     /// `None`: it is asked without TLS.
     pub tls: Option<Arc<OriginClient>>,
+    /// Whether it expects to be told whom a connection stands for: for nobody but ourselves.
+    pub proxy_protocol: ProxyHeader,
 }
 
 /// Checks until it is dropped. With `Check::None` it returns at once.
@@ -59,27 +61,30 @@ pub async fn run(target: Checked, clock: Clock, sink: Arc<dyn Sink>) {
     };
     let mut judge = Judge::new(thresholds, target.starting);
     let mut rng = fastrand::Rng::with_seed(target.uid ^ fastrand::u64(..));
-    let mut address = target.address;
-    if health.port != 0 {
-        address.set_port(health.port);
-    }
+    let address = match target.address {
+        Address::Tcp(mut address) if health.port != 0 => {
+            address.set_port(health.port);
+            Address::Tcp(address)
+        }
+        address => address,
+    };
+    let preamble = proxy_header::of(target.proxy_protocol, None);
     let began = clock.now();
     loop {
         let result = {
             // The semaphore is never closed; were it, checking without a permit is still right.
             let _permit = target.parallel.acquire().await;
             let check = async {
+                let to = Target {
+                    address: &address,
+                    authority: &target.authority,
+                    tls: target.tls.as_ref(),
+                    http1: true,
+                    preamble: &preamble,
+                };
                 match target.check {
-                    Check::Http => {
-                        let to = Target {
-                            address,
-                            authority: &target.authority,
-                            tls: target.tls.as_ref(),
-                            http1: true,
-                        };
-                        probe::http(to, health).await
-                    }
-                    Check::Tcp | Check::None => probe::tcp(address).await,
+                    Check::Http => probe::http(to, health).await,
+                    Check::Tcp | Check::None => probe::tcp(to).await,
                 }
             };
             tokio::time::timeout(health.timeout, check)

@@ -3,15 +3,12 @@
 //!
 //! Thresholds and timing are left to `judge` and `mod`.
 
-use std::net::SocketAddr;
-
 use bytes::Bytes;
 use http::Request;
 use http::header::{CONNECTION, HOST, USER_AGENT};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use crate::config::types::Health;
 use crate::upstream::socket::{Socket, Target};
@@ -37,8 +34,9 @@ pub enum Failure {
 }
 
 /// A connection can be made.
-pub async fn tcp(address: SocketAddr) -> Result<(), Failure> {
-    TcpStream::connect(address).await.map(drop).map_err(Failure::Connect)
+pub async fn tcp(target: Target<'_>) -> Result<(), Failure> {
+    let bare = Target { tls: None, ..target };
+    Socket::connect(bare).await.map(drop).map_err(Failure::Connect)
 }
 
 /// A request is answered with an expected status and, if asked for, an expected text.
@@ -107,10 +105,11 @@ mod tests {
 
     use super::*;
 
-    fn at(address: SocketAddr, authority: &HeaderValue) -> Target<'_> {
-        Target { address, authority, tls: None, http1: true }
+    use crate::config::types::{Address, Check, HealthKind};
+
+    fn at<'a>(address: &'a Address, authority: &'a HeaderValue) -> Target<'a> {
+        Target { address, authority, tls: None, http1: true, preamble: &[] }
     }
-    use crate::config::types::{Check, HealthKind};
 
     fn config(expect_body: &str) -> Health {
         Health {
@@ -133,7 +132,7 @@ mod tests {
     /// Answers one connection with `answer`, and gives back what was asked.
     async fn check(answer: &'static [u8], config: &Health) -> (Result<(), Failure>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-        let address = listener.local_addr().expect("bound");
+        let address = listener.local_addr().expect("bound").into();
         let server = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("a connection");
             let mut head = Vec::new();
@@ -149,7 +148,7 @@ mod tests {
         });
         let authority = HeaderValue::from_static("app.test:80");
         let limit = Duration::from_secs(60);
-        let result = tokio::time::timeout(limit, http(at(address, &authority), config)).await;
+        let result = tokio::time::timeout(limit, http(at(&address, &authority), config)).await;
         let asked = tokio::time::timeout(limit, server).await.expect("in time").expect("no panic");
         (result.expect("in time"), asked)
     }
@@ -184,12 +183,12 @@ mod tests {
     #[tokio::test]
     async fn nobody_there_is_a_connect_failure() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-        let address = listener.local_addr().expect("bound");
+        let address = listener.local_addr().expect("bound").into();
         drop(listener);
-        assert!(matches!(tcp(address).await, Err(Failure::Connect(_))));
         let authority = HeaderValue::from_static("app");
+        assert!(matches!(tcp(at(&address, &authority)).await, Err(Failure::Connect(_))));
         assert!(matches!(
-            http(at(address, &authority), &config("")).await,
+            http(at(&address, &authority), &config("")).await,
             Err(Failure::Connect(_))
         ));
     }

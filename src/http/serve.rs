@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::framing::Wrong;
 use crate::listener::stream::{ClientStream, Notes, Proven, Transport};
 use crate::proxy;
 use crate::snapshot::ListenerView;
+use crate::upstream::proxy_header::Ends;
 use crate::worker::context::Worker;
 use crate::worker::timers::Timer;
 
@@ -42,6 +44,7 @@ pub struct Client {
     /// As it was when the connection came; timeouts and limits are kept for its life.
     pub listener: Arc<ListenerView>,
     pub peer: Peer,
+    pub ends: Ends,
     /// On listeners that ask for certificates.
     pub proven: Option<Box<Proven>>,
     pub timer: Timer,
@@ -74,10 +77,11 @@ pub struct Client {
 pub struct Active(Rc<Client>);
 
 impl Client {
+    /// `peer` with its address, and where it was accepted.
     pub fn new(
         worker: Rc<Worker>,
         listener: Arc<ListenerView>,
-        peer: Peer,
+        (peer, (client, local)): (Peer, (SocketAddr, SocketAddr)),
         proven: Option<Box<Proven>>,
         timer: Timer,
         notes: Rc<Notes>,
@@ -86,6 +90,7 @@ impl Client {
             worker,
             listener,
             peer,
+            ends: Ends { client, local },
             proven,
             timer,
             notes,

@@ -86,6 +86,7 @@ pub async fn serve(admitted: Admitted, mut tcp: TcpStream) {
             Err(Refused) => return,
         }
     }
+    let local = tcp.local_addr().unwrap_or(peer);
     let tls = view.tls.is_some();
     let transport = match &view.tls {
         None => Transport::Plain(tcp),
@@ -99,9 +100,10 @@ pub async fn serve(admitted: Admitted, mut tcp: TcpStream) {
         }
     };
     let stream = ClientStream::new(transport);
+    let ends = (peer, local);
     let peer = Peer::new(peer.ip(), tls, &view.config.trusted_proxies);
     let proven = stream.transport.proven(&view);
-    let client = Client::new(worker, view, peer, proven, timer, stream.notes.clone());
+    let client = Client::new(worker, view, (peer, ends), proven, timer, stream.notes.clone());
     match choose(&client, stream).await {
         Some((Protocol::Http1, stream)) => serve::http1(client, stream).await,
         Some((Protocol::Http2, stream)) => Box::pin(serve::http2(client, stream)).await,

@@ -15,6 +15,7 @@ use crate::telemetry::Failure;
 use crate::upstream::body::{BodyFault, RequestBody, Upload};
 use crate::upstream::conn::{AnswerBody, Conn, Kept, SendError};
 use crate::upstream::outlier::Blow;
+use crate::upstream::proxy_header::Ends;
 use crate::worker::context::Worker;
 use crate::worker::timers::Timer;
 
@@ -48,6 +49,8 @@ pub struct Try<'a> {
     pub deadline: Option<Micros>,
     /// The request's body.
     pub upload: Option<&'a Rc<Upload>>,
+    /// The client's connection, for backends that are told of it.
+    pub ends: &'a Ends,
     /// Somebody wants to know where its head is kept once it is sent.
     pub kept: Option<&'a Cell<Option<Kept>>>,
 }
@@ -199,7 +202,11 @@ fn is_stale(with: &Try<'_>, held: &Held, conn: &Conn) -> bool {
 }
 
 async fn take(with: &Try<'_>, held: &Held, asks: Asks) -> Option<Conn> {
-    let longest = held.service().view.config.transport.idle_timeout;
+    let transport = &held.service().view.config.transport;
+    if transport.names_clients() {
+        return None;
+    }
+    let longest = transport.idle_timeout;
     let longest = if asks.idempotent { longest } else { longest.min(FRESH) };
     loop {
         let mut conn = held.backend.pool.take(held.since, longest, asks.upgrade)?;

@@ -9,6 +9,7 @@ use crate::http::fault::ConnectKind;
 use crate::upstream::conn::{self, Conn, Opening};
 use crate::upstream::counted::Counted;
 use crate::upstream::pool::Opens;
+use crate::upstream::proxy_header;
 use crate::upstream::socket::Target;
 
 use super::attempt::Try;
@@ -36,12 +37,14 @@ pub async fn connect(with: &Try<'_>, held: &Held, upgrade: bool) -> Result<Conn,
     }
     let clock = worker.clock.clone();
     let backend = &held.backend.backend;
+    let preamble = proxy_header::of(transport.proxy_protocol, Some(with.ends));
     let opening = Opening {
         target: Target {
-            address: backend.address,
+            address: &backend.address,
             authority: &backend.authority,
             tls: view.tls.as_ref(),
             http1: upgrade && transport.protocol == Protocol::Auto,
+            preamble: &preamble,
         },
         prior_knowledge: transport.protocol == Protocol::H2c,
         write_timeout: transport.write_timeout,
@@ -93,7 +96,8 @@ async fn place<'a>(with: &Try<'_>, held: &'a Held) -> Result<Place<'a>, ConnectK
 fn kind(error: &io::Error) -> ConnectKind {
     use io::ErrorKind as E;
     match error.kind() {
-        E::ConnectionRefused => ConnectKind::Refused,
+        // Of a unix socket: nobody has made it, or as many as it takes wait to be accepted.
+        E::ConnectionRefused | E::NotFound | E::WouldBlock => ConnectKind::Refused,
         E::TimedOut => ConnectKind::TimedOut,
         E::HostUnreachable | E::NetworkUnreachable => ConnectKind::Unreachable,
         E::ConnectionReset | E::ConnectionAborted => ConnectKind::Reset,

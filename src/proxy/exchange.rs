@@ -151,7 +151,7 @@ impl Exchange {
         let Some(conn) = held.conn.take() else { return };
         // A request that is still being sent keeps its connection from being used again.
         if self.upload.as_ref().is_none_or(|upload| upload.ended()) {
-            let most = held.service.view.config.transport.max_idle_per_worker;
+            let most = held.service.view.config.transport.kept();
             held.backend.pool.give_back(conn, now, most);
         }
     }
@@ -212,6 +212,7 @@ impl Exchange {
             started: self.started,
             deadline: self.deadline(),
             upload: self.upload.as_ref(),
+            ends: &self.client.ends,
             kept: None,
         }
     }

@@ -28,6 +28,7 @@ use crate::snapshot::{RouteView, Target};
 use crate::telemetry::{Failure, InFlight, MirrorDrop};
 use crate::upstream::body::{RequestBody, Upload};
 use crate::upstream::conn::AnswerBody;
+use crate::upstream::proxy_header::Ends;
 use crate::upstream::tee::{NoCopy, Tee};
 use crate::worker::context::Worker;
 use crate::worker::local::{LocalService, LocalSnapshot};
@@ -51,6 +52,8 @@ struct Mirrored {
     /// What `host = "preserve"` sends.
     host: Option<HeaderValue>,
     client: IpAddr,
+    /// Of the client's connection.
+    ends: Ends,
     affinity: Affinity,
     _place: Place,
 }
@@ -98,6 +101,7 @@ pub fn copy(
         head: copied,
         host: host.cloned(),
         client: ip,
+        ends: client.ends,
         _place: place,
     };
     match upload {
@@ -148,6 +152,7 @@ impl Mirrored {
             started,
             deadline: Some(started.saturating_add(longest.as_micros() as Micros)),
             upload: body.as_ref(),
+            ends: &self.ends,
             kept: None,
         };
         let sent = body.as_ref().map_or_else(RequestBody::empty, Upload::body);
@@ -197,7 +202,7 @@ async fn exchange(
     let (head, body) = response.into_parts();
     match waste(with, held, body).await {
         Ok(()) => {
-            let most = held.service().view.config.transport.max_idle_per_worker;
+            let most = held.service().view.config.transport.kept();
             if let Some(conn) = held.conn.take() {
                 held.backend.pool.give_back(conn, with.worker.now(), most);
             }

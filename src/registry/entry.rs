@@ -1,9 +1,9 @@
 //! One instance in the registry.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::clock::Micros;
+use crate::config::types::Address;
 use crate::discovery::Feed;
 use crate::upstream::backend::{Backend, Source};
 use crate::upstream::gate::State;
@@ -102,8 +102,8 @@ impl Entry {
         self.backend.as_ref().map_or(State::Pending, |b| b.gate.state())
     }
 
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.backend.as_ref().map(|b| b.address)
+    pub fn address(&self) -> Option<&Address> {
+        self.backend.as_ref().map(|b| &b.address)
     }
 
     pub fn is_ejected(&self) -> bool {

@@ -20,14 +20,13 @@ pub use pool::Pool;
 pub use supply::Supplied;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
-use crate::config::types as config;
+use crate::config::types::{self as config, Address};
 use crate::health::judge::Verdict;
 use crate::orchestrator::Instance;
 use crate::tls::origin::OriginClient;
@@ -187,7 +186,7 @@ impl Registry {
     }
 
     /// Where a fixed backend is that is written as a number.
-    pub fn resolved(&mut self, service: &str, id: &str, address: SocketAddr) -> Vec<Change> {
+    pub fn resolved(&mut self, service: &str, id: &str, address: Address) -> Vec<Change> {
         let (clock, workers) = (self.clock.clone(), self.workers);
         let uid = self.uid();
         match self.pools.get_mut(service) {

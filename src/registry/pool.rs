@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::clock::{Clock, Micros};
-use crate::config::types as config;
+use crate::config::types::{self as config, Address};
 use crate::discovery::Feed;
 use crate::health::judge::Verdict;
 use crate::orchestrator::{Instance, InstanceState};
@@ -179,9 +179,9 @@ impl Pool {
         self.view = None;
         self.config = config.clone();
         let numbers: BTreeSet<&str> =
-            config.backends.iter().filter(|b| b.number().is_some()).map(|b| &*b.id).collect();
+            config.backends.iter().filter(|b| b.address().is_some()).map(|b| &*b.id).collect();
         let names: BTreeSet<&str> =
-            config.backends.iter().filter(|b| b.number().is_none()).map(|b| &*b.id).collect();
+            config.backends.iter().filter(|b| b.address().is_none()).map(|b| &*b.id).collect();
         let kept = |e: &Entry| match &e.feed {
             Some(Feed::Name(id)) => names.contains(&**id),
             Some(Feed::Discovery) => config.discovery.is_some(),
@@ -205,7 +205,7 @@ impl Pool {
             }
         }
         for fixed in &config.backends {
-            if fixed.number().is_none() {
+            if fixed.address().is_none() {
                 self.configure_name(fixed, now);
                 continue;
             }
@@ -226,7 +226,7 @@ impl Pool {
     pub(super) fn resolved(
         &mut self,
         id: &str,
-        address: SocketAddr,
+        address: Address,
         uid: u64,
         workers: usize,
         now: Micros,
@@ -236,11 +236,17 @@ impl Pool {
             return Vec::new();
         };
         let Some(entry) = self.entries.get_mut(id) else { return Vec::new() };
-        if entry.address() == Some(address) {
+        if entry.address() == Some(&address) {
             return Vec::new();
         }
-        let authority = http::HeaderValue::try_from(authority(&fixed.host, fixed.port))
-            .unwrap_or_else(|_| numeric(address));
+        let authority = match &address {
+            Address::Tcp(numbers) => {
+                http::HeaderValue::try_from(authority(&fixed.host, fixed.port))
+                    .unwrap_or_else(|_| numeric(*numbers))
+            }
+            // A path is no host; nginx and curl say the same.
+            Address::Unix(_) => http::HeaderValue::from_static("localhost"),
+        };
         // Up until checks fail; an operator's drain goes on at the new address.
         let state = if entry.drain.is_some() { State::Draining } else { State::Ready };
         let backend = Backend::new(
@@ -338,7 +344,7 @@ impl Pool {
                 uid(),
                 self.config.name.clone(),
                 instance.id.clone(),
-                address,
+                address.into(),
                 numeric(address),
                 Source::Orchestrator,
                 if stopping || entry.drain.is_some() { State::Draining } else { State::Starting },

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::clock::Micros;
-use crate::config::types as config;
+use crate::config::types::{self as config, Address};
 use crate::discovery::{Feed, Found};
 use crate::health::judge::Verdict;
 use crate::upstream::backend::{Backend, Source};
@@ -118,9 +118,11 @@ impl Registry {
 impl Pool {
     fn follows(&self, feed: &Feed) -> bool {
         match feed {
-            Feed::Name(id) => {
-                self.config.backends.iter().any(|fixed| fixed.id == *id && fixed.number().is_none())
-            }
+            Feed::Name(id) => self
+                .config
+                .backends
+                .iter()
+                .any(|fixed| fixed.id == *id && fixed.address().is_none()),
             Feed::Discovery => self.config.discovery.is_some(),
             Feed::Admin => true,
         }
@@ -198,7 +200,8 @@ impl Pool {
                 supplied.clashes.push(one.id.clone());
                 return;
             }
-            let same = entry.address() == Some(one.address) && entry.source == maker.source;
+            let same = entry.address().and_then(Address::tcp) == Some(one.address)
+                && entry.source == maker.source;
             if let (true, Some(backend)) = (same, entry.backend.clone()) {
                 let before = (entry.weight, entry.backup, entry.zone.clone());
                 (entry.weight, entry.backup) = (one.weight, one.backup);
@@ -230,7 +233,7 @@ impl Pool {
             uid(),
             self.config.name.clone(),
             one.id.clone(),
-            one.address,
+            one.address.into(),
             host_of(one),
             maker.source,
             if entry.drain.is_some() { State::Draining } else { maker.state },
@@ -279,7 +282,7 @@ impl Pool {
         }
         let change = self.remove(&backend.id, None);
         let config = self.config.clone();
-        for fixed in config.backends.iter().filter(|fixed| fixed.number().is_none()) {
+        for fixed in config.backends.iter().filter(|fixed| fixed.address().is_none()) {
             self.configure_name(fixed, now);
         }
         change

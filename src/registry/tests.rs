@@ -48,6 +48,7 @@ fn service(fixed: &[(&str, u16)]) -> Arc<Service> {
             write_timeout: second,
             idle_timeout: second,
             max_idle_per_worker: 1,
+            proxy_protocol: config::ProxyHeader::Off,
         },
         health: Health {
             kind: HealthKind { fixed: Check::None, orchestrated: Check::Tcp },
@@ -315,7 +316,7 @@ fn fixed_backends_are_up_until_checks_fail_and_go_with_the_file() {
     let mut world = World::new();
     world.registry.configure(&service(&[("x", 3000), ("y", 3001)]));
     assert!(world.view().backends.is_empty(), "not resolved yet");
-    let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let address = |port| Address::from(([127, 0, 0, 1], port));
     world.registry.resolved("app", "y", address(3001));
     world.registry.resolved("app", "x", address(3000));
     let ids: Vec<_> = world.view().backends.iter().map(|m| m.backend.id.to_string()).collect();

@@ -1,6 +1,5 @@
 //! One backend: the shared object that every snapshot, worker and the control plane point to.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64,
@@ -9,6 +8,7 @@ use std::sync::atomic::{
 use std::time::Duration;
 
 use crate::clock::Micros;
+use crate::config::types::Address;
 use crate::ewma::PeakEwma;
 use crate::telemetry::{BackendStats, PerWorker};
 
@@ -38,7 +38,7 @@ pub struct Backend {
     pub uid: u64,
     pub service: Arc<str>,
     pub id: Arc<str>,
-    pub address: SocketAddr,
+    pub address: Address,
     /// What is sent as Host with `host = "backend"`.
     pub authority: http::HeaderValue,
     pub source: Source,
@@ -64,7 +64,7 @@ impl Backend {
         uid: u64,
         service: Arc<str>,
         id: Arc<str>,
-        address: SocketAddr,
+        address: Address,
         authority: http::HeaderValue,
         source: Source,
         state: State,

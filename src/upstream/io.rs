@@ -289,7 +289,7 @@ impl AsyncWrite for UpstreamIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Socket::Tcp(_) = self.socket {
+        if let Socket::Plain(_) = self.socket {
             return Poll::Ready(Ok(()));
         }
         match Pin::new(&mut self.socket).poll_flush(cx) {

@@ -1,34 +1,37 @@
 //! A connection to a backend below HTTP, with or without TLS.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::HeaderValue;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::config::types::Address;
 use crate::tls::origin::OriginClient;
+
+use super::raw::RawSocket;
 
 /// See the module.
 pub enum Socket {
-    Tcp(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(RawSocket),
+    Tls(Box<TlsStream<RawSocket>>),
 }
 
 /// Where a backend is, and how it is spoken to.
 #[derive(Debug, Clone)]
 pub struct Target<'a> {
-    pub address: SocketAddr,
+    pub address: &'a Address,
     /// Whose name its certificate has to prove.
     pub authority: &'a HeaderValue,
     pub tls: Option<&'a Arc<OriginClient>>,
     /// Nothing but HTTP/1.1 may be agreed on.
     pub http1: bool,
+    /// A PROXY header, or nothing.
+    pub preamble: &'a [u8],
 }
 
 impl Socket {
@@ -37,22 +40,24 @@ impl Socket {
     /// # Errors
     /// The socket's; `InvalidData` where TLS failed, `InvalidInput` where the backend has no name to prove.
     pub async fn connect(target: Target<'_>) -> io::Result<Self> {
-        let tcp = TcpStream::connect(target.address).await?;
-        tcp.set_nodelay(true)?;
-        let Some(tls) = target.tls else { return Ok(Self::Tcp(tcp)) };
+        let mut raw = RawSocket::connect(target.address).await?;
+        if !target.preamble.is_empty() {
+            raw.write_all(target.preamble).await?;
+        }
+        let Some(tls) = target.tls else { return Ok(Self::Plain(raw)) };
         let Some((config, name)) = tls.of(target.authority, target.http1) else {
             let message =
                 "the backend's host is no name for a certificate; set transport.tls.server_name";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         };
-        let stream = Box::pin(TlsConnector::from(config).connect(name, tcp)).await?;
+        let stream = Box::pin(TlsConnector::from(config).connect(name, raw)).await?;
         Ok(Self::Tls(Box::new(stream)))
     }
 
     /// What was agreed on by ALPN is HTTP/2.
     pub fn speaks_h2(&self) -> bool {
         match self {
-            Self::Tcp(_) => false,
+            Self::Plain(_) => false,
             Self::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
     }
@@ -65,7 +70,7 @@ impl AsyncRead for Socket {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match &mut *self {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Plain(raw) => Pin::new(raw).poll_read(cx, buf),
             Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
         }
     }
@@ -78,7 +83,7 @@ impl AsyncWrite for Socket {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match &mut *self {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Self::Plain(raw) => Pin::new(raw).poll_write(cx, buf),
             Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
         }
     }
@@ -89,28 +94,28 @@ impl AsyncWrite for Socket {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut *self {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Self::Plain(raw) => Pin::new(raw).poll_write_vectored(cx, bufs),
             Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Self::Tcp(tcp) => tcp.is_write_vectored(),
+            Self::Plain(raw) => raw.is_write_vectored(),
             Self::Tls(tls) => tls.is_write_vectored(),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
-            Self::Tcp(_) => Poll::Ready(Ok(())),
+            Self::Plain(_) => Poll::Ready(Ok(())),
             Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Plain(raw) => Pin::new(raw).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
     }

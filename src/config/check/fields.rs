@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use crate::config::field::Field;
 use crate::config::reader::Reader;
 use crate::config::tree::{Node, Value};
-use crate::config::types::Secret;
+use crate::config::types::{LONGEST_PATH, Secret, UNIX};
 use crate::config::values::{self, Wrong, wrong};
 use crate::units::format_size;
 
@@ -42,6 +42,24 @@ pub fn network(value: &Value) -> Result<IpNet, Wrong> {
 /// `host:port`, the host an address or a name.
 pub fn host_and_port(value: &Value) -> Result<(String, u16), Wrong> {
     let text = values::string(value)?;
+    if let Some(path) = text.strip_prefix(UNIX) {
+        return match path {
+            _ if !path.starts_with('/') || path.ends_with('/') || path.contains('\0') => wrong(
+                value,
+                format!(
+                    "{text:?} is not the absolute path of a socket; write one as \"unix:/run/app.sock\""
+                ),
+            ),
+            _ if path.len() > LONGEST_PATH => wrong(
+                value,
+                format!(
+                    "the path has {} bytes; a unix socket's has {LONGEST_PATH} at most",
+                    path.len()
+                ),
+            ),
+            _ => Ok((text, 0)),
+        };
+    }
     let split = text.rsplit_once(':').and_then(|(host, port)| {
         let port = port.parse().ok().filter(|port| *port > 0)?;
         let ip = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
@@ -55,7 +73,7 @@ pub fn host_and_port(value: &Value) -> Result<(String, u16), Wrong> {
         None => wrong(
             value,
             format!(
-                "{text:?} is not an address; write host:port as \"10.0.0.1:3000\" or \"app:3000\""
+                "{text:?} is not an address; write host:port as \"10.0.0.1:3000\" or \"app:3000\", or \"unix:/run/app.sock\""
             ),
         ),
     }

@@ -7,8 +7,8 @@ use http::HeaderValue;
 use crate::config::reader::Reader;
 use crate::config::tree::Value;
 use crate::config::types::{
-    FixedBackend, Forwarded, Hedge, HostRule, OnExit, Orchestrator, Outlier, Retry, RetryOn,
-    Service,
+    Address, FixedBackend, Forwarded, Hedge, HostRule, OnExit, Orchestrator, Outlier, Retry,
+    RetryOn, Service, UNIX,
 };
 use crate::config::values::{self, Wrong, wrong};
 use crate::config::{Kinds, OwnKeys};
@@ -68,6 +68,12 @@ pub fn read(name: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Service {
         orchestrator: r.section("orchestrator", |r| orchestrator(name, r, context)),
         scaling: r.section_if("scaling", scaling::read),
     };
+    let unix =
+        service.backends.iter().any(|fixed| matches!(fixed.address(), Some(Address::Unix(_))));
+    if unix && service.health.port != 0 && !r.is_partial() {
+        let message = "health: a unix socket has no port; leave port out".to_owned();
+        r.problem("health", message);
+    }
     let kind_given =
         r.table().table("orchestrator").is_some_and(|table| table.get("kind").is_some());
     let discovers = r.table().table("discovery").is_some_and(|table| table.get("kind").is_some());
@@ -93,7 +99,10 @@ pub fn read(name: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Service {
 fn backend(r: &mut Reader<'_>) -> Named<FixedBackend> {
     let (host, port) = r.field("address", fields::host_and_port).required_or((String::new(), 1));
     let id = Some(r.string("id").or("")).filter(|id| !id.is_empty());
-    let id = id.unwrap_or_else(|| format!("{host}-{port}").replace([':', '/'], "-"));
+    let id = id.unwrap_or_else(|| match host.starts_with(UNIX) {
+        true => host.replace([':', '/'], "-"),
+        false => format!("{host}-{port}").replace([':', '/'], "-"),
+    });
     let backend = FixedBackend {
         id: id.as_str().into(),
         port,

@@ -4,7 +4,7 @@ use rustls_pki_types::ServerName;
 
 use crate::config::reader::Reader;
 use crate::config::tree::Node;
-use crate::config::types::{OriginTls, Protocol, Transport};
+use crate::config::types::{OriginTls, Protocol, ProxyHeader, Transport};
 
 use super::fields;
 use super::listener::{certificate_file, key_file};
@@ -30,6 +30,17 @@ pub fn read(r: &mut Reader<'_>) -> Transport {
     if let Some(wrong) = wrong.filter(|_| !r.is_partial()) {
         r.problem("protocol", format!("protocol: {wrong}"));
     }
+    let proxy_protocol = r
+        .one_of(
+            "proxy_protocol",
+            &[("off", ProxyHeader::Off), ("v1", ProxyHeader::V1), ("v2", ProxyHeader::V2)],
+        )
+        .or("off");
+    if proxy_protocol != ProxyHeader::Off && protocol != Protocol::Http1 && !r.is_partial() {
+        let wrong = "a connection that stands for one client is not shared by others; \
+            leave protocol at \"http/1.1\"";
+        r.problem("proxy_protocol", format!("proxy_protocol: {wrong}"));
+    }
     Transport {
         protocol,
         tls,
@@ -39,6 +50,7 @@ pub fn read(r: &mut Reader<'_>) -> Transport {
         write_timeout: r.period("write_timeout").or("60s"),
         idle_timeout: r.period("idle_timeout").or("4s"),
         max_idle_per_worker: r.int("max_idle_per_worker", 0..=65_535).or(256),
+        proxy_protocol,
     }
 }
 

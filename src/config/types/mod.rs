@@ -4,6 +4,7 @@
 //! rule them out. Field names are the keys of the TOML file. No other module takes the whole
 //! [`Config`]; each takes the small part it needs.
 
+mod address;
 mod discovery;
 mod listener;
 mod process;
@@ -14,6 +15,7 @@ mod service;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use address::*;
 pub use discovery::*;
 pub use listener::*;
 pub use process::*;

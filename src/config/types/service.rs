@@ -10,7 +10,7 @@ use rustls_pki_types::ServerName;
 
 use crate::config::tree::Table;
 
-use super::{Discovery, Scaling};
+use super::{Address, Discovery, Scaling, UNIX};
 
 /// `[service.NAME]`
 #[derive(Debug, Clone)]
@@ -118,7 +118,7 @@ pub enum HostRule {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FixedBackend {
     pub id: Arc<str>,
-    /// `host:port`; the host may be a name.
+    /// `host:port`; the host may be a name, or a unix socket with its `unix:` and the port 0.
     pub host: String,
     pub port: u16,
     /// 1..=65535
@@ -128,10 +128,13 @@ pub struct FixedBackend {
 }
 
 impl FixedBackend {
-    /// Where it is, if its host is written as a number.
-    pub fn number(&self) -> Option<SocketAddr> {
+    /// Where it is; `None`: its host is a name.
+    pub fn address(&self) -> Option<Address> {
+        if let Some(path) = self.host.strip_prefix(UNIX) {
+            return Some(Address::Unix(path.into()));
+        }
         let host = self.host.trim_start_matches('[').trim_end_matches(']');
-        Some(SocketAddr::new(host.parse::<IpAddr>().ok()?, self.port))
+        Some(SocketAddr::new(host.parse::<IpAddr>().ok()?, self.port).into())
     }
 }
 
@@ -146,6 +149,27 @@ pub struct Transport {
     pub write_timeout: Duration,
     pub idle_timeout: Duration,
     pub max_idle_per_worker: usize,
+    pub proxy_protocol: ProxyHeader,
+}
+
+impl Transport {
+    /// Unused connections that a worker keeps to a backend. One that stands for a client is not used by others.
+    pub fn kept(&self) -> usize {
+        if self.names_clients() { 0 } else { self.max_idle_per_worker }
+    }
+
+    /// Each connection begins with whom it stands for.
+    pub fn names_clients(&self) -> bool {
+        self.proxy_protocol != ProxyHeader::Off
+    }
+}
+
+/// Whether a connection begins with whom it stands for, in which version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyHeader {
+    Off,
+    V1,
+    V2,
 }
 
 /// What is spoken to backends.
