@@ -31,7 +31,7 @@ use crate::http::request_id::RequestId;
 use crate::http::respond::{self, Asked};
 use crate::http::serve::Client;
 use crate::http::streams::Turn;
-use crate::http::{headers, hops, host};
+use crate::http::{fields, headers, hops, host};
 use crate::route::{path, redirect, rewrite};
 use crate::snapshot::RouteView;
 use crate::worker::local::LocalSnapshot;
@@ -83,6 +83,10 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Incoming) -> (Wants, Begun)
     client.old.set(head.version == Version::HTTP_10);
     // The HTTP/1 codec counts them itself.
     let too_many = head.headers.len() > client.listener.config.limit.header_count;
+    let odd = match head.version {
+        Version::HTTP_2 => fields::check(&head.headers).err(),
+        _ => None,
+    };
     let received = {
         let trusted = &client.listener.config.trusted_proxies;
         let mut rng = client.worker.rng.borrow_mut();
@@ -96,6 +100,7 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Incoming) -> (Wants, Begun)
     let last = last_stop(&mut head);
     let local = client.worker.local();
     let outcome = match route(client, &local, &head, &body) {
+        _ if odd.is_some() => Outcome::Fault(odd.unwrap_or(Fault::Internal), exchange),
         _ if too_many => Outcome::Fault(Fault::HeadTooLarge, exchange),
         _ if client.listener.config.redirect_to_https => match to_https(&head) {
             Ok(response) => Outcome::Own(response, exchange),

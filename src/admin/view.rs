@@ -255,6 +255,8 @@ pub enum EventKind {
     /// A scaling decision changed the size.
     Decision,
     Ejection,
+    /// Clients were sent away for doing too much, or too slowly.
+    Flood,
     Reload,
     /// An operator drained, pinned, paused, or ended that.
     Operator,
@@ -267,6 +269,7 @@ impl EventKind {
             Self::Backend => "backend",
             Self::Decision => "decision",
             Self::Ejection => "ejection",
+            Self::Flood => "flood",
             Self::Reload => "reload",
             Self::Operator => "operator",
         }

@@ -59,6 +59,7 @@ pub struct Control {
     pub feeds: super::feeds::Feeds,
     pub added: super::added::Added,
     pub errors: Mutex<super::errors::Errors>,
+    pub floods: Mutex<super::floods::Floods>,
     checks: Mutex<HashMap<u64, AbortHandle>>,
     /// Permits for checks under way, by service.
     parallel: Mutex<HashMap<Arc<str>, Permits>>,
@@ -97,6 +98,7 @@ impl Control {
             feeds: super::feeds::Feeds::default(),
             added: super::added::Added::default(),
             errors: Mutex::default(),
+            floods: Mutex::default(),
             checks: Mutex::default(),
             parallel: Mutex::default(),
             dark: Mutex::default(),

@@ -124,6 +124,13 @@ pub enum Kind {
         operation: &'static str,
         error: String,
     },
+    /// Clients of a listener were sent away for doing too much or too slowly; `flood` is as in the metrics.
+    Flood {
+        listener: String,
+        flood: &'static str,
+        /// How many connections or streams were ended since it was told last.
+        ended: u64,
+    },
     Reload {
         generation: u64,
         restart_required: Vec<String>,
@@ -166,6 +173,7 @@ impl Kind {
             Self::Discovered { .. } => "discovered",
             Self::DiscoveryFailed { .. } => "discovery_failed",
             Self::OrchestratorFailed { .. } => "orchestrator_failed",
+            Self::Flood { .. } => "flood",
             Self::Reload { .. } => "reload",
             Self::ReloadFailed { .. } => "reload_failed",
             Self::Operator { .. } => "operator",
@@ -188,6 +196,7 @@ impl Kind {
             | Self::Replaced { .. }
             | Self::ScaleBlocked { .. }
             | Self::OrchestratorFailed { .. } => EventKind::Decision,
+            Self::Flood { .. } => EventKind::Flood,
             Self::Reload { .. } | Self::ReloadFailed { .. } | Self::Stopping { .. } => {
                 EventKind::Reload
             }
@@ -205,6 +214,7 @@ impl Kind {
             | Self::NoHealthyBackends { .. }
             | Self::OrchestratorFailed { .. }
             | Self::DiscoveryFailed { .. }
+            | Self::Flood { .. }
             | Self::ReloadFailed { .. } => true,
             Self::BackendUnejected { .. }
             | Self::Discovered { .. }
@@ -274,6 +284,9 @@ impl Kind {
             Self::DiscoveryFailed { source, error } => format!("{source}: {error}"),
             Self::OrchestratorFailed { operation, error } => {
                 format!("orchestrator: {operation} failed: {error}")
+            }
+            Self::Flood { listener, flood, ended } => {
+                format!("listener {listener}: {ended} ended for {flood}")
             }
             Self::Reload { generation, restart_required } if restart_required.is_empty() => {
                 format!("configuration reloaded (generation {generation})")

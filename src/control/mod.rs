@@ -15,6 +15,7 @@ pub mod drain;
 mod errors;
 pub mod events;
 mod feeds;
+mod floods;
 pub mod handle;
 pub mod journal;
 pub mod log;

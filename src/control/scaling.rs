@@ -61,6 +61,7 @@ impl Control {
         self.measure_traffic();
         lock(&self.errors).tick(&self.plane.current().services, self.clock.now());
         self.judge_outliers();
+        self.tell_of_floods();
         let managed: Vec<_> = lock(&self.managed).values().cloned().collect();
         for managed in managed {
             self.replace_overdue(&managed);

@@ -4,6 +4,7 @@
 pub mod cookies;
 mod early;
 pub mod fault;
+pub mod fields;
 pub mod forwarded;
 pub mod headers;
 pub mod hops;
@@ -13,6 +14,7 @@ pub mod park;
 pub mod request_id;
 pub mod respond;
 pub mod serve;
+pub mod serve_http2;
 pub mod streams;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,6 +20,7 @@ use crate::framing::Wrong;
 use crate::listener::stream::{ClientStream, Notes, Proven, Transport};
 use crate::proxy;
 use crate::snapshot::ListenerView;
+use crate::telemetry::Flood;
 use crate::upstream::proxy_header::Ends;
 use crate::worker::context::Worker;
 use crate::worker::timers::Timer;
@@ -27,7 +28,7 @@ use crate::worker::timers::Timer;
 use super::early;
 use super::forwarded::Peer;
 use super::park;
-use super::streams::{Streams, Turn};
+use super::streams::Turn;
 use super::tunnel::{self, Tunnel};
 use super::watch::{End, Watch};
 
@@ -50,7 +51,7 @@ pub struct Client {
     pub timer: Timer,
     pub(super) notes: Rc<Notes>,
     /// HTTP/2
-    multiplexed: Cell<bool>,
+    pub(super) multiplexed: Cell<bool>,
     /// The last request had a body: perhaps not all of it was read.
     pub had_body: Cell<bool>,
     /// The last request was HTTP/1.0: the end of its answer may be the end of the connection.
@@ -63,8 +64,6 @@ pub struct Client {
     begun: Cell<u64>,
     /// Idle since then, after so many exchanges.
     idle: Cell<(u64, Micros)>,
-    /// Streams that the client reset in the current second (second, count).
-    resets: Cell<(u64, u32)>,
     /// HTTP/2: whom the stream that is polled just now waits for; see [`super::streams`].
     pub turn: Cell<Option<Turn>>,
     /// Set before a 101 is answered: what the socket is connected to afterwards.
@@ -101,7 +100,6 @@ impl Client {
             active: Cell::new(0),
             begun: Cell::new(0),
             idle: Cell::new((u64::MAX, 0)),
-            resets: Cell::new((0, 0)),
             turn: Cell::new(None),
             tunnel: RefCell::new(None),
             index: Cell::new((u64::MAX, 0)),
@@ -180,13 +178,6 @@ impl Client {
     pub fn speaks_http1(&self) -> bool {
         !self.multiplexed.get()
     }
-
-    /// An HTTP/2 client reset a stream (or went away) before its answer was complete.
-    pub fn note_reset(&self) {
-        let second = self.worker.now() / 1_000_000;
-        let (then, count) = self.resets.get();
-        self.resets.set((second, if then == second { count + 1 } else { 1 }));
-    }
 }
 
 impl Drop for Active {
@@ -253,74 +244,28 @@ async fn requests(client: &Rc<Client>, stream: ClientStream) -> Option<ClientStr
         // The codec answered what it could not read; the client should get to see it.
         End::Done(false) => close(client, stream, true).await,
         End::Idle => close(client, stream, false).await,
-        End::HeadTimedOut => last_words(client, stream, early::timed_out()).await,
+        End::HeadTimedOut => {
+            client.listener.stats.flood(Flood::SlowHead);
+            last_words(client, stream, &early::timed_out()).await;
+        }
         End::Wrong(wrong) => {
             client.listener.stats.bad_request(Some(wrong));
-            last_words(client, stream, early::wrong(wrong)).await;
+            last_words(client, stream, &early::wrong(wrong)).await;
         }
-        End::Stalled => {}
+        End::Stalled => client.listener.stats.flood(Flood::SlowReader),
     }
     None
 }
 
 /// Answers in the codec's place, and closes.
-async fn last_words(client: &Client, mut stream: ClientStream, answer: Vec<u8>) {
+pub(super) async fn last_words(client: &Client, mut stream: ClientStream, answer: &[u8]) {
     let now = client.worker.now();
-    let _ = Box::pin(client.timer.within(now, LINGER, stream.write_all(&answer))).await;
+    let _ = Box::pin(client.timer.within(now, LINGER, stream.write_all(answer))).await;
     close(client, stream, true).await;
 }
 
-/// Serves HTTP/2 until the connection ends.
-pub async fn http2(client: Rc<Client>, mut stream: ClientStream) {
-    let limit = &client.listener.config.limit;
-    stream.closes_itself = true;
-    client.multiplexed.set(true);
-    let mut builder = http2::Builder::new(Streams::of(&client));
-    builder
-        .max_concurrent_streams(limit.h2_streams)
-        .max_header_list_size(limit.header_bytes as u32);
-    let service = service_fn(|request| proxy::handle(client.clone(), request));
-    let mut codec = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let mut watch = Watch::new(&client, false);
-    let mut ending = false;
-    poll_fn(|cx| {
-        loop {
-            if let Poll::Ready(end) = codec.as_mut().poll(cx) {
-                if end.is_err_and(|error| is_flood(&error)) {
-                    client.listener.stats.refuse(crate::telemetry::Refusal::Resets);
-                }
-                return Poll::Ready(());
-            }
-            let flood = client.resets.get().1 > limit.h2_resets_per_second;
-            if !ending && (flood || client.worker.stopping()) {
-                if flood {
-                    client.listener.stats.refuse(crate::telemetry::Refusal::Resets);
-                }
-                ending = true;
-                codec.as_mut().graceful_shutdown();
-                continue;
-            }
-            match watch.poll(cx) {
-                Poll::Ready(End::Idle) if !ending => {
-                    ending = true;
-                    codec.as_mut().graceful_shutdown();
-                }
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    })
-    .await;
-}
-
-/// The codec has a guard of its own, for streams that are reset before we see them.
-fn is_flood(error: &hyper::Error) -> bool {
-    let inner = std::error::Error::source(error).and_then(|e| e.downcast_ref::<h2::Error>());
-    inner.and_then(h2::Error::reason) == Some(h2::Reason::ENHANCE_YOUR_CALM)
-}
-
 /// Closes the connection; with `linger`, the sending side first, and what still comes is thrown away.
-async fn close(client: &Client, mut stream: ClientStream, linger: bool) {
+pub(super) async fn close(client: &Client, mut stream: ClientStream, linger: bool) {
     let linger = linger && !stream.notes.ended.get();
     if !linger && matches!(stream.transport, Transport::Plain(_)) {
         // Dropping the socket says the same with one system call less.

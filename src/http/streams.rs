@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
+use crate::telemetry::Flood;
 use crate::worker::timers::Timer;
 
 use super::serve::Client;
@@ -78,7 +79,9 @@ impl<F: Future<Output = ()>> Future for Bounded<F> {
             None => {}
         }
         match this.timer {
-            Some(timer) => timer.poll_expired(cx),
+            Some(timer) => timer.poll_expired(cx).map(|()| {
+                client.listener.stats.flood(Flood::StalledStream);
+            }),
             None => Poll::Pending,
         }
     }

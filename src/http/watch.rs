@@ -124,6 +124,10 @@ impl<'a> Watch<'a> {
             return Phase::Write { progress };
         }
         let after = client.begun();
+        // HTTP/2: nothing else can come before it is whole, whatever runs meanwhile.
+        if client.notes.in_head.get() {
+            return Phase::Head { after };
+        }
         if client.is_active() {
             client.notes.read.set(false);
             return Phase::Busy;

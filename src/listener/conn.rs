@@ -12,16 +12,18 @@ use tokio_rustls::TlsAcceptor;
 use crate::http::forwarded::Peer;
 use crate::http::park;
 use crate::http::serve::{self, Client};
+use crate::http::serve_http2;
 use crate::snapshot::ListenerView;
-use crate::telemetry::{Connection, Refusal};
+use crate::telemetry::{Connection, Flood, Refusal};
 use crate::worker::context::{Counted, Worker};
 
+use super::frames::PREFACE;
 use super::per_address::Place;
 use super::proxy_header;
 use super::stream::{ClientStream, Transport};
 
-/// What an HTTP/2 client says first (RFC 9113 §3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The first line of it.
+const FIRST_LINE: &[u8] = PREFACE.split_at(16).0;
 /// Read at once when the protocol has to be found out; most heads fit.
 const FIRST_READ: usize = 4096;
 
@@ -77,7 +79,7 @@ pub async fn serve(admitted: Admitted, mut tcp: TcpStream) {
     let mut _named_place = None;
     if view.config.proxy_protocol {
         let naming = Box::pin(timer.within(worker.now(), limit, client_of(&view, &mut tcp, peer)));
-        match naming.await.unwrap_or(Err(Refusal::ProxyHeader)) {
+        match naming.await.unwrap_or_else(|| late(&view, Refusal::ProxyHeader)) {
             Ok(client) => peer = client,
             Err(why) => return view.stats.refuse(why),
         }
@@ -93,7 +95,7 @@ pub async fn serve(admitted: Admitted, mut tcp: TcpStream) {
         Some(config) => {
             // Boxed, as all below: a task is as large as the largest thing it may await.
             let opening = Box::pin(timer.within(worker.now(), limit, handshake(config, tcp)));
-            match opening.await.unwrap_or(Err(Refusal::Handshake)) {
+            match opening.await.unwrap_or_else(|| late(&view, Refusal::Handshake)) {
                 Ok(transport) => transport,
                 Err(why) => return view.stats.refuse(why),
             }
@@ -106,9 +108,15 @@ pub async fn serve(admitted: Admitted, mut tcp: TcpStream) {
     let client = Client::new(worker, view, (peer, ends), proven, timer, stream.notes.clone());
     match choose(&client, stream).await {
         Some((Protocol::Http1, stream)) => serve::http1(client, stream).await,
-        Some((Protocol::Http2, stream)) => Box::pin(serve::http2(client, stream)).await,
+        Some((Protocol::Http2, stream)) => Box::pin(serve_http2::http2(client, stream)).await,
         None => {}
     }
+}
+
+/// It did not come within `timeout.handshake`.
+fn late<T>(view: &ListenerView, why: Refusal) -> Result<T, Refusal> {
+    view.stats.flood(Flood::SlowHandshake);
+    Err(why)
 }
 
 /// Whom a peer speaks for by its PROXY header.
@@ -176,8 +184,13 @@ async fn choose(client: &Client, mut stream: ClientStream) -> Option<(Protocol, 
         }
         Some(())
     };
-    client.timer.within(client.worker.now(), listener.timeout.header, read).await??;
-    let protocol = if first.starts_with(PREFACE) { Protocol::Http2 } else { Protocol::Http1 };
+    let read = client.timer.within(client.worker.now(), listener.timeout.header, read).await;
+    if read.is_none() {
+        client.listener.stats.flood(Flood::SlowHead);
+    }
+    read??;
+    // Its first line is no request in any version; whether the rest is right is judged with the frames.
+    let protocol = if first.starts_with(FIRST_LINE) { Protocol::Http2 } else { Protocol::Http1 };
     stream.put_back(first);
     Some((protocol, stream))
 }

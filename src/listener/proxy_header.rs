@@ -64,6 +64,23 @@ pub async fn read(tcp: &mut TcpStream) -> Result<Option<SocketAddr>, HeaderError
     parse_v1(&line)
 }
 
+/// The client that a whole header names, the same without a connection.
+///
+/// # Errors
+/// It is none.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn parse(bytes: &[u8]) -> Result<Option<SocketAddr>, HeaderError> {
+    match bytes.split_first_chunk() {
+        Some((V2, [version_command, family, high, low, body @ ..])) => {
+            let length = usize::from(u16::from_be_bytes([*high, *low]));
+            let body = body.get(..length).filter(|_| length <= V2_MOST);
+            parse_v2(*version_command, *family, body.ok_or(HeaderError::Missing)?)
+        }
+        _ if bytes.starts_with(V1) && bytes.len() <= V1_MOST => parse_v1(bytes),
+        _ => Err(HeaderError::Missing),
+    }
+}
+
 async fn read_v2(tcp: &mut TcpStream) -> Result<Option<SocketAddr>, HeaderError> {
     let mut rest = [0; V2_HEAD - FIRST];
     tcp.read_exact(&mut rest).await?;

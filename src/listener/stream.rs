@@ -66,6 +66,8 @@ pub struct Notes {
     pub ended: Cell<bool>,
     /// What the peer sent next is no request.
     pub wrong: Cell<Option<Wrong>>,
+    /// HTTP/2: part of a request's head has come, or of the preface.
+    pub in_head: Cell<bool>,
     /// Set when a request for another protocol is answered otherwise.
     pub stays: Cell<bool>,
 }

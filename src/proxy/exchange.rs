@@ -244,9 +244,6 @@ impl Drop for Exchange {
                 stats.cancelled.inc();
             }
         }
-        if !self.complete && !self.broken {
-            self.client.note_reset();
-        }
         if self.upload.as_ref().is_some_and(|upload| upload.ended()) {
             self.client.had_body.set(false);
         }

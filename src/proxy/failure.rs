@@ -10,7 +10,7 @@ use crate::http::fault::{Busy, ConnectKind, Fault};
 use crate::http::host::HostError;
 use crate::route::path::PathError;
 use crate::telemetry::counter::Label;
-use crate::telemetry::{Cause, ConnectError, Failure, ServiceStats, ShedReason};
+use crate::telemetry::{Cause, ConnectError, Failure, Flood, ServiceStats, ShedReason};
 use crate::upstream::outlier::Blow;
 use crate::worker::local::LocalService;
 
@@ -177,6 +177,9 @@ impl From<PathError> for Fault {
 
 /// Counts an answer of our own by its cause.
 pub fn record(fault: &Fault, exchange: &mut Exchange) {
+    if matches!(fault, Fault::RequestTimeout) {
+        exchange.client.listener.stats.flood(Flood::SlowBody);
+    }
     let Some(cause) = cause(fault) else { return };
     if let Some(logged) = &mut exchange.logged {
         logged.error = Some(cause.as_str());

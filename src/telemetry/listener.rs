@@ -23,8 +23,42 @@ labels! {
         ProxyHeader = "proxy_header",
         /// A PROXY header is required, and the peer is not trusted to send one.
         Untrusted = "untrusted",
-        /// An HTTP/2 client over `h2_resets_per_second`.
-        Resets = "h2_resets",
+    }
+}
+
+labels! {
+    /// What a client did too much, or too slowly; its connection or stream was ended for it.
+    Flood {
+        /// HTTP/2 streams that it opened and reset, more than `h2_resets_per_second`.
+        RapidReset = "rapid_reset",
+        /// HTTP/2 streams that it made us reset, by frames that are not allowed.
+        MadeYouReset = "made_you_reset",
+        /// Parts of one head.
+        Continuation = "continuation",
+        Settings = "settings",
+        Ping = "ping",
+        Priority = "priority",
+        UnknownFrame = "unknown_frame",
+        /// DATA frames with nothing in them.
+        EmptyData = "empty_data",
+        /// Windows that it opened by next to nothing.
+        WindowUpdate = "window_update",
+        /// Heads that are far larger unpacked than sent.
+        Hpack = "hpack",
+        /// Any other thing that the codec found too much.
+        Other = "other",
+        /// A stream whose window it did not open for `timeout.write`.
+        StalledStream = "stalled_stream",
+        /// A head that was not whole within `timeout.header`.
+        SlowHead = "slow_head",
+        /// A body of which nothing came for `timeout.body`.
+        SlowBody = "slow_body",
+        /// A connection of which nothing was read for `timeout.write`.
+        SlowReader = "slow_reader",
+        /// A TLS handshake or PROXY header that was not whole within `timeout.handshake`.
+        SlowHandshake = "slow_handshake",
+        /// Connections above `max_connections_per_ip`.
+        Connections = "connections",
     }
 }
 
@@ -35,6 +69,7 @@ pub struct ListenerStats {
     parked: AtomicUsize,
     accepted: AtomicU64,
     refused: [AtomicU64; Refusal::COUNT],
+    floods: [AtomicU64; Flood::COUNT],
     /// By [`Wrong`]; the last is what the codec could not read.
     bad_requests: [AtomicU64; Wrong::ALL.len() + 1],
 }
@@ -53,6 +88,18 @@ impl ListenerStats {
 
     pub fn refuse(&self, why: Refusal) {
         self.refused[why.index()].fetch_add(1, Relaxed);
+        if why == Refusal::PerIp {
+            self.flood(Flood::Connections);
+        }
+    }
+
+    /// Something of a client's was ended because it was too much or too slow.
+    pub fn flood(&self, kind: Flood) {
+        self.floods[kind.index()].fetch_add(1, Relaxed);
+    }
+
+    pub fn floods(&self, kind: Flood) -> u64 {
+        self.floods[kind.index()].load(Relaxed)
     }
 
     /// A client sent what is no request; `None`: the codec could not read it.

@@ -16,7 +16,7 @@ mod used;
 pub mod window;
 
 pub use backend::{BackendStats, Failure};
-pub use listener::{Connection, ListenerStats, Refusal, WorkerStats};
+pub use listener::{Connection, Flood, ListenerStats, Refusal, WorkerStats};
 pub use route::{Method, MirrorDrop, RouteStats};
 pub use service::{
     Cause, ConnectError, FlowReading, InFlight, LastError, RetryReason, ServiceStats, ShedReason,

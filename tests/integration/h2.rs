@@ -209,8 +209,7 @@ fn a_client_that_resets_too_many_streams_is_sent_away() {
         };
         assert!(error.is_go_away() || error.is_io(), "{error}");
     });
-    let refused = [("reason", "h2_resets")];
-    assert!(proxy.metric("tidegate_connections_refused_total", &refused) >= 1.0);
+    assert!(proxy.metric("tidegate_floods_total", &[("kind", "rapid_reset")]) >= 1.0);
     idle(&proxy);
 }
 

@@ -69,7 +69,7 @@ fn statuses(text: &str) -> Vec<u16> {
 }
 
 /// All that a backend has seen.
-fn seen(origin: &RawOrigin) -> String {
+pub(super) fn seen(origin: &RawOrigin) -> String {
     (0..origin.connections()).map(|n| origin.received_text(n)).collect()
 }
 

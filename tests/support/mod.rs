@@ -20,6 +20,7 @@
 //! | `python` | [`PyPeer`]: programs of tests/peers, for libraries that only Python has |
 //! | `http` | [`get`], [`send`]: a plain blocking HTTP/1.1 client that hides nothing |
 //! | `connection` | [`Connection`]: a client's connection, driven byte by byte |
+//! | `frames` | an HTTP/2 client's connection, driven frame by frame |
 //! | `process` | [`Process`]: a child with captured output; nothing of it outlives its test |
 //! | `scaled` | [`Proxy::origins`]: backends that tidegate starts; their sizes, processes, records |
 //! | `dns` | [`Nameserver`]: answers and counts what is asked over UDP |
@@ -40,6 +41,7 @@ mod connection;
 mod dns;
 mod events;
 pub mod formula;
+pub mod frames;
 mod haproxy;
 mod http;
 mod island;

@@ -6,7 +6,7 @@ use super::text::{Encoder, Family, Kind};
 use super::{Backend, Metrics, STATES, Service};
 use crate::telemetry::counter::Label;
 use crate::telemetry::service::{Cause, ConnectError, RetryReason, ShedReason};
-use crate::telemetry::{Failure, Method, MirrorDrop, Refusal, ServiceStats};
+use crate::telemetry::{Failure, Flood, Method, MirrorDrop, Refusal, ServiceStats};
 
 impl Metrics<'_> {
     pub(super) fn requests(&self, to: &mut Encoder) {
@@ -81,6 +81,18 @@ impl Metrics<'_> {
             for &reason in Refusal::ALL {
                 let labels = [("listener", listener.name), ("reason", reason.as_str())];
                 family.sample(&labels, listener.stats.refused(reason) as f64);
+            }
+        }
+    }
+
+    pub(super) fn floods(&self, to: &mut Encoder) {
+        let help =
+            "Connections and streams ended because their client did too much, or too slowly.";
+        let mut family = to.family("tidegate_floods_total", Kind::Counter, help);
+        for listener in &self.listeners {
+            for &kind in Flood::ALL {
+                let labels = [("listener", listener.name), ("kind", kind.as_str())];
+                family.sample(&labels, listener.stats.floods(kind) as f64);
             }
         }
     }

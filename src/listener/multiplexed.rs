@@ -1,0 +1,155 @@
+//! A client's connection below the HTTP/2 codec: every byte goes through [`super::frames`], which says when
+//! the connection has to end.
+//!
+//! The codec keeps what it serves to its end and does not give it back, so the stream comes home by itself
+//! when the codec is dropped: what ends a connection has a last frame to send.
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::telemetry::Flood;
+use crate::worker::context::Worker;
+
+use super::frames::{Ended, Frames, Limits};
+use super::stream::ClientStream;
+
+/// What the one who serves a connection sees of it.
+#[derive(Default)]
+pub struct Home {
+    /// The connection is to be ended: the codec gets nothing more.
+    ended: Cell<Option<Ended>>,
+    back: Cell<Option<Back>>,
+}
+
+/// What is left when the codec is dropped.
+pub struct Back {
+    pub stream: ClientStream,
+    /// Highest stream that the client opened.
+    pub last: u32,
+    /// What the codec itself ended the connection for.
+    pub flood: Option<Flood>,
+}
+
+impl Home {
+    pub fn ended(&self) -> Option<Ended> {
+        self.ended.get()
+    }
+
+    /// Once the codec is dropped.
+    pub fn take(&self) -> Option<Back> {
+        self.back.take()
+    }
+}
+
+/// A stream whose frames are counted.
+pub struct Multiplexed {
+    /// Some until it is dropped.
+    stream: Option<ClientStream>,
+    frames: Frames,
+    worker: Rc<Worker>,
+    home: Rc<Home>,
+}
+
+impl Multiplexed {
+    pub fn new(stream: ClientStream, limits: Limits, worker: Rc<Worker>, home: Rc<Home>) -> Self {
+        Self { stream: Some(stream), frames: Frames::new(limits), worker, home }
+    }
+
+    fn stream(&mut self) -> io::Result<&mut ClientStream> {
+        self.stream.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    fn second(&self) -> u64 {
+        self.worker.now() / 1_000_000
+    }
+
+    fn sent(&mut self, bytes: &[u8]) {
+        let second = self.second();
+        if let Err(ended) = self.frames.sent(bytes, second) {
+            self.home.ended.set(Some(ended));
+        }
+    }
+}
+
+impl Drop for Multiplexed {
+    fn drop(&mut self) {
+        let (last, flood) = (self.frames.last_stream(), self.frames.of_codec());
+        self.home.back.set(self.stream.take().map(|stream| Back { stream, last, flood }));
+    }
+}
+
+impl AsyncRead for Multiplexed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.home.ended.get().is_some() {
+            // Whoever drives the codec looks after each of its polls.
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(self.stream()?).poll_read(cx, buf))?;
+        let second = self.second();
+        let result = self.frames.received(&buf.filled()[before..], second);
+        let in_head = self.frames.is_in_head();
+        if let Some(stream) = &self.stream {
+            stream.notes.in_head.set(in_head);
+        }
+        if let Err((good, ended)) = result {
+            self.home.ended.set(Some(ended));
+            buf.set_filled(before + good);
+            if good == 0 {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Multiplexed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(self.stream()?).poll_write(cx, buf))?;
+        self.sent(&buf[..written]);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(self.stream()?).poll_write_vectored(cx, bufs))?;
+        let mut left = written;
+        for buf in bufs {
+            let part = left.min(buf.len());
+            self.sent(&buf[..part]);
+            left -= part;
+            if left == 0 {
+                break;
+            }
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.as_ref().is_some_and(ClientStream::is_write_vectored)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.stream()?).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.stream()?).poll_shutdown(cx)
+    }
+}
