@@ -13,6 +13,9 @@ pub mod control;
 pub mod discovery;
 pub mod ewma;
 pub mod framing;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod health;
 pub mod http;
 pub mod listener;
