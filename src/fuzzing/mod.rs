@@ -12,8 +12,11 @@ pub use configuration::configuration;
 pub use heads::{headers, proxy_header, routing};
 pub use messages::{frames, framing, request};
 
-/// A target: its name, which is that of its corpus, and its function.
-pub const TARGETS: [(&str, fn(&[u8])); 7] = [
+/// Its name, which is that of its corpus, and its function.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: [Target; 7] = [
     ("configuration", configuration),
     ("proxy_header", proxy_header),
     ("routing", routing),

@@ -3,8 +3,8 @@
 pub mod accept;
 pub mod bind;
 pub mod conn;
-pub mod given;
 pub mod frames;
+pub mod given;
 pub mod multiplexed;
 pub mod per_address;
 pub mod proxy_header;
