@@ -17,7 +17,7 @@ pub mod source;
 mod stall;
 pub mod view;
 
-pub use server::{AccessHandle, Server};
+pub use server::{AccessHandle, Server, Spare};
 pub use socket::BindError;
 pub use source::{NewBackend, Refusal, ScalingOrder, Source};
 

@@ -2,7 +2,9 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -45,6 +47,16 @@ pub struct Server {
     main: Bound,
     public: Option<Bound>,
     access: Arc<ArcSwap<Access>>,
+    /// Whether the files of unix sockets are ours to remove.
+    ours: Arc<AtomicBool>,
+    /// What the sockets are called when they are handed over.
+    names: (String, String),
+}
+
+/// The sockets of a server once more, by name, for the process that takes over.
+pub struct Spare {
+    pub sockets: Vec<(String, OwnedFd)>,
+    ours: Arc<AtomicBool>,
 }
 
 /// Changes who may connect while the server runs.
@@ -57,9 +69,48 @@ impl Server {
     /// # Errors
     /// One of the addresses cannot be bound; then neither is.
     pub fn bind(admin: &config::Admin) -> Result<Self, BindError> {
-        let main = Bound::new(&admin.listen)?;
-        let public = admin.public_listen.map(Bound::tcp).transpose()?;
-        Ok(Self { main, public, access: Arc::new(ArcSwap::from_pointee(Access::new(admin))) })
+        Self::bind_or_take(admin, &mut |_| None)
+    }
+
+    /// The same, with sockets that another tidegate bound for the same addresses and passed on:
+    /// `passed` gives them by name. Files of unix sockets stay the other's until [`Spare::own`].
+    ///
+    /// # Errors
+    /// As for [`Server::bind`].
+    pub fn bind_or_take(
+        admin: &config::Admin,
+        passed: &mut dyn FnMut(&str) -> Option<OwnedFd>,
+    ) -> Result<Self, BindError> {
+        let ours = Arc::new(AtomicBool::new(true));
+        let names = (
+            format!("admin {:?}", admin.listen),
+            format!("public admin {:?}", admin.public_listen),
+        );
+        let main = match passed(&names.0) {
+            Some(socket) => {
+                ours.store(false, SeqCst);
+                Bound::passed(&admin.listen, socket, &ours)
+            }
+            None => Bound::new(&admin.listen, &ours)?,
+        };
+        let public = match (admin.public_listen, admin.public_listen.and(passed(&names.1))) {
+            (_, Some(socket)) => Some(Bound::Tcp(socket.into())),
+            (address, None) => address.map(Bound::tcp).transpose()?,
+        };
+        let access = Arc::new(ArcSwap::from_pointee(Access::new(admin)));
+        Ok(Self { main, public, access, ours, names })
+    }
+
+    /// Its sockets once more.
+    ///
+    /// # Errors
+    /// There are no descriptors left.
+    pub fn spare(&self) -> std::io::Result<Spare> {
+        let mut sockets = vec![(self.names.0.clone(), self.main.again()?)];
+        if let Some(public) = &self.public {
+            sockets.push((self.names.1.clone(), public.again()?));
+        }
+        Ok(Spare { sockets, ours: self.ours.clone() })
     }
 
     /// `http://127.0.0.1:9900` or `unix:/path`, with the real port.
@@ -118,6 +169,13 @@ impl Server {
             }
         }
         Ok(())
+    }
+}
+
+impl Spare {
+    /// Whether the files of unix sockets go with this process.
+    pub fn own(&self, ours: bool) {
+        self.ours.store(ours, SeqCst);
     }
 }
 

@@ -3,9 +3,11 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use nix::sys::stat::{Mode, fchmod};
 use socket2::{Domain, SockAddr, Type};
@@ -32,9 +34,13 @@ pub enum Bound {
     Unix(std::os::unix::net::UnixListener, SocketFile),
 }
 
-/// Removes the unix socket's file when the socket is done with.
+/// Removes the unix socket's file when the socket is done with, if it is ours by then: while a
+/// tidegate takes over from another, the file is the other's.
 #[derive(Debug)]
-pub struct SocketFile(PathBuf);
+pub struct SocketFile {
+    path: PathBuf,
+    ours: Arc<AtomicBool>,
+}
 
 /// A socket that accepts.
 pub enum Acceptor {
@@ -52,12 +58,34 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 impl Bound {
     /// # Errors
     /// The address is in use (for a unix socket: a process answers on it), or not ours to take.
-    pub fn new(listen: &AdminListen) -> Result<Self, BindError> {
+    pub fn new(listen: &AdminListen, ours: &Arc<AtomicBool>) -> Result<Self, BindError> {
         match listen {
             AdminListen::Tcp(address) => Self::tcp(*address),
-            AdminListen::Unix(path) => bind_unix(path)
+            AdminListen::Unix(path) => bind_unix(path, ours)
                 .map_err(|error| BindError { address: format!("unix:{}", path.display()), error }),
         }
+    }
+
+    /// A socket that another tidegate bound for the same `listen`.
+    pub fn passed(listen: &AdminListen, socket: OwnedFd, ours: &Arc<AtomicBool>) -> Self {
+        match listen {
+            AdminListen::Tcp(_) => Self::Tcp(socket.into()),
+            AdminListen::Unix(path) => {
+                let file = SocketFile { path: path.clone(), ours: ours.clone() };
+                Self::Unix(socket.into(), file)
+            }
+        }
+    }
+
+    /// The same socket once more.
+    ///
+    /// # Errors
+    /// There is no descriptor left.
+    pub fn again(&self) -> io::Result<OwnedFd> {
+        Ok(match self {
+            Self::Tcp(listener) => listener.try_clone()?.into(),
+            Self::Unix(listener, _) => listener.try_clone()?.into(),
+        })
     }
 
     pub fn tcp(address: SocketAddr) -> Result<Self, BindError> {
@@ -76,7 +104,7 @@ impl Bound {
                 Ok(address) => format!("http://{address}"),
                 Err(_) => "http://unknown".into(),
             },
-            Self::Unix(_, file) => format!("unix:{}", file.0.display()),
+            Self::Unix(_, file) => format!("unix:{}", file.path.display()),
         }
     }
 
@@ -115,18 +143,20 @@ impl Acceptor {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        if self.ours.load(SeqCst) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
-fn bind_unix(path: &Path) -> io::Result<Bound> {
+fn bind_unix(path: &Path, ours: &Arc<AtomicBool>) -> io::Result<Bound> {
     remove_stale(path)?;
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // Linux gives the file the mode of the unbound socket (less the umask), so there is no
     // moment in which others could connect. What the umask took is given back afterwards.
     fchmod(socket.as_fd(), Mode::from_bits_truncate(MODE as _))?;
     socket.bind(&SockAddr::unix(path)?)?;
-    let file = SocketFile(path.to_owned());
+    let file = SocketFile { path: path.to_owned(), ours: ours.clone() };
     fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
     socket.listen(128)?;
     socket.set_nonblocking(true)?;
@@ -157,7 +187,7 @@ mod tests {
     use super::*;
 
     fn at(path: &Path) -> Result<Bound, BindError> {
-        Bound::new(&AdminListen::Unix(path.to_owned()))
+        Bound::new(&AdminListen::Unix(path.to_owned()), &Arc::new(AtomicBool::new(true)))
     }
 
     #[test]

@@ -10,7 +10,9 @@ use super::{ConfigFile, USAGE};
 /// Runs the proxy.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Example:\n  tidegate run -c conf/quickstart.toml\n\n\
-    Signals: TERM and INT drain and stop, a second one ends at once; HUP reloads; USR1 reopens logs.")]
+    Signals: TERM and INT drain and stop, a second one ends at once; HUP reloads; USR1 reopens logs;\n\
+    USR2 hands over to the binary that is now at this path: it gets the sockets and the backends,\n\
+    and this process finishes what runs.")]
 pub struct Args {
     #[command(flatten)]
     pub config: ConfigFile,

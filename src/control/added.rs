@@ -45,6 +45,11 @@ impl Added {
         changes
     }
 
+    /// What is in use.
+    pub(super) fn live(&self) -> Kept {
+        lock(&self.live).clone()
+    }
+
     fn of(&self, service: &str) -> Vec<Found> {
         lock(&self.live).get(service).map_or_else(Vec::new, |of| of.values().cloned().collect())
     }
@@ -62,7 +67,12 @@ impl Control {
                 self.events.send(None, Kind::DiscoveryFailed { source, error });
             }
         }
-        let mut live = kept.clone();
+        self.inherit_added(kept.clone());
+    }
+
+    /// Takes up what another process had in use, or had kept, as far as the configuration allows it.
+    pub(super) fn inherit_added(&self, mut live: Kept) {
+        let config = lock(&self.applied).taken.config.clone();
         let own = self.own(&config);
         for (service, backends) in &mut live {
             if !config.services.contains_key(service) {

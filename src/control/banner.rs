@@ -66,7 +66,7 @@ pub async fn settle(control: Arc<Control>, text: bool) {
     }
     lock(&control.registry).set_warm();
     control.settled.store(true, Relaxed);
-    if !control.stopping.load(Relaxed) {
+    if !control.stopping.load(Relaxed) && control.standing.is_service() {
         control.manager.ready("serving");
     }
     let took = seconds((control.clock.now() - began) / 1000);

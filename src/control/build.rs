@@ -46,13 +46,14 @@ impl Assembly {
         self.access_log.as_ref()
     }
 
-    /// Takes a configuration into use; statistics of what stays are kept.
+    /// Takes a configuration into use; statistics of what stays are kept. Those of listeners that are
+    /// no longer there are returned.
     pub fn configure(
         &mut self,
         config: &config::Config,
         tls: &TlsConfigs,
         access_log: Option<Arc<AccessLog>>,
-    ) {
+    ) -> Vec<Arc<ListenerStats>> {
         self.access_log = access_log;
         let listener_stats = |name: &Arc<str>| -> Arc<ListenerStats> {
             let old = self.listeners.iter().find(|l| l.config.name == *name);
@@ -108,9 +109,13 @@ impl Assembly {
             .collect();
         let names: Vec<_> = config.listeners.iter().map(|l| l.name.clone()).collect();
         self.router = Arc::new(Router::new(&config.routes, &names));
+        let stays = |old: &ListenerView| config.listeners.iter().any(|l| l.name == old.config.name);
+        let gone = self.listeners.iter().filter(|old| !stays(old)).map(|old| old.stats.clone());
+        let gone = gone.collect();
         self.listeners = listeners;
         self.routes = routes;
         self.services = services;
+        gone
     }
 
     /// The snapshot as of now; its generation is set by who publishes it.

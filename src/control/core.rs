@@ -25,6 +25,7 @@ use crate::worker::DataPlane;
 use super::applied::Applied;
 use super::build::Assembly;
 use super::events::{DrainStep, Events, Kind};
+use super::handover::Standing;
 use super::lock;
 use super::managed::Managed;
 use super::systemd::Manager;
@@ -43,8 +44,8 @@ pub struct Control {
     /// One reload at a time.
     pub reloading: tokio::sync::Mutex<super::reload::Reloader>,
     pub stopping: AtomicBool,
-    /// Another process is tidegate now; this one finishes what runs.
-    pub handed_over: AtomicBool,
+    /// How it stands to the process before and the one after.
+    pub standing: Standing,
     /// The service manager, if there is one.
     pub manager: Manager,
     /// When the control plane ticked last.
@@ -89,7 +90,7 @@ impl Control {
             applied: Mutex::new(applied),
             reloading: tokio::sync::Mutex::new(reloader),
             stopping: AtomicBool::new(false),
-            handed_over: AtomicBool::new(false),
+            standing: Standing::default(),
             manager: Manager::of_process(),
             ticked: AtomicU64::new(0),
             ending: Mutex::default(),

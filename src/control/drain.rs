@@ -81,6 +81,8 @@ impl Control {
                 ended => self.tell_drained(&backend, DrainedBy::Scaling, ended),
             }
         }
+        // The process before us may have requests there that we do not see.
+        self.standing.alone().await;
         self.stop_now(&service, &id);
     }
 

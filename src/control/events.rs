@@ -146,6 +146,15 @@ pub enum Kind {
     Stopping {
         signal: String,
     },
+    /// Another process is tidegate now; this one finishes what runs.
+    HandedOver {
+        pid: u32,
+        took_ms: u64,
+    },
+    /// There should have been a hand-over; everything goes on as before.
+    HandoverFailed {
+        error: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -178,6 +187,8 @@ impl Kind {
             Self::ReloadFailed { .. } => "reload_failed",
             Self::Operator { .. } => "operator",
             Self::Stopping { .. } => "stopping",
+            Self::HandedOver { .. } => "handed_over",
+            Self::HandoverFailed { .. } => "handover_failed",
         }
     }
 
@@ -197,9 +208,11 @@ impl Kind {
             | Self::ScaleBlocked { .. }
             | Self::OrchestratorFailed { .. } => EventKind::Decision,
             Self::Flood { .. } => EventKind::Flood,
-            Self::Reload { .. } | Self::ReloadFailed { .. } | Self::Stopping { .. } => {
-                EventKind::Reload
-            }
+            Self::Reload { .. }
+            | Self::ReloadFailed { .. }
+            | Self::Stopping { .. }
+            | Self::HandedOver { .. }
+            | Self::HandoverFailed { .. } => EventKind::Reload,
         }
     }
 
@@ -215,6 +228,7 @@ impl Kind {
             | Self::OrchestratorFailed { .. }
             | Self::DiscoveryFailed { .. }
             | Self::Flood { .. }
+            | Self::HandoverFailed { .. }
             | Self::ReloadFailed { .. } => true,
             Self::BackendUnejected { .. }
             | Self::Discovered { .. }
@@ -222,6 +236,7 @@ impl Kind {
             | Self::Replaced { .. }
             | Self::Reload { .. }
             | Self::Operator { .. }
+            | Self::HandedOver { .. }
             | Self::Stopping { .. } => false,
         }
     }
@@ -300,6 +315,13 @@ impl Kind {
             }
             Self::Operator { order } => format!("operator: {order}"),
             Self::Stopping { signal } => format!("stopping ({signal})"),
+            Self::HandedOver { pid, took_ms } => format!(
+                "handed over to process {pid} within {}; finishing what runs",
+                seconds(*took_ms)
+            ),
+            Self::HandoverFailed { error } => {
+                format!("not handed over, everything goes on as before: {error}")
+            }
         }
     }
 }

@@ -58,12 +58,23 @@ impl Handle {
         found.map_or_else(|| backend.to_owned(), |entry| entry.id.to_string())
     }
 
+    /// A change that is made while another process takes over would be lost.
+    fn may_change(&self) -> Result<(), Refusal> {
+        match self.control.standing.may_change() {
+            true => Ok(()),
+            false => Err(Refusal::Unavailable(
+                "Another tidegate is taking over; ask again in a moment.".to_owned(),
+            )),
+        }
+    }
+
     fn order(
         &self,
         service: &str,
         operator: Option<Override>,
         text: String,
     ) -> Result<view::ScalingValue, Refusal> {
+        self.may_change()?;
         let managed = self.scaled(service)?;
         if let Some(scaler) = lock(&managed.scaling).scaler.as_mut() {
             scaler.set_override(operator);
@@ -152,6 +163,7 @@ impl Source for Handle {
         backend: &'a str,
     ) -> BoxFuture<'a, Result<(), Refusal>> {
         async move {
+            self.may_change()?;
             let id = self.id_of(service, backend);
             let drained = self.control.begin_drain(service, &id, DrainedBy::Operator).await;
             drained.map_err(|error| refusal(error, service, backend))
@@ -165,6 +177,7 @@ impl Source for Handle {
         backend: &'a str,
     ) -> BoxFuture<'a, Result<(), Refusal>> {
         async move {
+            self.may_change()?;
             let id = self.id_of(service, backend);
             let undrained = lock(&self.control.registry).undrain(service, &id, DrainedBy::Operator);
             let changes = undrained.map_err(|error| refusal(error, service, backend))?;
@@ -180,6 +193,9 @@ impl Source for Handle {
         backend: NewBackend,
         persist: bool,
     ) -> BoxFuture<'a, Result<view::Backend, Refusal>> {
+        if let Err(refusal) = self.may_change() {
+            return async { Err(refusal) }.boxed();
+        }
         // In its own task: a client that goes away must not leave half a change behind.
         let control = self.control.clone();
         whole(tokio::spawn(control.add_backend(service.into(), backend, persist)))
@@ -191,6 +207,9 @@ impl Source for Handle {
         backend: &'a str,
         persist: bool,
     ) -> BoxFuture<'a, Result<(), Refusal>> {
+        if let Err(refusal) = self.may_change() {
+            return async { Err(refusal) }.boxed();
+        }
         let (control, id) = (self.control.clone(), self.id_of(service, backend));
         whole(tokio::spawn(control.remove_backend(service.into(), id.into(), persist)))
     }

@@ -31,7 +31,8 @@ pub struct Measured {
 /// An orchestrated service.
 pub struct Managed {
     pub service: Arc<str>,
-    pub orchestrator: Arc<dyn Orchestrator>,
+    /// Another one after a hand-over that failed: the first had let go of everything.
+    orchestrator: Mutex<Arc<dyn Orchestrator>>,
     /// The common keys; the kind's own are fixed at its building.
     config: Mutex<config::Orchestrator>,
     /// What it was built from.
@@ -62,7 +63,7 @@ impl Managed {
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             service,
-            orchestrator,
+            orchestrator: Mutex::new(orchestrator),
             built: config.clone(),
             config: Mutex::new(config),
             size: AtomicU32::new(0),
@@ -74,6 +75,14 @@ impl Managed {
             usage: Mutex::default(),
             trouble: Mutex::default(),
         }
+    }
+
+    pub fn orchestrator(&self) -> Arc<dyn Orchestrator> {
+        lock(&self.orchestrator).clone()
+    }
+
+    pub fn replace_orchestrator(&self, with: Arc<dyn Orchestrator>) {
+        *lock(&self.orchestrator) = with;
     }
 
     pub fn config(&self) -> config::Orchestrator {
@@ -130,7 +139,7 @@ impl Managed {
         let desired = desired();
         let generation = self.generation.fetch_add(1, Relaxed) + 1;
         let plan = Plan { generation, desired, remove: remove.clone() };
-        let applied = within(self.orchestrator.apply(plan)).await?;
+        let applied = within(self.orchestrator().apply(plan)).await?;
         let mut removals = lock(&self.removals);
         for id in &remove {
             removals.remove(id);

@@ -1,6 +1,7 @@
 //! Filling in what `/metrics` shows; names and format are left to `telemetry::prometheus`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 use crate::registry::{Entry, Pool};
@@ -53,10 +54,12 @@ impl Control {
         let mut metrics = Metrics {
             version: env!("CARGO_PKG_VERSION"),
             certificates: certificates.iter().map(|(name, left)| (name.as_str(), *left)).collect(),
-            log_dropped: self.log_dropped.load(std::sync::atomic::Ordering::Relaxed),
+            log_dropped: self.log_dropped.load(Relaxed),
             panics: self.plane.worker_stats().sum(|s| s.panics.get()),
             reloads_ok: reloads.0,
             reloads_failed: reloads.1,
+            handovers_ok: self.standing.ok.load(Relaxed),
+            handovers_failed: self.standing.failed.load(Relaxed),
             process: Process::read(since_epoch(started).as_secs_f64()),
             worker_stall: windows.stall_total(),
             ..Metrics::default()
@@ -87,6 +90,7 @@ impl Control {
                 stats: &service.stats,
                 in_flight: service.stats.sum(|s| s.flow(self.clock.now()).in_flight),
                 queued: service.queue.depth(),
+                tunnels: service.backends.iter().map(|member| member.backend.tunnels()).sum(),
                 queue_wait: windows.queue_wait_total(name),
                 desired: known.map(|s| s.desired),
                 proposals: known.map_or_else(Vec::new, |s| {

@@ -20,7 +20,7 @@ pub async fn watch(control: Arc<Control>, managed: Arc<Managed>) {
     loop {
         if control.list(&managed).await {
             backoff.reset();
-            let _ = tokio::time::timeout(RELIST, managed.orchestrator.changed()).await;
+            let _ = tokio::time::timeout(RELIST, managed.orchestrator().changed()).await;
         } else {
             tokio::time::sleep(backoff.next_wait()).await;
         }
@@ -46,13 +46,13 @@ pub async fn carry_out(control: Arc<Control>, managed: Arc<Managed>) {
 
 /// Asks for CPU and memory once an interval. Runs until it is aborted.
 pub async fn measure(control: Arc<Control>, managed: Arc<Managed>) {
-    if !managed.orchestrator.capabilities().usage {
+    if !managed.orchestrator().capabilities().usage {
         return;
     }
     loop {
         // Asked at that moment: an answer that comes late is as old as the question.
         let at = control.clock.now();
-        let usage = within(managed.orchestrator.usage()).await;
+        let usage = within(managed.orchestrator().usage()).await;
         // What is not known is missing, not what it was before.
         managed.measure(Measured { at, of: usage.unwrap_or_default() });
         let interval = control.scaling_interval(&managed.service);
@@ -63,7 +63,7 @@ pub async fn measure(control: Arc<Control>, managed: Arc<Managed>) {
 impl Control {
     /// Asks for the list once and takes it in; false if there was none.
     pub async fn list(self: &Arc<Self>, managed: &Managed) -> bool {
-        match within(managed.orchestrator.list()).await {
+        match within(managed.orchestrator().list()).await {
             Ok(instances) => {
                 let changes = lock(&self.registry).observe(&managed.service, &instances);
                 self.act(changes);
@@ -115,6 +115,9 @@ impl Control {
     /// What did not become ready in time is stopped; the orchestrator starts another one, because
     /// the number wanted stays.
     pub fn replace_overdue(&self, managed: &Managed) {
+        if !self.standing.may_change() || !self.standing.is_alone() {
+            return;
+        }
         let limit = managed.config().start_timeout;
         let overdue = lock(&self.registry).overdue(&managed.service, limit);
         for id in overdue {

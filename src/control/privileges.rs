@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::{Gid, Group, Uid, User, geteuid, setgid, setgroups, setuid};
+use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, setgid, setgroups, setuid};
 
 use crate::config::types::{Config, Runtime};
 
@@ -75,7 +75,8 @@ pub fn drop_rights(runtime: &Runtime, state_dir: &Path) -> Result<(), DropError>
         return Ok(());
     }
     if !geteuid().is_root() {
-        return Err(DropError::NotRoot);
+        // After a hand-over the rights are those that the process before had dropped to.
+        return if is_done(runtime) { Ok(()) } else { Err(DropError::NotRoot) };
     }
     let system = |what| move |error| DropError::System { what, error };
     let user = match &runtime.user {
@@ -94,7 +95,7 @@ pub fn drop_rights(runtime: &Runtime, state_dir: &Path) -> Result<(), DropError>
                 .gid
         }
         (None, Some(user)) => user.gid,
-        (None, None) => nix::unistd::getegid(),
+        (None, None) => getegid(),
     };
     let uid: Option<Uid> = user.map(|u| u.uid);
     give(state_dir, uid, gid)
@@ -106,6 +107,14 @@ pub fn drop_rights(runtime: &Runtime, state_dir: &Path) -> Result<(), DropError>
         setuid(uid).map_err(system("setuid"))?;
     }
     try_out(state_dir).map_err(|error| DropError::NotUsable { path: state_dir.to_owned(), error })
+}
+
+/// Whether this process is the user and of the group already.
+fn is_done(runtime: &Runtime) -> bool {
+    let user = runtime.user.as_deref().map(|name| User::from_name(name).ok().flatten());
+    let group = runtime.group.as_deref().map(|name| Group::from_name(name).ok().flatten());
+    user.is_none_or(|user| user.is_some_and(|user| user.uid == geteuid()))
+        && group.is_none_or(|group| group.is_some_and(|group| group.gid == getegid()))
 }
 
 /// Gives a folder and what is in it to the new user: what root owns, and only that.

@@ -53,6 +53,13 @@ struct Prepared {
     session_key: Option<Arc<[u8]>>,
 }
 
+/// Half of a start.
+pub(super) struct Starting {
+    taken: Taken,
+    tls: LoadedTls,
+    binding: Binding,
+}
+
 impl Control {
     /// Takes the first configuration into use. `drop_rights` is called once everything is bound
     /// and read that may need more rights than what follows: from there on processes are
@@ -64,6 +71,20 @@ impl Control {
         self: &Arc<Self>,
         drop_rights: impl FnOnce() -> Result<(), DropError>,
     ) -> Result<(), Vec<Problem>> {
+        let starting = self.prepare_start(drop_rights).await?;
+        let binding = self.take_first(starting).await?;
+        self.plane.listen(binding).await;
+        Ok(())
+    }
+
+    /// The first half of a start: everything that needs no backend.
+    ///
+    /// # Errors
+    /// As for [`Control::start`].
+    pub(super) async fn prepare_start(
+        self: &Arc<Self>,
+        drop_rights: impl FnOnce() -> Result<(), DropError>,
+    ) -> Result<Starting, Vec<Problem>> {
         let mut reloader = self.reloading.lock().await;
         self.read_added();
         let taken = lock(&self.applied).taken.clone();
@@ -77,13 +98,34 @@ impl Control {
             );
         }
         drop_rights().map_err(|error| vec![problem(&path, error.to_string())])?;
-        let prepared = self.prepare(&mut reloader, taken, tls).await?;
+        Ok(Starting { taken, tls, binding })
+    }
+
+    /// The second half, up to the moment in which connections could be accepted.
+    ///
+    /// # Errors
+    /// As for [`Control::start`].
+    pub(super) async fn take_first(
+        self: &Arc<Self>,
+        starting: Starting,
+    ) -> Result<Binding, Vec<Problem>> {
+        let mut reloader = self.reloading.lock().await;
+        let Starting { taken, tls, binding } = starting;
+        let mut prepared = self.prepare(&mut reloader, taken, tls).await?;
+        if !self.standing.is_service() {
+            // There were backends before us; they are not to be found anew.
+            prepared.firsts = self.ask_first(&reloader.tasks, &prepared.taken.config).await;
+        }
         let config = prepared.taken.config.clone();
         let generation = self.take(&mut reloader, prepared);
-        self.end_leftovers(reloader.kinds.clone(), &config);
+        let (control, kinds) = (self.clone(), reloader.kinds.clone());
+        tokio::spawn(async move {
+            // The process before us may still have requests there.
+            control.standing.alone().await;
+            control.end_leftovers(kinds, &config);
+        });
         self.acknowledged(generation).await;
-        self.plane.listen(binding).await;
-        Ok(())
+        Ok(binding)
     }
 
     /// Reads the configuration again and takes it into use.
@@ -95,7 +137,7 @@ impl Control {
         let before = self.files_now();
         self.manager.reloading();
         let result = self.try_reload(&mut reloader).await;
-        if !self.stopping.load(Relaxed) {
+        if !self.stopping.load(Relaxed) && self.standing.is_service() {
             self.manager.ready(&match &result {
                 Ok(ok) => format!("serving configuration {}", ok.generation),
                 Err(_) => "serving; the last reload failed".to_owned(),
@@ -222,18 +264,8 @@ impl Control {
                 problems.push(problem(&path, message));
                 continue;
             }
-            let context = Context {
-                service: name.clone(),
-                table: orchestrator.table.clone(),
-                state_dir: config.runtime.state_dir.join("services").join(&**name),
-                stop_grace: orchestrator.stop_grace,
-            };
-            let built = reloader
-                .kinds
-                .get(&orchestrator.kind)
-                .map_err(|e| e.to_string())
-                .and_then(|factory| factory.build(context).map_err(|e| e.to_string()));
-            match built {
+            let state_dir = &config.runtime.state_dir;
+            match build(&reloader.kinds, name, orchestrator, state_dir) {
                 Ok(built) => {
                     prepared.orchestrators.insert(name.clone(), built);
                 }
@@ -275,8 +307,12 @@ impl Control {
             registry.set_zone(config.runtime.zone.clone());
         }
         let retired = self.take_services(&config, &tls.origins, &firsts);
-        lock(&self.assembly).configure(&config, &tls.listeners, access_log);
+        let closed = lock(&self.assembly).configure(&config, &tls.listeners, access_log);
         let generation = self.publish();
+        if !closed.is_empty() {
+            let (control, limit) = (self.clone(), config.runtime.shutdown_timeout);
+            tokio::spawn(async move { control.plane.let_leave(&closed, limit).await });
+        }
         self.take_orchestrators(reloader, &config, orchestrators);
         self.follow_feeds(&mut reloader.tasks, &config, firsts);
         self.retire(&mut reloader.tasks, retired, &config);
@@ -325,6 +361,23 @@ fn restart_required(old: &Config, new: &Config) -> Vec<String> {
         (old.admin.public_listen != new.admin.public_listen, "admin.public_listen"),
     ];
     keys.into_iter().filter(|(changed, _)| *changed).map(|(_, key)| key.to_owned()).collect()
+}
+
+/// An orchestrator for a service, as its settings say.
+pub(super) fn build(
+    kinds: &Kinds,
+    service: &Arc<str>,
+    settings: &config::types::Orchestrator,
+    state_dir: &Path,
+) -> Result<Arc<dyn Orchestrator>, String> {
+    let context = Context {
+        service: service.clone(),
+        table: settings.table.clone(),
+        state_dir: state_dir.join("services").join(&**service),
+        stop_grace: settings.stop_grace,
+    };
+    let factory = kinds.get(&settings.kind).map_err(|error| error.to_string())?;
+    factory.build(context).map_err(|error| error.to_string())
 }
 
 /// Orchestrators that are not taken into use after all: what they found runs on.

@@ -88,9 +88,11 @@ impl Control {
             self.after(&Change::Gone { service, id, backend: Some(backend.clone()), crash: None });
         });
         futures_util::future::join_all(waits).await;
+        // The process before us may have requests there that we do not see.
+        self.standing.alone().await;
         if let (Some(managed), Some(config)) = (managed, config) {
             let limit = config.stop_grace + MARGIN;
-            let ended = tokio::time::timeout(limit, managed.orchestrator.shutdown(true)).await;
+            let ended = tokio::time::timeout(limit, managed.orchestrator().shutdown(true)).await;
             if !matches!(ended, Ok(Ok(()))) {
                 tracing::warn!(service = %managed.service, "its orchestrator did not end everything");
             }

@@ -12,7 +12,7 @@ use crate::scale::{Candidate, Counts, Life, Sample, Signal, WINDOW, Wanted};
 use crate::telemetry::window::Windows;
 use crate::upstream::gate::State;
 
-use super::TICK;
+use super::life::TICK;
 use super::managed::Measured;
 use super::status::RECENT;
 

@@ -89,7 +89,8 @@ impl Control {
     /// One decision of one service, if it is due.
     fn scale(self: &Arc<Self>, managed: &Arc<Managed>) {
         // Before the first size there is nothing to decide about; the start orders it.
-        if self.stopping.load(Relaxed) || !managed.sized.load(Relaxed) {
+        let decides = self.standing.may_change() && !self.stopping.load(Relaxed);
+        if !decides || !managed.sized.load(Relaxed) {
             return;
         }
         let now = self.clock.now();

@@ -15,8 +15,9 @@ use crate::upstream::backend::Backend;
 
 use super::core::Control;
 use super::discover::{First, Following, first_answers};
+use super::events::Kind;
 use super::managed::{Backoff, Managed};
-use super::reload::Reloader;
+use super::reload::{Reloader, build};
 use super::scaling::Scaling;
 use super::tls::Origins;
 use super::{lock, orchestrate};
@@ -124,12 +125,45 @@ impl Control {
                 Arc::new(Managed::new(name.clone(), orchestrator, settings.clone(), scaling));
             lock(&self.managed).insert(name.clone(), managed.clone());
             let least = service.scaling.as_ref().map_or(1, |s| s.min);
-            let tasks = vec![
-                tokio::spawn(begin(self.clone(), managed.clone(), least)).abort_handle(),
-                tokio::spawn(orchestrate::carry_out(self.clone(), managed.clone())).abort_handle(),
-                tokio::spawn(orchestrate::measure(self.clone(), managed)).abort_handle(),
-            ];
+            let mut tasks = self.carry_out_and_measure(&managed);
+            tasks.push(tokio::spawn(begin(self.clone(), managed, least)).abort_handle());
             reloader.tasks.orchestrated.insert(name.clone(), tasks);
+        }
+    }
+}
+
+impl Control {
+    fn carry_out_and_measure(self: &Arc<Self>, managed: &Arc<Managed>) -> Vec<AbortHandle> {
+        vec![
+            tokio::spawn(orchestrate::carry_out(self.clone(), managed.clone())).abort_handle(),
+            tokio::spawn(orchestrate::measure(self.clone(), managed.clone())).abort_handle(),
+        ]
+    }
+
+    /// Goes on with a service whose orchestrator was replaced by another one of the same kind.
+    pub(super) fn follow_again(self: &Arc<Self>, managed: &Arc<Managed>) -> Vec<AbortHandle> {
+        let mut tasks = self.carry_out_and_measure(managed);
+        let watch = orchestrate::watch(self.clone(), managed.clone());
+        tasks.push(tokio::spawn(watch).abort_handle());
+        // What was ordered meanwhile is still to be done.
+        managed.orders.notify_one();
+        tasks
+    }
+
+    /// A new orchestrator for a service whose old one let go of everything. Goes on trying: without
+    /// one nobody looks after the backends.
+    pub(super) async fn rebuild(&self, reloader: &Reloader, managed: &Managed) {
+        let mut backoff = Backoff::default();
+        let state_dir = lock(&self.applied).started().runtime.state_dir.clone();
+        loop {
+            match build(&reloader.kinds, &managed.service, managed.built(), &state_dir) {
+                Ok(built) => return managed.replace_orchestrator(built),
+                Err(error) => {
+                    let kind = Kind::OrchestratorFailed { operation: "build", error };
+                    self.events.send(Some(&managed.service), kind);
+                    tokio::time::sleep(backoff.next_wait()).await;
+                }
+            }
         }
     }
 }

@@ -11,6 +11,8 @@ pub enum Signal {
     Reload,
     /// USR1
     ReopenLogs,
+    /// USR2
+    HandOver,
 }
 
 /// The signals that are listened to, from the making of this value on.
@@ -19,6 +21,7 @@ pub struct Signals {
     int: Stream,
     hup: Stream,
     usr1: Stream,
+    usr2: Stream,
 }
 
 impl Signals {
@@ -30,6 +33,7 @@ impl Signals {
             int: signal(SignalKind::interrupt())?,
             hup: signal(SignalKind::hangup())?,
             usr1: signal(SignalKind::user_defined1())?,
+            usr2: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -39,6 +43,7 @@ impl Signals {
             _ = self.int.recv() => Signal::Stop("INT"),
             _ = self.hup.recv() => Signal::Reload,
             _ = self.usr1.recv() => Signal::ReopenLogs,
+            _ = self.usr2.recv() => Signal::HandOver,
         }
     }
 

@@ -1,17 +1,17 @@
 //! `runtime.state_dir`: made if need be, and locked, so that two tidegates never share one.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-
-use nix::fcntl::{Flock, FlockArg};
 
 /// The locked directory; the lock lasts as long as the value (and no longer than the process).
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    _lock: Flock<File>,
+    /// The lock belongs to the open file, so a process that gets the descriptor holds it as well.
+    lock: File,
 }
 
 /// Why it cannot be used.
@@ -39,25 +39,46 @@ impl StateDir {
         let file = path.join("lock");
         let open =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&file);
-        match Flock::lock(open.map_err(io)?, FlockArg::LockExclusiveNonblock) {
-            Ok(mut lock) => {
-                // The number is for people; the lock is what counts.
-                let written = lock
-                    .set_len(0)
-                    .and_then(|()| lock.seek(SeekFrom::Start(0)))
-                    .and_then(|_| writeln!(lock, "{}", std::process::id()));
-                written.map_err(io)?;
-                Ok(Self { path: path.to_owned(), _lock: lock })
+        let lock = open.map_err(io)?;
+        match lock.try_lock() {
+            Ok(()) => {
+                let locked = Self { path: path.to_owned(), lock };
+                locked.sign().map_err(io)?;
+                Ok(locked)
             }
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+            Err(TryLockError::WouldBlock) => {
                 let pid = fs::read_to_string(&file).ok().map(|p| p.trim().to_owned());
                 Err(StateDirError::InUse {
                     path: path.to_owned(),
                     pid: pid.filter(|p| !p.is_empty()),
                 })
             }
-            Err((_, errno)) => Err(io(errno.into())),
+            Err(TryLockError::Error(error)) => Err(io(error)),
         }
+    }
+
+    /// The directory of the tidegate before this one, with its lock.
+    pub fn taken_over(path: &Path, lock: OwnedFd) -> Self {
+        Self { path: path.to_owned(), lock: lock.into() }
+    }
+
+    /// Writes our number into the lock file. It is for people; the lock is what counts.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn sign(&self) -> std::io::Result<()> {
+        let mut lock = &self.lock;
+        lock.set_len(0)?;
+        lock.seek(SeekFrom::Start(0))?;
+        writeln!(lock, "{}", std::process::id())
+    }
+
+    /// The lock, for the process that takes over.
+    ///
+    /// # Errors
+    /// There is no descriptor left.
+    pub fn spare(&self) -> std::io::Result<OwnedFd> {
+        Ok(self.lock.try_clone()?.into())
     }
 
     pub fn path(&self) -> &Path {

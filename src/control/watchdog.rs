@@ -18,7 +18,7 @@ const TICKS_WITHIN: Duration = Duration::from_secs(5);
 pub async fn run(control: Arc<Control>) {
     let Some(within) = control.manager.watchdog() else { return };
     let alive = || {
-        if !control.handed_over.load(Relaxed) {
+        if control.standing.is_service() {
             control.manager.alive();
         }
     };

@@ -67,10 +67,21 @@ impl Store {
                 self.path.display()
             )
         })?;
-        let of = |service: Service| {
-            service.backend.into_iter().map(Found::from).map(|f| (f.id.clone(), f)).collect()
-        };
-        Ok(text.service.into_iter().map(|(name, service)| (name.into(), of(service))).collect())
+        Ok(text.into())
+    }
+
+    /// The same text as in the file, for another process.
+    ///
+    /// # Errors
+    /// It cannot be written as TOML.
+    pub fn to_text(kept: &Kept) -> Result<String, String> {
+        toml::to_string(&Text::from(kept)).map_err(|error| error.to_string())
+    }
+
+    /// # Errors
+    /// It is not what [`Store::to_text`] makes.
+    pub fn of_text(text: &str) -> Result<Kept, String> {
+        toml::from_str::<Text>(text).map(Kept::from).map_err(|error| error.to_string())
     }
 
     /// Replaces what is kept. Blocks until it is on the disk.
@@ -78,12 +89,7 @@ impl Store {
     /// # Errors
     /// The file system's; then the file is as it was.
     pub fn write(&self, kept: &Kept) -> io::Result<()> {
-        let some = kept.iter().filter(|(_, backends)| !backends.is_empty());
-        let service = some.map(|(name, backends)| {
-            (name.to_string(), Service { backend: backends.values().map(Row::from).collect() })
-        });
-        let text =
-            toml::to_string(&Text { service: service.collect() }).map_err(io::Error::other)?;
+        let text = Self::to_text(kept).map_err(io::Error::other)?;
         let next = self.path.with_extension("toml.new");
         let mut file = File::create(&next)?;
         file.write_all(b"# Backends added over the admin API. Written by tidegate.\n")?;
@@ -92,6 +98,25 @@ impl Store {
         fs::rename(&next, &self.path)?;
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+impl From<&Kept> for Text {
+    fn from(kept: &Kept) -> Self {
+        let some = kept.iter().filter(|(_, backends)| !backends.is_empty());
+        let service = some.map(|(name, backends)| {
+            (name.to_string(), Service { backend: backends.values().map(Row::from).collect() })
+        });
+        Self { service: service.collect() }
+    }
+}
+
+impl From<Text> for Kept {
+    fn from(text: Text) -> Self {
+        let of = |service: Service| {
+            service.backend.into_iter().map(Found::from).map(|f| (f.id.clone(), f)).collect()
+        };
+        text.service.into_iter().map(|(name, service)| (name.into(), of(service))).collect()
     }
 }
 

@@ -22,7 +22,7 @@ pub async fn wait(client: &Client, stream: &ClientStream) -> bool {
         if stream.poll_readable(cx).is_ready() {
             return Poll::Ready(true);
         }
-        if client.worker.stopping() && !std::mem::replace(&mut last_call, true) {
+        if client.leaves() && !std::mem::replace(&mut last_call, true) {
             client.timer.arm_in(client.worker.now(), LAST_CALL);
         }
         client.timer.poll_expired(cx).map(|()| false)

@@ -129,6 +129,12 @@ impl Client {
         Active(self.clone())
     }
 
+    /// Whether the connection is to end as soon as nothing runs on it.
+    #[inline]
+    pub fn leaves(&self) -> bool {
+        self.listener.stats.leaves(self.timer.place())
+    }
+
     /// Exchanges that have begun so far.
     pub fn begun(&self) -> u64 {
         self.begun.get()

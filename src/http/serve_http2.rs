@@ -74,7 +74,7 @@ async fn requests(client: &Rc<Client>, stream: Multiplexed, home: &Home) -> Opti
                 }
                 return Poll::Ready(None);
             }
-            if !ending && client.worker.stopping() {
+            if !ending && client.leaves() {
                 ending = true;
                 codec.as_mut().graceful_shutdown();
                 continue;

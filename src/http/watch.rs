@@ -10,7 +10,7 @@ use crate::framing::Wrong;
 
 use super::serve::Client;
 
-/// An idle connection of a stopping process waits this long for a request that is on its way.
+/// An idle connection that is to end waits this long for a request that is on its way.
 pub const LAST_CALL: Duration = Duration::from_secs(1);
 /// An HTTP/1 connection that was idle for so long is parked; see [`super::park`].
 const PARK: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ enum Until {
     Park,
     /// It was idle for `timeout.keep_alive`.
     Close,
-    /// The process stops: only a request that is on its way is waited for.
+    /// The process or the listener ends: only a request that is on its way is waited for.
     LastCall,
 }
 
@@ -140,7 +140,7 @@ impl<'a> Watch<'a> {
             return Phase::Head { after };
         }
         let until = match self.phase {
-            _ if client.worker.stopping() => Until::LastCall,
+            _ if client.leaves() => Until::LastCall,
             Phase::Idle { after: then, until: Until::Close } if then == after => Until::Close,
             _ if self.http1 && client.listener.config.timeout.keep_alive > PARK => Until::Park,
             _ => Until::Close,

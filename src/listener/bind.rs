@@ -95,7 +95,11 @@ pub fn change(
     let mut open = Vec::new();
     let mut errors = Vec::new();
     for (listener, configured) in wants.iter().filter(|(n, a)| !is_bound(n, a)) {
-        let handed = given.handed(&handover_name(configured, listener));
+        let mut handed = given.handed(&handover_name(configured, listener));
+        if handed.is_empty() && configured.socket().is_none_or(|address| address.port() != 0) {
+            // The same address, for a listener that had another name.
+            handed = given.handed_as(&handover_name(configured, ""));
+        }
         let sockets = match configured {
             _ if !handed.is_empty() => take_over(handed, configured, workers),
             ListenAddress::Passed(name) => passed(given, name, workers),
@@ -273,6 +277,15 @@ mod tests {
                 found += more;
             }
         }
+    }
+
+    #[test]
+    fn a_listener_of_another_name_takes_the_sockets_of_its_address() {
+        let free = TcpListener::bind(loopback(0)).and_then(|l| l.local_addr()).expect("free port");
+        let (address, mut given) = handed(&listener("old", &[free]), 2);
+        let opened = change(&[], &[listener("new", &[free])], 2, &mut given).expect("taken over");
+        assert_eq!((opened.open[0].bound.address, opened.open[0].sockets.len()), (address, 2));
+        assert!(given.unused().is_empty());
     }
 
     #[test]

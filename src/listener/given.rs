@@ -104,6 +104,16 @@ impl Given {
         found.into_iter().map(|(_, fd)| fd).collect()
     }
 
+    /// The same for all names that begin so.
+    pub fn handed_as(&mut self, prefix: &str) -> Vec<OwnedFd> {
+        let (found, rest) = std::mem::take(&mut self.handed)
+            .into_iter()
+            .partition(|(known, _)| known.starts_with(prefix));
+        self.handed = rest;
+        let found: Vec<(String, OwnedFd)> = found;
+        found.into_iter().map(|(_, fd)| fd).collect()
+    }
+
     /// The names of what nobody took.
     pub fn unused(&self) -> Vec<&str> {
         self.activated.iter().chain(&self.handed).map(|(name, _)| name.as_str()).collect()

@@ -6,6 +6,7 @@ pub mod conn;
 pub mod frames;
 pub mod given;
 pub mod multiplexed;
+pub mod passing;
 pub mod per_address;
 pub mod proxy_header;
 pub mod stream;

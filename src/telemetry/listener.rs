@@ -3,7 +3,7 @@
 //! Connections are rarer than requests and their cap is global, so these are real atomic adds.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::framing::Wrong;
 
@@ -65,6 +65,8 @@ labels! {
 /// Counters of one listener (shared by the workers).
 #[derive(Debug, Default)]
 pub struct ListenerStats {
+    /// How many of 65536 places have to leave: the listener is closed, or the process ends.
+    leaving: AtomicU32,
     open: AtomicUsize,
     parked: AtomicUsize,
     accepted: AtomicU64,
@@ -75,6 +77,18 @@ pub struct ListenerStats {
 }
 
 impl ListenerStats {
+    /// That share of the connections is to end, each once nothing runs on it; 0..=1. It only grows.
+    pub fn let_leave(&self, share: f64) {
+        let places = (share * f64::from(u16::MAX) + 1.0) as u32;
+        self.leaving.fetch_max(places, Relaxed);
+    }
+
+    /// Whether the connection of this place is to end.
+    #[inline]
+    pub fn leaves(&self, place: u16) -> bool {
+        u32::from(place) < self.leaving.load(Relaxed)
+    }
+
     /// Takes a place for one connection, at most `max` over all workers; refused and counted above it.
     pub fn admit(self: &Arc<Self>, max: usize) -> Option<Connection> {
         if self.open.fetch_add(1, Relaxed) >= max {

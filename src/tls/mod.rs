@@ -12,6 +12,7 @@ pub mod origin;
 mod resolver;
 #[cfg(test)]
 mod tests;
+pub mod tickets;
 pub mod trust;
 mod validity;
 
@@ -20,12 +21,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
+use rustls::server::{ServerSessionMemoryCache, StoresServerSessions};
 
 use crate::config::types as config;
 
 use certificate::{Certificate, Files};
 use resolver::Resolver;
+use tickets::{KeyBytes, Tickets};
 
 /// Sessions kept per listener for clients that use no tickets; about 1 KiB each.
 const CACHED_SESSIONS: usize = 8192;
@@ -36,13 +38,15 @@ const CACHED_SESSIONS: usize = 8192;
 #[derive(Debug, Default)]
 pub struct Loader {
     listeners: HashMap<Arc<str>, Kept>,
+    /// Ticket keys of the process before this one, for listeners that were not loaded yet.
+    handed: HashMap<String, Vec<KeyBytes>>,
 }
 
 /// What is kept of a listener.
 #[derive(Debug)]
 struct Kept {
-    /// Made when first needed; rotates its keys by itself (rustls: every 6 hours).
-    ticketer: Option<Arc<dyn ProducesTickets>>,
+    /// Made when first needed; rotates its keys by itself.
+    ticketer: Option<Arc<Tickets>>,
     sessions: Arc<dyn StoresServerSessions>,
     last: Option<(Settings, Loaded)>,
 }
@@ -116,6 +120,13 @@ impl Loader {
             client_ca: clients::read(tls).map_err(|error| vec![error])?,
         };
         let kept = self.listeners.entry(Arc::clone(&listener.name)).or_insert_with(Kept::new);
+        if let Some(keys) = self.handed.remove(&*listener.name) {
+            let known = Tickets::with(&keys).map_err(|error| {
+                let (listener, what) = (Arc::clone(&listener.name), error.to_string());
+                vec![TlsError::Listener { listener, what }]
+            })?;
+            kept.ticketer = Some(Arc::new(known));
+        }
         if let Some((last, loaded)) = &kept.last
             && *last == settings
         {
@@ -124,6 +135,20 @@ impl Loader {
         let loaded = build(&settings, &listener.name, kept)?;
         kept.last = Some((settings, loaded.clone()));
         Ok(Some(loaded))
+    }
+
+    /// Goes on with the ticket keys of another process, by listener: what it sealed is opened here.
+    pub fn go_on_with(&mut self, keys: HashMap<String, Vec<KeyBytes>>) {
+        self.handed = keys;
+    }
+
+    /// The ticket keys by listener, for the process that takes over.
+    pub fn ticket_keys(&self) -> HashMap<String, Vec<KeyBytes>> {
+        let with_keys = self
+            .listeners
+            .iter()
+            .filter_map(|(name, kept)| Some((name.to_string(), kept.ticketer.as_ref()?.keys())));
+        with_keys.collect()
     }
 
     /// Forgets the sessions and keys of listeners that are not in `names`.
@@ -169,11 +194,13 @@ fn build(settings: &Settings, name: &Arc<str>, kept: &mut Kept) -> Result<Loaded
     // Early data can be replayed.
     server.max_early_data_size = 0;
     if tls.session_tickets {
-        let ticketer = match &kept.ticketer {
-            Some(ticketer) => Arc::clone(ticketer),
-            None => rustls::crypto::aws_lc_rs::Ticketer::new()
-                .map_err(|error| vec![in_listener(error)])?,
-        };
+        let ticketer =
+            match &kept.ticketer {
+                Some(ticketer) => Arc::clone(ticketer),
+                None => Arc::new(Tickets::new().map_err(|error| {
+                    vec![in_listener(rustls::Error::General(error.to_string()))]
+                })?),
+            };
         kept.ticketer = Some(Arc::clone(&ticketer));
         server.ticketer = ticketer;
     }

@@ -25,7 +25,7 @@ use crate::listener::bind::{self, Bound};
 use crate::listener::given::Given;
 use crate::route::Router;
 use crate::snapshot::Snapshot;
-use crate::telemetry::{PerWorker, WorkerStats};
+use crate::telemetry::{ListenerStats, PerWorker, WorkerStats};
 
 use shared::Shared;
 use thread::Command;
@@ -34,6 +34,13 @@ pub use crate::listener::bind::BindError;
 
 /// Listener changes that may wait for one worker; far more than a reload makes.
 const COMMANDS: usize = 4096;
+
+/// Connections leave a listener that ends a thousand a second, over ten seconds at most.
+const LEAVE_EACH: Duration = Duration::from_millis(1);
+const LEAVE_MOST: Duration = Duration::from_secs(10);
+/// In steps, as each wakes every connection.
+const LEAVE_STEP: Duration = Duration::from_millis(20);
+const LEAVE_STEPS: u128 = 50;
 
 /// What the workers are started with.
 pub struct Params {
@@ -220,13 +227,42 @@ impl DataPlane {
             let _ = worker.send(Command::Stop(closed.clone())).await;
         }
         drop(closed);
+        let listeners: Vec<_> =
+            self.current().listeners.iter().map(|view| view.stats.clone()).collect();
         let done = async {
             // Every worker drops its sender once its listeners are closed.
             while all_closed.recv().await.is_some() {}
             self.shared.empty().await;
         };
+        // Once all are gone nobody has to be told any more.
+        let done = async {
+            tokio::select! {
+                () = done => {}
+                () = async {
+                    self.let_leave(&listeners, limit).await;
+                    std::future::pending().await
+                } => {}
+            }
+        };
         let _ = tokio::time::timeout(limit, done).await;
         self.shared.open.load(SeqCst)
+    }
+
+    /// Lets all connections of these listeners end, each once nothing runs on it: not all at once, or
+    /// their clients would all be back at the same moment, but so many a second, and all of them within
+    /// a quarter of `limit`.
+    pub async fn let_leave(&self, listeners: &[Arc<ListenerStats>], limit: Duration) {
+        let open: usize = listeners.iter().map(|stats| stats.open()).sum();
+        let spread = (LEAVE_EACH * open as u32).min(LEAVE_MOST).min(limit / 4);
+        let steps = (spread.as_micros() / LEAVE_STEP.as_micros()).clamp(1, LEAVE_STEPS) as u32;
+        for step in 1..=steps {
+            let share = f64::from(step) / f64::from(steps);
+            listeners.iter().for_each(|stats| stats.let_leave(share));
+            self.wake();
+            if step < steps {
+                tokio::time::sleep(spread / steps).await;
+            }
+        }
     }
 }
 

@@ -145,6 +145,12 @@ impl Timer {
         }
     }
 
+    /// A number that is as good as random among the slots of a worker, and stays.
+    pub fn place(&self) -> u16 {
+        // Fibonacci hashing (Knuth, TAOCP 3, §6.4): neighbours are far apart.
+        ((self.key as u32).wrapping_mul(0x9e37_79b9) >> 16) as u16
+    }
+
     pub fn arm_in(&self, now: Micros, wait: Duration) {
         self.arm(now.saturating_add(wait.as_micros() as Micros));
     }

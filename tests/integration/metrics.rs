@@ -119,6 +119,8 @@ fn the_families_of_the_contract_are_there() {
         "tidegate_backend_cpu_ratio",
         "tidegate_backend_memory_bytes",
         "tidegate_config_reloads_total",
+        "tidegate_handovers_total",
+        "tidegate_tunnels",
         "tidegate_certificate_expiry_seconds",
         "tidegate_build_info",
         "tidegate_upstream_connections",

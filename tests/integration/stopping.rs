@@ -5,8 +5,8 @@ use tempfile::TempDir;
 use tidegate::load::Protocol;
 
 use crate::support::{
-    Events, Load, Origin, Proxy, Running, certificate, each, get, gets, lives, port_range,
-    wait_until,
+    Events, Load, Origin, Proxy, PyTalk, Running, certificate, each, get, gets, lives,
+    missing_module, port_range, wait_until,
 };
 
 #[test]
@@ -80,6 +80,73 @@ fn a_second_term_ends_at_once() {
     proxy.process.wait();
     assert!(held.join().unwrap().is_err(), "the request was cut");
     wait_until("its child is gone", || !children.iter().any(|pid| lives(*pid)));
+}
+
+#[test]
+fn websockets_are_cut_after_their_time_and_hold_nothing_up() {
+    if missing_module("websockets") {
+        return;
+    }
+    let mut proxy = Proxy::new()
+        .runtime("shutdown_timeout = \"1h\"")
+        .origins("--delay 0ms", "tunnel_drain_timeout = \"300ms\"")
+        .scaling(1, 1, "")
+        .run();
+    proxy.wait_for_size(1);
+    let url = format!("ws://{}/ws", proxy.address("http"));
+    let mut sockets: Vec<_> =
+        (0..3).map(|_| PyTalk::start("across.py", &["websocket", &url])).collect();
+    for socket in &mut sockets {
+        assert_eq!(socket.ask("hello"), "hello");
+    }
+    assert_eq!(proxy.metric("tidegate_tunnels", &[("service", "app")]), 3.0);
+    let begun = std::time::Instant::now();
+    let status = proxy.stop();
+    assert!(status.success(), "{status}");
+    assert!(begun.elapsed() >= std::time::Duration::from_millis(300), "they had their time");
+    // The bytes are theirs: no frame is put between them, the connection just ends (RFC 6455, 7.1.5).
+    for mut socket in sockets {
+        assert_eq!(socket.next(), "closed 1006");
+    }
+    let said = proxy.process.output();
+    assert!(said.contains("3 upgraded connections are cut"), "{said}");
+}
+
+#[test]
+fn http2_clients_are_sent_away_one_after_the_other() {
+    const CLIENTS: usize = 300;
+    let origin = Origin::new().start();
+    let mut proxy = Proxy::new().backend(&origin).run();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let address = proxy.address("http");
+    let gone = runtime.block_on(async {
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+            let (send, connection) = h2::client::handshake(tcp).await.unwrap();
+            let (mut send, connection) = (send, tokio::spawn(connection));
+            // Each is served before the end begins.
+            send = send.ready().await.unwrap();
+            let request = http::Request::get("http://a/").body(()).unwrap();
+            let (answer, _) = send.send_request(request, true).unwrap();
+            assert_eq!(answer.await.unwrap().status(), 200);
+            clients.push((send, connection));
+        }
+        proxy.signal(SIGTERM);
+        let ends = clients.into_iter().map(|(send, connection)| async move {
+            let ended = connection.await.unwrap();
+            drop(send);
+            assert!(ended.is_ok(), "it was told to go: {ended:?}");
+            std::time::Instant::now()
+        });
+        let ends = futures_util::future::join_all(ends);
+        tokio::time::timeout(crate::support::DEADLINE, ends).await.expect("in time")
+    });
+    let (first, last) = (gone.iter().min().unwrap(), gone.iter().max().unwrap());
+    // One a millisecond, with something to spare for the first of them to be noticed late.
+    let spread = last.duration_since(*first).as_millis();
+    assert!(spread >= CLIENTS as u128 / 3, "all of them within {spread} ms");
+    assert!(proxy.process.wait().success());
 }
 
 /// Two backends, kept by the first tidegate and found again by the second.

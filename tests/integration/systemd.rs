@@ -7,9 +7,11 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
 
-use nix::sys::signal::Signal::SIGHUP;
+use nix::sys::signal::Signal::{SIGHUP, SIGTERM, SIGUSR2};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 
-use crate::support::{Origin, Process, Proxy, get, missing, refusing_address};
+use crate::support::{Origin, Process, Proxy, get, lives, missing, refusing_address, wait_until};
 
 /// A service manager's socket for notifications.
 struct Manager {
@@ -81,6 +83,31 @@ fn signs_of_life_come_for_as_long_as_it_runs_and_only_to_whom_they_are_due() {
     assert_eq!(manager.next(), "READY=1\nSTATUS=serving");
     assert!(other.stop().success());
     assert!(manager.next().starts_with("STOPPING=1"));
+}
+
+#[test]
+fn a_manager_learns_who_the_service_is_after_a_hand_over() {
+    if missing("python3") {
+        return;
+    }
+    let manager = Manager::new();
+    let origin = Origin::new().start();
+    let service = Proxy::new().listener("address = \"fd:web\"").backend(&origin);
+    let mut proxy = activated(service, &["web=tcp"]).env("NOTIFY_SOCKET", &manager.path).run();
+    let port = port(&proxy.process.output(), "web").expect("it is told");
+    assert_eq!(manager.next(), "READY=1\nSTATUS=serving");
+    proxy.signal(SIGUSR2);
+    let main = manager.next();
+    let new: i32 = main.strip_prefix("MAINPID=").expect("who it is").parse().expect("a number");
+    proxy.process.follow(new);
+    assert_eq!(manager.next(), "READY=1\nSTATUS=serving");
+    assert!(proxy.process.wait().success());
+    assert_eq!(proxy.status()["pid"], new);
+    assert_eq!(get(&format!("http://127.0.0.1:{port}/")).status, 200);
+    kill(Pid::from_raw(new), SIGTERM).unwrap();
+    // The old one said nothing of its end: it was not the service's.
+    assert!(manager.next().starts_with("STOPPING=1"));
+    wait_until("it ended", || !lives(new));
 }
 
 /// Run by a parent that passes these sockets.

@@ -17,7 +17,7 @@
 //! | `raw` | [`RawOrigin`]: a socket that records bytes and plays a script, for odd answers |
 //! | `nginx` | [`Nginx`]: nginx as a backend |
 //! | `haproxy` | [`Haproxy`]: HAProxy before or behind tidegate |
-//! | `python` | [`PyPeer`]: programs of tests/peers, for libraries that only Python has |
+//! | `python` | [`PyPeer`], [`PyTalk`]: programs of tests/peers, for libraries that only Python has |
 //! | `http` | [`get`], [`send`]: a plain blocking HTTP/1.1 client that hides nothing |
 //! | `connection` | [`Connection`]: a client's connection, driven byte by byte |
 //! | `frames` | an HTTP/2 client's connection, driven frame by frame |
@@ -64,9 +64,9 @@ pub use island::Islands;
 pub use load::{Load, gets};
 pub use nginx::Nginx;
 pub use origin::Origin;
-pub use process::{Process, lives};
+pub use process::{Process, lives, started_by};
 pub use proxy::{Proxy, Running};
-pub use python::{PyPeer, missing_module};
+pub use python::{PyPeer, PyTalk, missing_module};
 pub use raw::{RawOrigin, Step};
 pub use scaled::{each, port_range, quickstart};
 pub use tool::{Output, certificate, curl, missing, run};

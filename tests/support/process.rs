@@ -113,6 +113,11 @@ impl Process {
         self.strays.extend(descendants(self.pid()));
     }
 
+    /// Ends that process, and what it started by then, with this value: it took this one's place.
+    pub fn follow(&mut self, pid: i32) {
+        self.strays.insert(pid);
+    }
+
     /// Processes that it started, and those that they started.
     pub fn descendants(&self) -> Vec<i32> {
         descendants(self.pid())
@@ -134,11 +139,17 @@ impl Drop for Process {
             // The group may be gone already, and so may the others.
             let _ = killpg(Pid::from_raw(self.pid()), Signal::SIGKILL);
         }
-        for pid in &self.strays {
+        let descendants: Vec<i32> = self.strays.iter().flat_map(|pid| descendants(*pid)).collect();
+        for pid in self.strays.iter().chain(&descendants) {
             let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
         }
         let _ = self.child.wait();
     }
+}
+
+/// Processes that a process started, and those that they started.
+pub fn started_by(pid: i32) -> Vec<i32> {
+    descendants(pid)
 }
 
 /// Whether there is such a process and it still runs (a zombie does not).

@@ -1,8 +1,9 @@
 //! Peers that are small programs in Python, for libraries that only it has.
 
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
@@ -41,6 +42,56 @@ impl PyPeer {
         serde_json::from_str(&text).unwrap_or_else(|error| {
             panic!("{program}: {error}: {text}{}", String::from_utf8_lossy(&output.stderr))
         })
+    }
+}
+
+/// A program of tests/peers that a test talks to, line by line.
+pub struct PyTalk {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl PyTalk {
+    pub fn start(program: &str, arguments: &[&str]) -> Self {
+        let mut child = Command::new(PYTHON)
+            .arg(path(program))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{PYTHON}: {error}"));
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        Self { child, input, output }
+    }
+
+    /// Says something; its answer.
+    #[track_caller]
+    pub fn ask(&mut self, line: &str) -> String {
+        writeln!(self.input.as_mut().expect("not ended yet"), "{line}").expect("it reads");
+        self.next()
+    }
+
+    /// The next line it prints.
+    #[track_caller]
+    pub fn next(&mut self) -> String {
+        self.output.next().expect("it says something").expect("text")
+    }
+
+    /// Says no more; what it prints last.
+    #[track_caller]
+    pub fn finish(mut self) -> String {
+        self.input = None;
+        self.next()
+    }
+}
+
+impl Drop for PyTalk {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -12,7 +12,7 @@ use super::super::{InstanceId, InstanceState, OrchestratorError};
 use super::backoff::Backoff;
 use super::group::Group;
 use super::guard::Guard;
-use super::member::{Member, Phase, Stop};
+use super::member::{self, Member, Phase, Stop};
 use super::output::{self, Output};
 use super::ports::{Lease, Ports};
 use super::procfs::{self, Stat};
@@ -150,8 +150,8 @@ impl Supervisor {
         let ticks = group.in_session(all).map(|s| s.cpu).sum();
         let member = Member {
             ended: pidfd.is_none().then(|| "ended while tidegate was away".to_owned()),
+            own: pidfd.as_ref().is_some_and(member::is_child),
             pidfd,
-            own: false,
             port: self.ports.adopt(record.port),
             output: Output::reopen(self.log_path(&id)).ok(),
             phase,

@@ -42,6 +42,13 @@ pub(super) struct Member {
     pub(super) cpu: (u64, Micros),
 }
 
+/// Whether it is a child of this process: one may be found again that it started itself, after a
+/// hand-over that failed.
+pub(super) fn is_child(pidfd: &OwnedFd) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
+    waitid(Id::PIDFd(pidfd.as_fd()), flags).is_ok()
+}
+
 /// Where it is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {

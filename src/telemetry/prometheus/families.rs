@@ -113,6 +113,11 @@ impl Metrics<'_> {
         for service in &self.services {
             family.sample(&[("service", service.name)], service.in_flight as f64);
         }
+        let help = "Upgraded connections (WebSocket) that are open; each is in flight as well.";
+        let mut family = to.family("tidegate_tunnels", Kind::Gauge, help);
+        for service in &self.services {
+            family.sample(&[("service", service.name)], service.tunnels);
+        }
         let help = "Requests that wait for a place at a backend.";
         let mut family = to.family("tidegate_queue_depth", Kind::Gauge, help);
         for service in &self.services {
@@ -321,6 +326,11 @@ impl Metrics<'_> {
             "Reloads of the configuration.",
         );
         for (result, n) in [("ok", self.reloads_ok), ("error", self.reloads_failed)] {
+            family.sample(&[("result", result)], n as f64);
+        }
+        let help = "Hand-overs to a new process; those that went well, of all processes so far.";
+        let mut family = to.family("tidegate_handovers_total", Kind::Counter, help);
+        for (result, n) in [("ok", self.handovers_ok), ("error", self.handovers_failed)] {
             family.sample(&[("result", result)], n as f64);
         }
         let mut family = to.family(

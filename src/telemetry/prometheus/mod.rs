@@ -29,6 +29,8 @@ pub struct Metrics<'a> {
     pub certificates: Vec<(&'a str, f64)>,
     pub reloads_ok: u64,
     pub reloads_failed: u64,
+    pub handovers_ok: u64,
+    pub handovers_failed: u64,
     /// Lines of the access log that were not written.
     pub log_dropped: u64,
     pub panics: u64,
@@ -61,6 +63,8 @@ pub struct Service<'a> {
     pub in_flight: u64,
     /// Requests that wait for a place at a backend.
     pub queued: u32,
+    /// Upgraded connections.
+    pub tunnels: u32,
     pub queue_wait: Option<&'a Merged>,
     pub desired: Option<u32>,
     /// Policy and the size it proposes.
