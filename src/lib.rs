@@ -18,6 +18,7 @@ pub mod framing;
 pub mod fuzzing;
 pub mod health;
 pub mod http;
+pub mod http3;
 pub mod listener;
 pub mod load;
 pub mod orchestrator;

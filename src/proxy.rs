@@ -23,7 +23,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 
 use crate::config::types::RouteAction;
 use crate::http::fault::Fault;
@@ -34,6 +34,7 @@ use crate::http::streams::Turn;
 use crate::http::{fields, headers, hops, host};
 use crate::route::{path, redirect, rewrite};
 use crate::snapshot::RouteView;
+use crate::upstream::received::Received;
 use crate::worker::local::LocalSnapshot;
 
 use body::ResponseBody;
@@ -48,10 +49,10 @@ use logged::Logged;
 /// whatever they begin with to their end.
 pub fn handle(
     client: Rc<Client>,
-    request: Request<Incoming>,
+    request: Request<impl Into<Received>>,
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
     let (head, body) = request.into_parts();
-    let (wants, mut begun) = begin(&client, head, body);
+    let (wants, mut begun) = begin(&client, head, body.into());
     async move {
         let outcome = match &mut begun {
             Begun::Forward(forward) => forward.run().await,
@@ -77,7 +78,7 @@ enum Begun {
     Over(Option<Outcome>),
 }
 
-fn begin(client: &Rc<Client>, mut head: Parts, body: Incoming) -> (Wants, Begun) {
+fn begin(client: &Rc<Client>, mut head: Parts, body: Received) -> (Wants, Begun) {
     let mut exchange = Exchange::begin(client, head.method.clone());
     client.had_body.set(!body.is_end_stream());
     client.old.set(head.version == Version::HTTP_10);
@@ -96,7 +97,7 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Incoming) -> (Wants, Begun)
         exchange.logged = Some(Logged::new(&head, &received));
     }
     let accept = head.headers.get(header::ACCEPT).cloned();
-    let grpc = head.version == Version::HTTP_2 && is_grpc(&head.headers);
+    let grpc = head.version >= Version::HTTP_2 && is_grpc(&head.headers);
     let last = last_stop(&mut head);
     let local = client.worker.local();
     let outcome = match route(client, &local, &head, &body) {
@@ -177,7 +178,7 @@ fn route(
     client: &Client,
     local: &LocalSnapshot,
     head: &Parts,
-    body: &Incoming,
+    body: &Received,
 ) -> Result<Found, Fault> {
     let limit = &client.listener.config.limit;
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
@@ -288,6 +289,10 @@ fn finish(client: &Client, outcome: Option<Outcome>, wants: &Wants) -> Response<
     };
     if wants.asked && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         client.stays();
+    }
+    if let Some(alt_svc) = &client.alt_svc {
+        // What the route says of it goes first.
+        response.headers_mut().entry(header::ALT_SVC).or_insert_with(|| alt_svc.clone());
     }
     if !client.speaks_http1() {
         // RFC 9113 §8.2.2

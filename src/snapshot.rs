@@ -45,6 +45,8 @@ pub struct Snapshot {
 pub struct ListenerView {
     pub config: Arc<config::Listener>,
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// For HTTP/3, where it is on.
+    pub quic: Option<Arc<quinn::ServerConfig>>,
     /// Lives through reloads, keyed by listener name.
     pub stats: Arc<ListenerStats>,
 }

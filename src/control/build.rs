@@ -11,9 +11,10 @@ use crate::route::split::Split;
 use crate::snapshot::{ListenerView, RouteView, Snapshot, Target};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{ListenerStats, PerWorker};
+use crate::tls::Loaded;
 
 /// TLS settings by listener name.
-pub type TlsConfigs = BTreeMap<Arc<str>, Arc<rustls::ServerConfig>>;
+pub type TlsConfigs = BTreeMap<Arc<str>, Loaded>;
 
 /// Route name and service name.
 type RouteKey = (Arc<str>, Option<Arc<str>>);
@@ -65,7 +66,8 @@ impl Assembly {
             .map(|listener| {
                 Arc::new(ListenerView {
                     config: listener.clone(),
-                    tls: tls.get(&listener.name).cloned(),
+                    tls: tls.get(&listener.name).map(|loaded| loaded.config.clone()),
+                    quic: tls.get(&listener.name).and_then(|loaded| loaded.quic.clone()),
                     stats: listener_stats(&listener.name),
                 })
             })

@@ -31,8 +31,8 @@ impl LoadedTls {
         for listener in &config.listeners {
             match loader.load(listener) {
                 Ok(Some(tls)) => {
-                    loaded.listeners.insert(listener.name.clone(), tls.config);
-                    loaded.certificates.extend(tls.certificates);
+                    loaded.certificates.extend(tls.certificates.iter().cloned());
+                    loaded.listeners.insert(listener.name.clone(), tls);
                 }
                 Ok(None) => {}
                 Err(errors) => {

@@ -10,6 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use http::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -50,8 +51,10 @@ pub struct Client {
     pub proven: Option<Box<Proven>>,
     pub timer: Timer,
     pub(super) notes: Rc<Notes>,
-    /// HTTP/2
+    /// HTTP/2 and 3
     pub(super) multiplexed: Cell<bool>,
+    /// What answers say of this listener's HTTP/3, if it has that and the client does not speak it yet.
+    pub alt_svc: Option<HeaderValue>,
     /// The last request had a body: perhaps not all of it was read.
     pub had_body: Cell<bool>,
     /// The last request was HTTP/1.0: the end of its answer may be the end of the connection.
@@ -84,6 +87,7 @@ impl Client {
         proven: Option<Box<Proven>>,
         timer: Timer,
         notes: Rc<Notes>,
+        alt_svc: Option<HeaderValue>,
     ) -> Rc<Self> {
         Rc::new(Self {
             worker,
@@ -94,6 +98,7 @@ impl Client {
             timer,
             notes,
             multiplexed: Cell::new(false),
+            alt_svc,
             had_body: Cell::new(false),
             old: Cell::new(false),
             cut: Cell::new(false),
@@ -178,6 +183,11 @@ impl Client {
     /// An answer is broken off.
     pub fn note_cut(&self) {
         self.cut.set(self.old.get());
+    }
+
+    /// From now on requests overlap.
+    pub fn multiplexes(&self) {
+        self.multiplexed.set(true);
     }
 
     /// Whether `Connection` means anything to it.

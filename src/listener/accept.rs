@@ -149,7 +149,7 @@ fn poll_batch(
 }
 
 /// The listener as the current snapshot has it.
-fn view(worker: &Worker, bound: &Bound) -> Option<Arc<ListenerView>> {
+pub(super) fn view(worker: &Worker, bound: &Bound) -> Option<Arc<ListenerView>> {
     let local = worker.local();
     local.snapshot.listeners.iter().find(|l| l.config.name == bound.listener).cloned()
 }

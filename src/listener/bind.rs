@@ -2,8 +2,10 @@
 //!
 //! SO_REUSEPORT would let a second tidegate take half of the traffic instead of failing, so
 //! each new address is first bound without it. What a service manager or the tidegate before us
-//! passed on is used as it is.
+//! passed on is used as it is. Listeners with HTTP/3 have UDP sockets of the same numbers as well
+//! ([`super::udp`]).
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -14,14 +16,24 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::config::types::{ListenAddress, Listener};
 
 use super::given::{Given, NameError};
+use super::udp::{self, Group};
 
 /// Connections the kernel keeps for us before they are accepted (it caps this at net.core.somaxconn).
 const BACKLOG: i32 = 4096;
+
+/// What is listened on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Tcp,
+    /// For HTTP/3.
+    Udp,
+}
 
 /// One bound address of one listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bound {
     pub listener: Arc<str>,
+    pub kind: Kind,
     /// As it is bound (port 0 resolved).
     pub address: SocketAddr,
     /// As it is configured.
@@ -30,11 +42,21 @@ pub struct Bound {
 
 /// An address that could not be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("listener \"{listener}\": cannot listen on {address}: {error}{}", hint(.error))]
+#[error("listener \"{listener}\": cannot listen on {address}{kind}: {error}{}", hint(.error))]
 pub struct BindError {
     pub listener: Arc<str>,
+    pub kind: Kind,
     pub address: ListenAddress,
     pub error: io::Error,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Tcp => "",
+            Self::Udp => " (UDP, for h3)",
+        })
+    }
 }
 
 fn hint(error: &io::Error) -> &'static str {
@@ -58,18 +80,55 @@ pub struct Change {
 pub struct Opened {
     pub bound: Bound,
     /// At least one for each worker, by its number.
-    pub sockets: Vec<(usize, TcpListener)>,
+    pub sockets: Vec<(usize, Listening)>,
+}
+
+/// What one worker listens on.
+#[derive(Debug)]
+pub enum Listening {
+    Tcp(TcpListener),
+    /// The one of the group that has this number.
+    Udp(Arc<Group>, usize),
+}
+
+impl Listening {
+    /// The same socket once more.
+    pub fn spare(&self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Tcp(socket) => socket.try_clone().map(Into::into),
+            Self::Udp(group, number) => group.socket(*number).try_clone().map(Into::into),
+        }
+    }
 }
 
 impl Bound {
     /// What its sockets are called when they are handed over.
     pub fn handover_name(&self) -> String {
-        handover_name(&self.configured, &self.listener)
+        handover_name(self.kind, &self.configured, &self.listener)
     }
 }
 
-fn handover_name(configured: &ListenAddress, listener: &str) -> String {
-    format!("tcp {configured} {listener}")
+fn handover_name(kind: Kind, configured: &ListenAddress, listener: &str) -> String {
+    let kind = match kind {
+        Kind::Tcp => "tcp",
+        Kind::Udp => "udp",
+    };
+    format!("{kind} {configured} {listener}")
+}
+
+/// The sockets of an address that the tidegate before us passed on.
+pub(super) fn handed_over(
+    given: &mut Given,
+    kind: Kind,
+    configured: &ListenAddress,
+    listener: &str,
+) -> Vec<OwnedFd> {
+    let handed = given.handed(&handover_name(kind, configured, listener));
+    if handed.is_empty() && configured.socket().is_none_or(|address| address.port() != 0) {
+        // The same address, for a listener that had another name.
+        return given.handed_as(&handover_name(kind, configured, ""));
+    }
+    handed
 }
 
 /// Binds what `wanted` needs beyond `bound`, or finds it in what was given; nothing stays bound if
@@ -85,21 +144,21 @@ pub fn change(
         .flat_map(|l| l.address.iter().map(move |a| (l.name.clone(), a.clone())))
         .collect();
     let is_bound = |name: &Arc<str>, address: &ListenAddress| {
-        bound.iter().any(|b| b.listener == *name && b.configured == *address)
+        let same = |b: &Bound| b.listener == *name && b.configured == *address;
+        bound.iter().any(|b| b.kind == Kind::Tcp && same(b))
     };
     let close: Vec<_> = bound
         .iter()
-        .filter(|b| !wants.iter().any(|(n, a)| *n == b.listener && *a == b.configured))
+        .filter(|b| {
+            b.kind == Kind::Tcp
+                && !wants.iter().any(|(n, a)| *n == b.listener && *a == b.configured)
+        })
         .cloned()
         .collect();
     let mut open = Vec::new();
     let mut errors = Vec::new();
     for (listener, configured) in wants.iter().filter(|(n, a)| !is_bound(n, a)) {
-        let mut handed = given.handed(&handover_name(configured, listener));
-        if handed.is_empty() && configured.socket().is_none_or(|address| address.port() != 0) {
-            // The same address, for a listener that had another name.
-            handed = given.handed_as(&handover_name(configured, ""));
-        }
+        let handed = handed_over(given, Kind::Tcp, configured, listener);
         let sockets = match configured {
             _ if !handed.is_empty() => take_over(handed, configured, workers),
             ListenAddress::Passed(name) => passed(given, name, workers),
@@ -113,6 +172,7 @@ pub fn change(
             Ok((address, sockets)) => open.push(Opened {
                 bound: Bound {
                     listener: listener.clone(),
+                    kind: Kind::Tcp,
                     address,
                     configured: configured.clone(),
                 },
@@ -120,17 +180,19 @@ pub fn change(
             }),
             Err(error) => {
                 let (listener, address) = (listener.clone(), configured.clone());
-                errors.push(BindError { listener, address, error });
+                errors.push(BindError { listener, kind: Kind::Tcp, address, error });
             }
         }
     }
-    if errors.is_empty() { Ok(Change { open, close }) } else { Err(errors) }
+    let mut change = Change { open, close };
+    errors.extend(udp::add(&mut change, bound, wanted, workers, given));
+    if errors.is_empty() { Ok(change) } else { Err(errors) }
 }
 
 /// Sockets of one address, by the number of the worker that gets them.
-type Sockets = (SocketAddr, Vec<(usize, TcpListener)>);
+type Sockets = (SocketAddr, Vec<(usize, Listening)>);
 
-fn bind_all(address: SocketAddr, workers: usize, alone: bool) -> io::Result<Sockets> {
+pub(super) fn bind_all(address: SocketAddr, workers: usize, alone: bool) -> io::Result<Sockets> {
     let mut address = address;
     if alone {
         // Not listening yet, so no connection is lost when it is dropped again.
@@ -140,7 +202,7 @@ fn bind_all(address: SocketAddr, workers: usize, alone: bool) -> io::Result<Sock
         }
     }
     let sockets = (0..workers)
-        .map(|worker| Ok((worker, listen_one(address)?)))
+        .map(|worker| Ok((worker, Listening::Tcp(listen_one(address)?))))
         .collect::<io::Result<Vec<_>>>()?;
     Ok((address, sockets))
 }
@@ -154,9 +216,9 @@ fn passed(given: &mut Given, name: &str, workers: usize) -> io::Result<Sockets> 
     let (address, first) = checked(fd)?;
     let mut sockets = Vec::new();
     for worker in 1..workers {
-        sockets.push((worker, first.try_clone()?));
+        sockets.push((worker, Listening::Tcp(first.try_clone()?)));
     }
-    sockets.push((0, first));
+    sockets.push((0, Listening::Tcp(first)));
     Ok((address, sockets))
 }
 
@@ -178,7 +240,8 @@ fn take_over(
         let more = more.or_else(|_| all[0].1.try_clone())?;
         all.push((address, more));
     }
-    let sockets = all.into_iter().enumerate().map(|(at, (_, socket))| (at % workers, socket));
+    let sockets = all.into_iter().enumerate();
+    let sockets = sockets.map(|(at, (_, socket))| (at % workers, Listening::Tcp(socket)));
     Ok((address, sockets.collect()))
 }
 
@@ -250,7 +313,10 @@ mod tests {
         let mut opened =
             bind(&[], std::slice::from_ref(listener), workers).expect("bind").open.remove(0);
         let name = opened.bound.handover_name();
-        let all = opened.sockets.drain(..).map(|(_, socket)| (name.clone(), socket.into()));
+        let all = opened
+            .sockets
+            .drain(..)
+            .map(|(_, socket)| (name.clone(), socket.spare().expect("spare")));
         (opened.bound.address, Given::by_predecessor(all.collect()))
     }
 
@@ -269,7 +335,11 @@ mod tests {
             // Connections wait in the queues of all of them.
             let clients: Vec<_> =
                 (0..32).map(|_| std::net::TcpStream::connect(address).expect("queued")).collect();
-            let accepted = || opened.sockets.iter().filter(|(_, s)| s.accept().is_ok()).count();
+            let accepts = |socket: &Listening| match socket {
+                Listening::Tcp(socket) => socket.accept().is_ok(),
+                Listening::Udp(..) => false,
+            };
+            let accepted = || opened.sockets.iter().filter(|(_, s)| accepts(s)).count();
             let mut found = 0;
             while found < clients.len() {
                 let more = accepted();
@@ -308,7 +378,9 @@ mod tests {
         let opened = &change.open[0];
         assert_ne!(opened.bound.address.port(), 0);
         for (_, socket) in &opened.sockets {
-            assert_eq!(socket.local_addr().expect("address"), opened.bound.address);
+            let socket = Socket::from(socket.spare().expect("spare"));
+            let address = socket.local_addr().expect("address");
+            assert_eq!(address.as_socket(), Some(opened.bound.address));
         }
         assert_eq!(opened.sockets.len(), 3);
     }

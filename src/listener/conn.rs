@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::HeaderValue;
 use rustls::ServerConfig;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -49,7 +50,11 @@ pub fn admit(worker: &Rc<Worker>, view: &Arc<ListenerView>, peer: SocketAddr) ->
 }
 
 /// A place among the connections of one address, if those are limited.
-fn place(worker: &Worker, view: &ListenerView, client: IpAddr) -> Result<Option<Place>, Refused> {
+pub(super) fn place(
+    worker: &Worker,
+    view: &ListenerView,
+    client: IpAddr,
+) -> Result<Option<Place>, Refused> {
     let most = view.config.max_connections_per_ip;
     if most == 0 {
         return Ok(None);
@@ -62,7 +67,7 @@ fn place(worker: &Worker, view: &ListenerView, client: IpAddr) -> Result<Option<
 }
 
 /// It was counted why.
-struct Refused;
+pub(super) struct Refused;
 
 /// The protocol that a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,12 +110,19 @@ pub async fn serve(admitted: Admitted, mut tcp: TcpStream) {
     let ends = (peer, local);
     let peer = Peer::new(peer.ip(), tls, &view.config.trusted_proxies);
     let proven = stream.transport.proven(&view);
-    let client = Client::new(worker, view, (peer, ends), proven, timer, stream.notes.clone());
+    let alt_svc = view.config.http3.then(|| alt_svc(local.port())).flatten();
+    let notes = stream.notes.clone();
+    let client = Client::new(worker, view, (peer, ends), proven, timer, notes, alt_svc);
     match choose(&client, stream).await {
         Some((Protocol::Http1, stream)) => serve::http1(client, stream).await,
         Some((Protocol::Http2, stream)) => Box::pin(serve_http2::http2(client, stream)).await,
         None => {}
     }
+}
+
+/// Where HTTP/3 is (RFC 7838 §3): on the port that the client came to, for a day.
+fn alt_svc(port: u16) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("h3=\":{port}\"; ma=86400")).ok()
 }
 
 /// It did not come within `timeout.handshake`.

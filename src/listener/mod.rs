@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod bind;
+pub mod closing;
 pub mod conn;
 pub mod frames;
 pub mod given;
@@ -9,5 +10,8 @@ pub mod multiplexed;
 pub mod passing;
 pub mod per_address;
 pub mod proxy_header;
+pub mod quic;
+mod steer;
 pub mod stream;
 mod strict;
+pub mod udp;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 
 use crate::http::fault::Fault;
 use crate::http::headers::{self, Received};
@@ -15,6 +15,7 @@ use crate::snapshot::RouteView;
 use crate::telemetry::InFlight;
 use crate::upstream::body::{Limits, RequestBody, Upload};
 use crate::upstream::conn::AnswerBody;
+use crate::upstream::received::Received as ReceivedBody;
 use crate::worker::local::{LocalService, LocalSnapshot};
 
 use super::Outcome;
@@ -42,7 +43,7 @@ pub fn prepare(
     local: &LocalSnapshot,
     route: Arc<RouteView>,
     received: &Received,
-    (mut head, body): (Parts, Incoming),
+    (mut head, body): (Parts, ReceivedBody),
     rewritten: Option<http::uri::PathAndQuery>,
 ) -> Result<Forward, Box<Exchange>> {
     let service = exchange.choose().and_then(|target| target.service);
@@ -107,7 +108,7 @@ fn upload(
     route: &RouteView,
     service: &LocalService,
     method: &http::Method,
-    body: Incoming,
+    body: ReceivedBody,
 ) -> Option<Rc<Upload>> {
     if body.is_end_stream() {
         return None;
@@ -141,6 +142,10 @@ fn answered(
     head.version = http::Version::HTTP_11;
     head.extensions.clear();
     headers::receive_response(&mut head.headers, head.status);
+    if exchange.client.listener.config.http3 {
+        // What a backend offers is not at our address.
+        head.headers.remove(http::header::ALT_SVC);
+    }
     load_report::take(&held, &mut head.headers, at);
     headers::apply(&mut head.headers, &route.config.headers_out);
     affinity.announce(&held, &mut head, &exchange.client.worker.clock, at);

@@ -29,7 +29,7 @@ pub fn request(
     set_target(head, rewritten);
     // The client's wait for a 100 ends when its body is first read (RFC 9110 §10.1.1).
     head.headers.remove(header::EXPECT);
-    if head.version == Version::HTTP_2 {
+    if head.version >= Version::HTTP_2 {
         headers::join_cookies(&mut head.headers);
     }
     hops::via(&mut head.headers, head.version);
@@ -49,7 +49,7 @@ pub fn request(
     host
 }
 
-/// Origin-form (RFC 9112 §3.2.1): HTTP/2 and absolute-form targets lose their authority here.
+/// Origin-form (RFC 9112 §3.2.1): HTTP/2, HTTP/3 and absolute-form targets lose their authority here.
 fn set_target(head: &mut Parts, rewritten: Option<PathAndQuery>) {
     let is_origin_form = head.uri.authority().is_none() && head.uri.scheme().is_none();
     if rewritten.is_none() && is_origin_form {

@@ -9,6 +9,7 @@ mod certificate;
 pub mod clients;
 mod der;
 pub mod origin;
+mod quic;
 mod resolver;
 #[cfg(test)]
 mod tests;
@@ -57,6 +58,7 @@ struct Settings {
     tls: config::ListenerTls,
     http1: bool,
     http2: bool,
+    quic: Option<quic::Settings>,
     files: Vec<Files>,
     /// The bytes of `client_ca`.
     client_ca: Vec<u8>,
@@ -66,6 +68,8 @@ struct Settings {
 #[derive(Debug, Clone)]
 pub struct Loaded {
     pub config: Arc<rustls::ServerConfig>,
+    /// For HTTP/3, where the listener has that.
+    pub quic: Option<Arc<quinn::ServerConfig>>,
     /// In file order.
     pub certificates: Vec<CertificateInfo>,
 }
@@ -116,6 +120,7 @@ impl Loader {
             tls: tls.clone(),
             http1: listener.http1,
             http2: listener.http2,
+            quic: listener.http3.then(|| quic::Settings::of(listener)),
             files: all(tls.certificates.iter().map(Files::read))?,
             client_ca: clients::read(tls).map_err(|error| vec![error])?,
         };
@@ -207,7 +212,11 @@ fn build(settings: &Settings, name: &Arc<str>, kept: &mut Kept) -> Result<Loaded
     // For clients without tickets, and for all where tickets are off.
     server.session_storage = Arc::clone(&kept.sessions);
     let certificates = certificates.into_iter().map(|certificate| certificate.info).collect();
-    Ok(Loaded { config: Arc::new(server), certificates })
+    let quic = settings.quic.as_ref().map(|settings| quic::server(settings, &server));
+    let quic = quic.transpose().map_err(|what| {
+        vec![TlsError::Listener { listener: Arc::clone(name), what: what.to_string() }]
+    })?;
+    Ok(Loaded { config: Arc::new(server), quic, certificates })
 }
 
 /// Every value, or every error.

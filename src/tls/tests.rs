@@ -39,6 +39,7 @@ fn listener(dir: &Path, names: &[&str]) -> Listener {
         address: vec![config::ListenAddress::Socket(SocketAddr::from(([127, 0, 0, 1], 0)))],
         http1: true,
         http2: true,
+        http3: false,
         proxy_protocol: false,
         trusted_proxies: Vec::new(),
         max_connections: 1,

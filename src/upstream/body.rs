@@ -10,11 +10,11 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::clock::{Clock, Micros};
 use crate::worker::timers::{Timer, Timers};
 
+use super::received::Received;
 use super::tee::Tee;
 
 /// Why a body could not be read to its end. All of them are the client's doing.
@@ -57,7 +57,7 @@ pub struct Upload {
 
 struct Source {
     /// Gone where all of it was kept elsewhere before.
-    body: Option<Incoming>,
+    body: Option<Received>,
     timer: Option<Timer>,
     kept: Option<Kept>,
     /// Somebody else wants the same bytes.
@@ -90,7 +90,7 @@ impl std::fmt::Debug for Upload {
 }
 
 impl Upload {
-    pub fn new(body: Incoming, limits: Limits, clock: Clock, timers: Rc<Timers>) -> Rc<Self> {
+    pub fn new(body: Received, limits: Limits, clock: Clock, timers: Rc<Timers>) -> Rc<Self> {
         let kept = (limits.keep > 0).then(Kept::default);
         let progress = Cell::new(clock.now());
         Rc::new(Self {

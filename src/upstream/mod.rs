@@ -15,6 +15,7 @@ pub mod pool;
 pub mod proxy_header;
 pub mod queue;
 pub mod raw;
+pub mod received;
 pub mod reported;
 pub mod resend;
 pub mod socket;

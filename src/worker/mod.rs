@@ -137,8 +137,8 @@ impl DataPlane {
         for new in change.open {
             let mut spare = Vec::new();
             for (worker, socket) in new.sockets {
-                match socket.try_clone() {
-                    Ok(again) => spare.push(again.into()),
+                match socket.spare() {
+                    Ok(again) => spare.push(again),
                     Err(error) => tracing::warn!(
                         listener = &*new.bound.listener,
                         "cannot be handed over to a new tidegate: {error}"
@@ -158,10 +158,12 @@ impl DataPlane {
         lock(&self.bound).extend(opened);
     }
 
-    /// Addresses that are bound now, by listener name (port 0 resolved).
+    /// Addresses that are bound now, by listener name (port 0 resolved); HTTP/3 is on the same.
     pub fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
         let bound = lock(&self.bound);
-        bound.iter().map(|h| (h.bound.listener.clone(), h.bound.address)).collect()
+        let tcp =
+            bound.iter().map(|held| &held.bound).filter(|bound| bound.kind == bind::Kind::Tcp);
+        tcp.map(|bound| (bound.listener.clone(), bound.address)).collect()
     }
 
     /// Counters of the worker threads themselves.

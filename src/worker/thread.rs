@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::clock::Clock;
-use crate::listener::accept::{self, Listening};
-use crate::listener::bind::Bound;
+use crate::listener::bind::{self, Bound};
+use crate::listener::{accept, quic};
 
 use super::context::Worker;
 use super::shared::Shared;
@@ -22,7 +22,7 @@ const SWEEP: Duration = Duration::from_millis(500);
 /// What the control plane tells a worker. New snapshots come by another way.
 pub enum Command {
     /// Accept on this socket.
-    Listen(Bound, std::net::TcpListener),
+    Listen(Bound, bind::Listening),
     /// Accept until it would block, then close it.
     Close(Bound),
     /// Close every listener that way, then drop the sender, and finish what runs.
@@ -83,18 +83,16 @@ async fn follow(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
 
 fn obey(worker: &Rc<Worker>, command: Command, listening: &mut Vec<Listening>) {
     match command {
-        Command::Listen(bound, socket) => {
-            match accept::listen(worker.clone(), bound.clone(), socket) {
-                Ok(new) => listening.push(new),
-                Err(error) => tracing::error!(
-                    listener = &*bound.listener,
-                    address = %bound.address,
-                    "cannot accept: {error}"
-                ),
-            }
-        }
+        Command::Listen(bound, socket) => match Listening::start(worker, bound.clone(), socket) {
+            Ok(new) => listening.push(new),
+            Err(error) => tracing::error!(
+                listener = &*bound.listener,
+                address = %bound.address,
+                "cannot accept: {error}"
+            ),
+        },
         Command::Close(bound) => {
-            listening.retain(|l| l.bound() != &bound);
+            listening.retain(|one| one.bound() != &bound);
         }
         Command::Turn(_) => {}
         Command::Stop(closed) => {
@@ -102,6 +100,38 @@ fn obey(worker: &Rc<Worker>, command: Command, listening: &mut Vec<Listening>) {
             for one in listening.drain(..) {
                 one.close_and_tell(closed.clone());
             }
+        }
+    }
+}
+
+/// What accepts connections.
+enum Listening {
+    Tcp(accept::Listening),
+    Udp(quic::Listening),
+}
+
+impl Listening {
+    fn start(worker: &Rc<Worker>, bound: Bound, socket: bind::Listening) -> io::Result<Self> {
+        let worker = worker.clone();
+        match socket {
+            bind::Listening::Tcp(socket) => accept::listen(worker, bound, socket).map(Self::Tcp),
+            bind::Listening::Udp(group, number) => {
+                quic::listen(worker, bound, (group, number)).map(Self::Udp)
+            }
+        }
+    }
+
+    fn bound(&self) -> &Bound {
+        match self {
+            Self::Tcp(listening) => listening.bound(),
+            Self::Udp(listening) => listening.bound(),
+        }
+    }
+
+    fn close_and_tell(self, tell: mpsc::Sender<()>) {
+        match self {
+            Self::Tcp(listening) => listening.close_and_tell(tell),
+            Self::Udp(listening) => listening.close_and_tell(tell),
         }
     }
 }

@@ -23,6 +23,7 @@ mod floods;
 mod frozen;
 mod grpc;
 mod h2;
+mod h3;
 mod handover;
 mod headers;
 mod hedging;

@@ -18,6 +18,7 @@
 //! | `nginx` | [`Nginx`]: nginx as a backend |
 //! | `haproxy` | [`Haproxy`]: HAProxy before or behind tidegate |
 //! | `python` | [`PyPeer`], [`PyTalk`]: programs of tests/peers, for libraries that only Python has |
+//! | `http3` | [`http3::Peer`]: clients for HTTP/3, and for bytes that are no HTTP/3 |
 //! | `http` | [`get`], [`send`]: a plain blocking HTTP/1.1 client that hides nothing |
 //! | `connection` | [`Connection`]: a client's connection, driven byte by byte |
 //! | `frames` | an HTTP/2 client's connection, driven frame by frame |
@@ -44,6 +45,7 @@ pub mod formula;
 pub mod frames;
 mod haproxy;
 mod http;
+pub mod http3;
 mod island;
 mod load;
 mod nginx;
@@ -66,7 +68,7 @@ pub use nginx::Nginx;
 pub use origin::Origin;
 pub use process::{Process, lives, started_by};
 pub use proxy::{Proxy, Running};
-pub use python::{PyPeer, PyTalk, missing_module};
+pub use python::{PyPeer, PyTalk, missing_aioquic, missing_module};
 pub use raw::{RawOrigin, Step};
 pub use scaled::{each, port_range, quickstart};
 pub use tool::{Output, certificate, curl, missing, run};

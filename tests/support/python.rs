@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
@@ -32,16 +32,13 @@ impl PyPeer {
     /// Runs a program to its end; what it printed as JSON.
     #[track_caller]
     pub fn run(program: &str, arguments: &[&str]) -> Value {
-        let output = Command::new(PYTHON)
-            .arg(path(program))
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap_or_else(|error| panic!("{PYTHON}: {error}"));
-        let text = String::from_utf8_lossy(&output.stdout);
-        serde_json::from_str(&text).unwrap_or_else(|error| {
-            panic!("{program}: {error}: {text}{}", String::from_utf8_lossy(&output.stderr))
-        })
+        run(Path::new(PYTHON), program, arguments)
+    }
+
+    /// The same with a library that Debian does not have.
+    #[track_caller]
+    pub fn run_aioquic(program: &str, arguments: &[&str]) -> Value {
+        run(&own_python(), program, arguments)
     }
 }
 
@@ -101,15 +98,39 @@ impl Backend for PyPeer {
     }
 }
 
+#[track_caller]
+fn run(python: &Path, program: &str, arguments: &[&str]) -> Value {
+    let output = Command::new(python)
+        .arg(path(program))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}", python.display()));
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&text).unwrap_or_else(|error| {
+        panic!("{program}: {error}: {text}{}", String::from_utf8_lossy(&output.stderr))
+    })
+}
+
+/// The one that tests/components.sh makes, with packages from PyPI.
+fn own_python() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/python/bin/python")
+}
+
+/// Whether aioquic is not there; see [`super::missing`].
+pub fn missing_aioquic() -> bool {
+    !imports(&own_python(), "aioquic") && tool::skipped("Python's aioquic (PyPI)")
+}
+
 /// Whether a module is not there; see [`super::missing`].
 pub fn missing_module(module: &str) -> bool {
+    !imports(Path::new(PYTHON), module) && tool::skipped(&format!("Python's {module}"))
+}
+
+fn imports(python: &Path, module: &str) -> bool {
     let import = format!("import {module}");
-    let found = Command::new(PYTHON)
-        .args(["-c", &import])
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    !found && tool::skipped(&format!("Python's {module}"))
+    let status = Command::new(python).args(["-c", &import]).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
 }
 
 fn path(program: &str) -> PathBuf {

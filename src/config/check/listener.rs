@@ -36,15 +36,17 @@ impl Read {
 enum Protocol {
     Http1,
     Http2,
+    Http3,
 }
+
+const PROTOCOLS: [(&str, Protocol); 3] =
+    [("http/1.1", Protocol::Http1), ("h2", Protocol::Http2), ("h3", Protocol::Http3)];
 
 pub fn read(r: &mut Reader<'_>) -> Named<Read> {
     let name = r.string("name").and(name).required();
     let bound = r.field("address", addresses).required();
     let protocols = r
-        .list("protocols", |value| {
-            values::one_of(value, &[("http/1.1", Protocol::Http1), ("h2", Protocol::Http2)])
-        })
+        .list("protocols", |value| values::one_of(value, &PROTOCOLS))
         .and(|list| match list.is_empty() {
             true => Err("an empty list; write \"http/1.1\", \"h2\" or both".to_owned()),
             false => Ok(list),
@@ -55,6 +57,7 @@ pub fn read(r: &mut Reader<'_>) -> Named<Read> {
         address: bound.iter().map(|(address, _)| address.clone()).collect(),
         http1: protocols.contains(&Protocol::Http1),
         http2: protocols.contains(&Protocol::Http2),
+        http3: protocols.contains(&Protocol::Http3),
         proxy_protocol: r.one_of("proxy_protocol", &[("off", false), ("accept", true)]).or("off"),
         trusted_proxies: r.list("trusted_proxies", fields::network).or([]),
         max_connections: r.int("max_connections", 1..=10_000_000).or(16384),
@@ -69,12 +72,31 @@ pub fn read(r: &mut Reader<'_>) -> Named<Read> {
             "proxy_protocol: nobody may send a PROXY header; name who may in trusted_proxies";
         r.problem("proxy_protocol", message);
     }
+    if listener.http3 {
+        http3(r, &listener);
+    }
     if listener.redirect_to_https && listener.tls.is_some() {
         let message =
             "redirect_to_https: this listener has [listener.tls] already; keep one of them";
         r.problem("redirect_to_https", message);
     }
     Named { place: r.place("name"), name, item: Read { listener, bound } }
+}
+
+/// What HTTP/3 needs, and what it cannot be together with.
+fn http3(r: &mut Reader<'_>, listener: &Listener) {
+    if listener.tls.is_none() {
+        let message = "protocols: \"h3\" is always encrypted; add [listener.tls] with a certificate, or take \"h3\" out";
+        r.problem("protocols", message);
+    }
+    if !listener.http1 && !listener.http2 {
+        let message = "protocols: clients find \"h3\" by what other protocols say of it; add \"h2\" or \"http/1.1\"";
+        r.problem("protocols", message);
+    }
+    if listener.proxy_protocol {
+        let message = "protocols: there is no PROXY header over QUIC; take \"h3\" out, or give it a listener without proxy_protocol";
+        r.problem("protocols", message);
+    }
 }
 
 fn timeout(r: &mut Reader<'_>) -> ListenerTimeout {

@@ -15,6 +15,8 @@ pub struct Listener {
     pub address: Vec<ListenAddress>,
     pub http1: bool,
     pub http2: bool,
+    /// Over QUIC, on the UDP ports of the same numbers.
+    pub http3: bool,
     /// Connections begin with a PROXY header, from trusted proxies only.
     pub proxy_protocol: bool,
     pub trusted_proxies: Vec<IpNet>,
@@ -53,7 +55,9 @@ pub struct ListenerLimit {
     pub header_bytes: usize,
     pub header_count: usize,
     pub uri_bytes: usize,
+    /// Of an HTTP/2 or 3 connection, at once.
     pub h2_streams: u32,
+    /// Likewise.
     pub h2_resets_per_second: u32,
 }
 
@@ -124,6 +128,7 @@ impl Listener {
             address: address.iter().copied().map(ListenAddress::Socket).collect(),
             http1: true,
             http2: true,
+            http3: false,
             proxy_protocol: false,
             trusted_proxies: Vec::new(),
             max_connections: 16384,
