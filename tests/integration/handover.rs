@@ -29,6 +29,8 @@ pub fn tell(pid: i32, signal: Signal) {
 #[track_caller]
 pub fn hand_over(proxy: &mut Running) -> (i32, i32) {
     let old = pid(proxy);
+    // Its backends are nobody's children once it has ended, and must not outlive a test that fails.
+    proxy.process.remember();
     tell(old, SIGUSR2);
     let new = wait_for("another process answers", || Some(pid(proxy)).filter(|new| *new != old));
     proxy.process.follow(new);
