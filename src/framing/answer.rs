@@ -6,16 +6,16 @@ use super::{Asked, Wrong};
 
 /// A complete head.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub struct Head {
     /// Bytes up to the empty line's end.
-    pub(super) len: usize,
-    pub(super) status: u16,
-    pub(super) rest: Rest,
+    pub len: usize,
+    pub status: u16,
+    pub rest: Rest,
 }
 
 /// What comes after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rest {
+pub enum Rest {
     Body(Body),
     /// A body that ends with the connection.
     UntilClose,
@@ -28,7 +28,10 @@ pub(super) enum Rest {
 const VERSION: &[u8] = b"HTTP/1.";
 
 /// The first head of `bytes`; `None`: it is not complete, and may become so within `most` bytes.
-pub(super) fn read(bytes: &[u8], most: usize, asked: Asked) -> Result<Option<Head>, Flaw> {
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read(bytes: &[u8], most: usize, asked: Asked) -> Result<Option<Head>, Flaw> {
     // Whoever speaks something else is not waited for to end a line.
     let begun = bytes.len().min(VERSION.len());
     if bytes[..begun] != VERSION[..begun] {

@@ -10,7 +10,7 @@ const EXTRA: u16 = 8 * 1024;
 
 /// How far a body has come.
 #[derive(Debug)]
-pub(super) struct Chunks {
+pub struct Chunks {
     at: At,
     /// Of the present chunk, still to come.
     size: u64,
@@ -46,13 +46,68 @@ enum At {
     LastLf,
 }
 
+impl At {
+    fn is_after_chunks(self) -> bool {
+        use At::{InTrailerName, InTrailerValue, LastLf, Trailer, TrailerLf};
+        matches!(self, Trailer | InTrailerName | InTrailerValue | TrailerLf | LastLf)
+    }
+}
+
 impl Default for Chunks {
     fn default() -> Self {
         Self { at: At::Size(0), size: 0, extra: 0 }
     }
 }
 
+/// What is next in a chunked body; in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Data(usize),
+    /// Sizes and ends of chunks.
+    Framing(usize),
+    /// Fields after the last chunk, and the empty line after them; whether that is the end.
+    Trailers(usize, bool),
+}
+
 impl Chunks {
+    /// What the first of these bytes are; there must be some.
+    ///
+    /// # Errors
+    /// How many were good before what is wrong.
+    pub fn next(&mut self, bytes: &[u8]) -> Result<Part, usize> {
+        if self.at == At::Data {
+            return Ok(Part::Data(self.take_data(bytes.len())));
+        }
+        let trailers = self.at.is_after_chunks();
+        let mut at = 0;
+        while let Some(&byte) = bytes.get(at) {
+            if self.at == At::Data || self.at.is_after_chunks() != trailers {
+                break;
+            }
+            if self.at == At::LastLf && byte == b'\n' {
+                return Ok(Part::Trailers(at + 1, true));
+            }
+            self.at = self.step(byte).ok_or(at)?;
+            at += 1;
+        }
+        Ok(if trailers { Part::Trailers(at, false) } else { Part::Framing(at) })
+    }
+
+    /// A chunk's data was whole with the last byte.
+    pub fn is_after_data(&self) -> bool {
+        self.at == At::DataCr
+    }
+
+    /// So many of the bytes that are there are data of this chunk.
+    fn take_data(&mut self, there: usize) -> usize {
+        let passed = usize::try_from(self.size).unwrap_or(usize::MAX).min(there);
+        self.size -= passed as u64;
+        if self.size == 0 {
+            self.at = At::DataCr;
+        }
+        passed
+    }
+
     /// How many bytes belong to the body, and whether it ended with them.
     ///
     /// # Errors
@@ -61,13 +116,7 @@ impl Chunks {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
             if self.at == At::Data {
-                let left = usize::try_from(self.size).unwrap_or(usize::MAX);
-                let passed = left.min(bytes.len() - at);
-                self.size -= passed as u64;
-                at += passed;
-                if self.size == 0 {
-                    self.at = At::DataCr;
-                }
+                at += self.take_data(bytes.len() - at);
                 continue;
             }
             if self.at == At::LastLf && byte == b'\n' {

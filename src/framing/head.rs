@@ -15,7 +15,8 @@ pub(super) struct Head {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Body {
+/// How a body is framed.
+pub enum Body {
     None,
     Length(u64),
     Chunked,

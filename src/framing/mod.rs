@@ -7,7 +7,6 @@
 //! are used. Nothing is copied: [`Scanner::scan`] says how much of what was read may be passed on.
 
 mod answer;
-mod answers;
 mod chunks;
 mod flaw;
 mod head;
@@ -16,12 +15,12 @@ mod wrong;
 #[cfg(test)]
 mod tests;
 
-pub use answers::Answers;
+pub use answer::{Head as AnswerHead, Rest, read as read_answer};
+pub use chunks::{Chunks, Part};
 pub use flaw::Flaw;
 pub use wrong::Wrong;
 
-use chunks::Chunks;
-use head::Body;
+pub use head::Body;
 
 /// What the answer to a request depends on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

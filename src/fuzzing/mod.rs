@@ -2,12 +2,14 @@
 //! hold that has to hold for all of them. Only there with the feature `fuzzing` and in tests, where
 //! the kept corpus goes through the same functions, so that they cannot rot.
 
+mod answers;
 mod configuration;
 mod heads;
 mod messages;
 #[cfg(test)]
 mod replay;
 
+pub use answers::answers;
 pub use configuration::configuration;
 pub use heads::{headers, proxy_header, routing};
 pub use messages::{frames, framing, request};
@@ -16,7 +18,7 @@ pub use messages::{frames, framing, request};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("configuration", configuration),
     ("proxy_header", proxy_header),
     ("routing", routing),
@@ -24,4 +26,5 @@ pub const TARGETS: [Target; 7] = [
     ("framing", framing),
     ("frames", frames),
     ("request", request),
+    ("answers", answers),
 ];

@@ -13,7 +13,7 @@ use crate::clock::Micros;
 use crate::http::fault::{ConnectKind, Fault, Phase};
 use crate::telemetry::Failure;
 use crate::upstream::body::{BodyFault, RequestBody, Upload};
-use crate::upstream::conn::{AnswerBody, Conn, Kept, SendError};
+use crate::upstream::conn::{AnswerBody, Conn, Kept, Lost, SendError};
 use crate::upstream::outlier::Blow;
 use crate::upstream::proxy_header::Ends;
 use crate::worker::context::Worker;
@@ -35,9 +35,6 @@ const STALE: Duration = Duration::from_millis(20);
 
 /// How often a backend may say that it has not looked at a request: connections that end are followed by others.
 const REFUSALS: u32 = 3;
-
-/// How long a pooled connection may take to finish with the exchange before.
-const TURN: Duration = Duration::from_millis(10);
 
 /// What a try works with.
 #[derive(Clone, Copy)]
@@ -127,7 +124,7 @@ pub async fn send(
     loop {
         let pooled = match fresh {
             true => None,
-            false => take(with, held, asks).await,
+            false => take(held, asks),
         };
         let is_pooled = pooled.is_some();
         let mut conn = match pooled {
@@ -201,37 +198,20 @@ fn is_stale(with: &Try<'_>, held: &Held, conn: &Conn) -> bool {
     conn.may_be_stale() && (with.worker.now() <= soon || alone())
 }
 
-async fn take(with: &Try<'_>, held: &Held, asks: Asks) -> Option<Conn> {
+fn take(held: &Held, asks: Asks) -> Option<Conn> {
     let transport = &held.service().view.config.transport;
     if transport.names_clients() {
         return None;
     }
     let longest = transport.idle_timeout;
     let longest = if asks.idempotent { longest } else { longest.min(FRESH) };
-    loop {
-        let mut conn = held.backend.pool.take(held.since, longest, asks.upgrade)?;
-        if conn.is_ready() {
-            return Some(conn);
-        }
-        // The exchange before is over; the codec may need one more turn to notice. If it needs
-        // more than that, the backend still reads what it was sent then: another one is quicker.
-        with.arm(with.worker.now(), TURN);
-        let ready = poll_fn(|cx| match conn.poll_ready(cx) {
-            Poll::Ready(open) => Poll::Ready(open),
-            Poll::Pending => with.timer.poll_expired(cx).map(|()| false),
-        })
-        .await;
-        with.timer.disarm();
-        if ready {
-            return Some(conn);
-        }
-    }
+    held.backend.pool.take(held.since, longest, asks.upgrade)
 }
 
 enum Broke {
     Unsent(Box<Request<RequestBody>>),
     Refused,
-    Sent(hyper::Error),
+    Sent(Lost),
     TimedOut,
 }
 
@@ -291,13 +271,7 @@ fn refusal(with: &Try<'_>, held: &mut Held) -> Failed {
     Failed { fault: Fault::Reset { at: held.at(now) }, why: Unanswered::Refused }
 }
 
-fn broke(
-    with: &Try<'_>,
-    held: &mut Held,
-    conn: &Conn,
-    request: &Slot,
-    error: hyper::Error,
-) -> Failed {
+fn broke(with: &Try<'_>, held: &mut Held, conn: &Conn, request: &Slot, error: Lost) -> Failed {
     if let Some(fault) = with.upload.and_then(|upload| upload.fault()) {
         let fault = match fault {
             BodyFault::TooLarge => Fault::BodyTooLarge,
@@ -310,7 +284,7 @@ fn broke(
     let at = held.at(now);
     let (fault, why, failure, blow) = if conn.write_timed_out() {
         (Fault::WriteTimeout { at }, Unanswered::TimedOut, Failure::Timeout, Blow::Timeout)
-    } else if let Some(why) = bad_answer(conn, &error) {
+    } else if let Lost::NotHttp(why) = error {
         let fault = Fault::BadAnswer { at, why };
         (fault, Unanswered::BadAnswer, Failure::Protocol, Blow::NotHttp)
     } else {
@@ -319,14 +293,6 @@ fn broke(
     failure::failed(with, held, now, failure, blow);
     request.replace(tries::again(with.upload, conn.take_head()));
     Failed { fault, why }
-}
-
-/// What is wrong with an answer that cannot be read.
-fn bad_answer(conn: &Conn, error: &hyper::Error) -> Option<&'static str> {
-    match conn.flaw() {
-        Some(flaw) => Some(flaw.text()),
-        None => error.is_parse().then_some("it is not valid HTTP"),
-    }
 }
 
 fn timed_out(with: &Try<'_>, held: &mut Held, conn: &Conn, request: &Slot) -> Failed {

@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::http::streams::Turn;
 use crate::telemetry::Failure;
-use crate::upstream::conn::AnswerBody;
+use crate::upstream::conn::{AnswerBody, Lost};
 
 use super::exchange::Exchange;
 
@@ -29,6 +29,8 @@ pub struct Relay {
     read_timeout: Duration,
     /// The timer runs: a read is waited for.
     waiting: bool,
+    /// It broke off; what came before is on its way.
+    lost: Option<Lost>,
 }
 
 /// The answer cannot be completed; the client's connection is cut so that it can tell.
@@ -36,6 +38,8 @@ pub struct Relay {
 pub enum RelayError {
     #[error("the backend broke off its answer")]
     Broken,
+    #[error("the backend's answer is not HTTP from here on")]
+    NotHttp,
     #[error("the backend sent nothing more in time")]
     TimedOut,
     #[error("the route's time for the whole exchange is over")]
@@ -44,7 +48,8 @@ pub enum RelayError {
 
 impl Relay {
     pub fn new(body: AnswerBody, exchange: Box<Exchange>, read_timeout: Duration) -> Self {
-        let mut relay = Self { body, exchange: Some(exchange), read_timeout, waiting: false };
+        let mut relay =
+            Self { body, exchange: Some(exchange), read_timeout, waiting: false, lost: None };
         if relay.body.is_end_stream() {
             relay.end();
         } else if let Some(exchange) = &relay.exchange {
@@ -68,7 +73,7 @@ impl Relay {
     fn fail(&mut self, error: RelayError) -> RelayError {
         if let Some(mut exchange) = self.exchange.take() {
             exchange.broken(match error {
-                RelayError::Broken if exchange.is_flawed() => Failure::Protocol,
+                RelayError::NotHttp => Failure::Protocol,
                 RelayError::Broken => Failure::Reset,
                 RelayError::TimedOut | RelayError::Overdue => Failure::Timeout,
             });
@@ -89,6 +94,15 @@ impl Relay {
     }
 }
 
+impl From<Lost> for RelayError {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::NotHttp(_) => Self::NotHttp,
+            Lost::Broken => Self::Broken,
+        }
+    }
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = RelayError;
@@ -105,6 +119,9 @@ impl Body for ResponseBody {
         // A backend that always has more, and a client that takes it slowly, never wait below.
         if relay.exchange.as_ref().is_some_and(|exchange| exchange.overdue()) {
             return Poll::Ready(Some(Err(relay.fail(RelayError::Overdue))));
+        }
+        if let Some(lost) = relay.lost {
+            return Poll::Ready(Some(Err(relay.fail(lost.into()))));
         }
         match Pin::new(&mut relay.body).poll_frame(cx) {
             Poll::Pending => {
@@ -123,7 +140,12 @@ impl Body for ResponseBody {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(relay.fail(RelayError::Broken)))),
+            // An error throws away what the codec has not written yet: it gets the turn for that first.
+            Poll::Ready(Some(Err(lost))) => {
+                relay.lost = Some(lost);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             Poll::Ready(None) => {
                 relay.end();
                 Poll::Ready(None)

@@ -51,7 +51,7 @@ pub async fn connect(with: &Try<'_>, held: &Held, upgrade: bool) -> Result<Conn,
         timers: &worker.timers,
         counted: Counted::new(view.stats.clone(), worker.id),
     };
-    let mut connecting = std::pin::pin!(conn::open(opening, move || clock.now()));
+    let mut connecting = std::pin::pin!(conn::open(opening, clock));
     let result = poll_fn(|cx| match connecting.as_mut().poll(cx) {
         Poll::Ready(result) => Poll::Ready(result.map_err(|error| kind(&error))),
         Poll::Pending => with.timer.poll_expired(cx).map(|()| Err(ConnectKind::TimedOut)),

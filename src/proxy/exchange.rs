@@ -122,12 +122,6 @@ impl Exchange {
         self.status = status.as_u16();
     }
 
-    /// What the backend sent is no proper answer.
-    pub fn is_flawed(&self) -> bool {
-        let conn = self.held.as_ref().and_then(|held| held.conn.as_ref());
-        conn.is_some_and(|conn| conn.flaw().is_some())
-    }
-
     pub fn method(&self) -> &http::Method {
         &self.method
     }

@@ -14,7 +14,7 @@ use crate::http::tunnel::Tunnel;
 use crate::snapshot::RouteView;
 use crate::telemetry::InFlight;
 use crate::upstream::body::{Limits, RequestBody, Upload};
-use crate::upstream::conn::AnswerBody;
+use crate::upstream::conn::{AnswerBody, Conn};
 use crate::upstream::received::Received as ReceivedBody;
 use crate::worker::local::{LocalService, LocalSnapshot};
 
@@ -90,7 +90,7 @@ impl Forward {
                 let affinity = self.sending.affinity;
                 let (head, answer) = answered(&mut exchange, &self.route, affinity, answer);
                 if head.status == StatusCode::SWITCHING_PROTOCOLS {
-                    return Some(Box::pin(switch(exchange, answer.held, head)).await);
+                    return Some(switch(exchange, answer.held, head));
                 }
                 exchange.hold(answer.held);
                 let read_timeout = self.service.view.config.transport.read_timeout;
@@ -165,16 +165,8 @@ fn answered(
 }
 
 /// A 101: once it is written, the client's socket is connected to the backend's.
-async fn switch(
-    mut exchange: Box<Exchange>,
-    mut held: Held,
-    head: http::response::Parts,
-) -> Outcome {
-    let socket = match held.conn.take() {
-        Some(conn) => conn.into_socket().await,
-        None => None,
-    };
-    let Some((backend, early)) = socket else {
+fn switch(mut exchange: Box<Exchange>, mut held: Held, head: http::response::Parts) -> Outcome {
+    let Some((backend, early)) = held.conn.take().and_then(Conn::into_socket) else {
         let at = held.at(exchange.client.worker.now());
         return Outcome::Fault(Fault::Reset { at }, exchange);
     };

@@ -3,28 +3,42 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::TryFutureExt;
 use futures_util::future::Either;
 use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::clock::Micros;
-use crate::framing::Flaw;
+use crate::clock::Clock;
 use crate::worker::timers::Timers;
 
 use super::body::RequestBody;
 use super::counted::Counted;
-use super::http1::Http1;
+use super::http1::{self, Http1};
 use super::http2::{Multiplexed, Stream};
-use super::io::Wire;
 use super::socket::{Socket, Target};
 
 /// The answer's body, as the codec delivers it.
-pub type AnswerBody = Incoming;
+pub enum AnswerBody {
+    Http1(http1::Body),
+    Http2(Incoming),
+}
+
+/// Why an answer did not come, or not to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Lost {
+    /// What is wrong with it, as a part of a sentence.
+    #[error("the answer is not HTTP: {0}")]
+    NotHttp(&'static str),
+    #[error("the connection broke")]
+    Broken,
+}
 
 /// What one request at a time may use.
 pub enum Conn {
@@ -36,7 +50,7 @@ pub enum Conn {
 
 /// The head of a request, as it was sent.
 pub enum Kept {
-    Http1(Rc<Wire>),
+    Http1(http1::Kept),
     Http2(Rc<RefCell<Option<Vec<u8>>>>),
 }
 
@@ -44,7 +58,7 @@ impl Kept {
     /// A copy, if it was kept and sent.
     pub fn copy_head(&self) -> Option<Vec<u8>> {
         match self {
-            Self::Http1(wire) => wire.copy_head(),
+            Self::Http1(kept) => kept.copy_head(),
             Self::Http2(head) => head.borrow().clone(),
         }
     }
@@ -59,7 +73,7 @@ pub enum SendError {
     /// last of a GOAWAY).
     Refused,
     /// Part of it may have been seen by the backend.
-    Sent(hyper::Error),
+    Sent(Lost),
 }
 
 /// How a connection is opened.
@@ -82,33 +96,18 @@ pub enum Opened {
 ///
 /// # Errors
 /// The socket's, or TLS failed.
-pub async fn open(opening: Opening<'_>, now: impl Fn() -> Micros + 'static) -> io::Result<Opened> {
+pub async fn open(opening: Opening<'_>, clock: Clock) -> io::Result<Opened> {
     let Opening { target, prior_knowledge, write_timeout, timers, counted } = opening;
     let socket = Socket::connect(target).await?;
     if prior_knowledge || socket.speaks_h2() {
+        let now = move || clock.now();
         let multiplexed = Multiplexed::begin(socket, write_timeout, timers, now, counted);
         return Ok(Opened::Http2(Box::pin(multiplexed).await?));
     }
-    Ok(Opened::Http1(Http1::begin(socket, write_timeout, timers, now, counted).await?))
+    Ok(Opened::Http1(Http1::begin(socket, write_timeout, timers, clock, counted)))
 }
 
 impl Conn {
-    /// The request before is done with.
-    pub fn is_ready(&self) -> bool {
-        match self {
-            Self::Http1(conn) => conn.is_ready(),
-            Self::Http2(_) => true,
-        }
-    }
-
-    /// Ready once the request before is done with; false if the connection is closed.
-    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        match self {
-            Self::Http1(conn) => conn.poll_ready(cx),
-            Self::Http2(_) => Poll::Ready(true),
-        }
-    }
-
     /// Sends a request and resolves with the head of the answer. `keep_head`: it may have to be
     /// sent again; `upgrade`: it asks for another protocol.
     pub fn send(
@@ -118,8 +117,13 @@ impl Conn {
         upgrade: bool,
     ) -> impl Future<Output = Result<Response<AnswerBody>, SendError>> + use<> {
         match self {
-            Self::Http1(conn) => Either::Left(conn.send(request, keep_head, upgrade)),
-            Self::Http2(stream) => Either::Right(stream.send(request)),
+            Self::Http1(conn) => {
+                let answer = conn.send(request, keep_head, upgrade);
+                Either::Left(answer.map_ok(|answer| answer.map(AnswerBody::Http1)))
+            }
+            Self::Http2(stream) => {
+                Either::Right(stream.send(request).map_ok(|answer| answer.map(AnswerBody::Http2)))
+            }
         }
     }
 
@@ -134,7 +138,7 @@ impl Conn {
     /// Where the head of the current request is kept, for somebody else to look at.
     pub fn kept(&self) -> Kept {
         match self {
-            Self::Http1(conn) => Kept::Http1(conn.wire()),
+            Self::Http1(conn) => Kept::Http1(conn.kept()),
             Self::Http2(stream) => Kept::Http2(stream.kept()),
         }
     }
@@ -157,19 +161,41 @@ impl Conn {
         }
     }
 
-    /// What was wrong with the answer, before or within its body.
-    pub fn flaw(&self) -> Option<Flaw> {
+    /// After a 101: the socket, and what was read beyond the head. `None` if the connection broke.
+    pub fn into_socket(self) -> Option<(Socket, Bytes)> {
         match self {
-            Self::Http1(conn) => conn.flaw(),
+            Self::Http1(conn) => conn.into_socket(),
             Self::Http2(_) => None,
         }
     }
+}
 
-    /// After a 101: the socket, and what was read beyond the head. `None` if the connection broke.
-    pub async fn into_socket(self) -> Option<(Socket, Bytes)> {
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Lost;
+
+    #[inline]
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Lost>>> {
+        match self.get_mut() {
+            Self::Http1(body) => Pin::new(body).poll_frame(cx),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(|_| Lost::Broken),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
         match self {
-            Self::Http1(conn) => conn.into_socket().await,
-            Self::Http2(_) => None,
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri, Version, header};
+use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
@@ -18,7 +19,7 @@ use crate::clock::Micros;
 use crate::worker::timers::Timers;
 
 use super::body::RequestBody;
-use super::conn::{AnswerBody, SendError};
+use super::conn::{Lost, SendError};
 use super::counted::Counted;
 use super::io::{UpstreamIo, Wire};
 use super::resend;
@@ -34,6 +35,7 @@ const PING_WAIT: Duration = Duration::from_secs(5);
 /// What a backend may send ahead, by stream and by connection: bounds memory, and speed over distance.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
+const MALFORMED: &str = "it is not valid HTTP/2";
 /// Heads of answers.
 const HEAD_BYTES: u32 = 64 * 1024;
 
@@ -98,7 +100,7 @@ impl Multiplexed {
     ) -> std::io::Result<Rc<Self>> {
         let secure = matches!(socket, Socket::Tls(_));
         let wire = Rc::new(Wire::default());
-        let io = TokioIo::new(UpstreamIo::plain(socket, wire.clone()));
+        let io = TokioIo::new(UpstreamIo { socket, wire: wire.clone() });
         let (sender, connection) = http2::Builder::new(Local)
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_EVERY)
@@ -172,7 +174,7 @@ impl Stream {
     pub fn send(
         &self,
         mut request: Request<RequestBody>,
-    ) -> impl Future<Output = Result<Response<AnswerBody>, SendError>> + use<> {
+    ) -> impl Future<Output = Result<Response<Incoming>, SendError>> + use<> {
         // A refused request may be sent again whatever its method is.
         *self.head.borrow_mut() = Some(resend::head(&request));
         address(&mut request, self.of.secure);
@@ -185,7 +187,8 @@ impl Stream {
                 }
                 None => match error.into_error() {
                     error if is_refused(&error) => SendError::Refused,
-                    error => SendError::Sent(error),
+                    error if error.is_parse() => SendError::Sent(Lost::NotHttp(MALFORMED)),
+                    _ => SendError::Sent(Lost::Broken),
                 },
             })
         }

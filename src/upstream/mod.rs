@@ -20,5 +20,4 @@ pub mod reported;
 pub mod resend;
 pub mod socket;
 mod stall;
-mod strict;
 pub mod tee;
