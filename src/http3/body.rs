@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use quinn::VarInt;
 
@@ -22,6 +23,8 @@ use super::head::{self, BadHead};
 pub struct RequestBody {
     frames: Frames,
     next: Next,
+    /// Passed on once nothing comes after them: who has trailers reads no further.
+    trailers: Option<HeaderMap>,
     /// What Content-Length says is still to come.
     declared: Option<u64>,
     /// The longest section of trailers.
@@ -56,7 +59,7 @@ enum Next {
 
 impl RequestBody {
     pub fn new(frames: Frames, declared: Option<u64>, head_bytes: usize, notes: Rc<Notes>) -> Self {
-        Self { frames, next: Next::Header, declared, head_bytes, notes }
+        Self { frames, next: Next::Header, trailers: None, declared, head_bytes, notes }
     }
 
     /// The header of its first frame was read already. What is wrong with it is noted.
@@ -138,7 +141,10 @@ impl RequestBody {
                     }
                     match ready!(self.frames.poll_header(cx)) {
                         Ok(Some(header)) => self.begin(header)?,
-                        Ok(None) => self.end()?,
+                        Ok(None) => {
+                            self.end()?;
+                            return Poll::Ready(Ok(self.trailers.take().map(Frame::trailers)));
+                        }
                         Err(bad) => return Poll::Ready(Err(self.failed(bad))),
                     }
                 }
@@ -168,7 +174,7 @@ impl RequestBody {
                         let fields = head::trailers(section, self.head_bytes);
                         self.next = Next::Last;
                         match fields {
-                            Ok(fields) => return Poll::Ready(Ok(Some(Frame::trailers(fields)))),
+                            Ok(fields) => self.trailers = Some(fields),
                             Err(bad) => return Poll::Ready(Err(self.bad_trailers(bad))),
                         }
                     }

@@ -301,6 +301,7 @@ async fn relay(
     Ok(())
 }
 
+#[expect(clippy::large_enum_variant, reason = "it lives from one poll to the line after it")]
 enum Step {
     Answered(Result<Response<ResponseBody>, std::convert::Infallible>),
     /// The body is wanted now.

@@ -151,8 +151,15 @@ fn what_breaks_the_framing_closes_the_connection() {
     let silent = RawOrigin::script(|_| vec![crate::support::Step::ReadAll]);
     let patient = self::site(&silent);
     let head = frame(1, &section(&POST));
-    let came = patient.quic().ask(&[head, cut(frame(0, b"hello"))].concat(), true);
-    assert_eq!(came, Came::Closed(FRAME_ERROR), "a body that is cut short");
+    let after = frame(1, &section(&[("x-a", "b")]));
+    for (case, rest, code) in [
+        ("trailers twice", [after.clone(), after.clone()].concat(), FRAME_UNEXPECTED),
+        ("a body after its trailers", [after, frame(0, b"x")].concat(), FRAME_UNEXPECTED),
+        ("a body that is cut short", cut(frame(0, b"hello")), FRAME_ERROR),
+    ] {
+        let came = patient.quic().ask(&[head.clone(), rest].concat(), true);
+        assert_eq!(came, Came::Closed(code), "{case}");
+    }
     assert_eq!(site.quic().ask(&frame(0x21, b"grease"), true), Came::Reset(0x10d), "no request");
     let greased = [frame(0x21, b"grease"), with(&[])].concat();
     assert_eq!(site.quic().ask(&greased, true), Came::Status(200), "grease is borne");
