@@ -32,6 +32,7 @@ pub mod telemetry;
 pub mod tls;
 pub mod units;
 pub mod upstream;
+mod websocket;
 pub mod worker;
 
 pub use builder::Builder;

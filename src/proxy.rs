@@ -39,7 +39,7 @@ use crate::worker::local::LocalSnapshot;
 
 use body::ResponseBody;
 use exchange::Exchange;
-use forward::Forward;
+use forward::{Forward, Opening};
 use logged::Logged;
 
 /// Serves one request: receive → route → (answer ourselves | pick → send → relay) → record.
@@ -79,6 +79,7 @@ enum Begun {
 }
 
 fn begin(client: &Rc<Client>, mut head: Parts, body: Received) -> (Wants, Begun) {
+    let opening = Opening::of(client, &mut head);
     let mut exchange = Exchange::begin(client, head.method.clone());
     client.had_body.set(!body.is_end_stream());
     client.old.set(head.version == Version::HTTP_10);
@@ -91,7 +92,9 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Received) -> (Wants, Begun)
     let received = {
         let trusted = &client.listener.config.trusted_proxies;
         let mut rng = client.worker.rng.borrow_mut();
-        headers::receive(&mut head.headers, head.version, &client.peer, trusted, &mut rng)
+        // An extended CONNECT is an upgrade by now.
+        let version = if opening.is_some() { Version::HTTP_11 } else { head.version };
+        headers::receive(&mut head.headers, version, &client.peer, trusted, &mut rng)
     };
     if client.worker.logs() {
         exchange.logged = Some(Logged::new(&head, &received));
@@ -116,7 +119,8 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Received) -> (Wants, Begun)
                 (None, RouteAction::Service(_) | RouteAction::Split(_)) => {
                     let request = (head, body);
                     match forward::prepare(exchange, &local, route, &received, request, rewritten) {
-                        Ok(forward) => {
+                        Ok(mut forward) => {
+                            forward.opening = opening;
                             let wants = Wants {
                                 asked: received.asked,
                                 accept,

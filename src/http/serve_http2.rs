@@ -55,6 +55,8 @@ async fn requests(client: &Rc<Client>, stream: Multiplexed, home: &Home) -> Opti
     let mut builder = http2::Builder::new(Streams::of(client));
     builder
         .max_concurrent_streams(limit.h2_streams)
+        // For WebSocket (RFC 8441).
+        .enable_connect_protocol()
         .max_header_list_size(limit.header_bytes as u32)
         // What is reset within one read is counted like everything else.
         .max_pending_accept_reset_streams(limit.h2_resets_per_second as usize);

@@ -3,35 +3,51 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::listener::stream::ClientStream;
 use crate::proxy::exchange::Exchange;
-use crate::upstream::socket::Socket;
+use crate::upstream::link::Link;
 
 use super::serve::Client;
 
 /// The backend's end of an upgraded connection.
 pub struct Tunnel {
-    pub backend: Socket,
+    pub backend: Link,
     /// Read from the backend beyond its 101.
     pub early: Bytes,
     /// In flight until the tunnel ends.
     pub exchange: Box<Exchange>,
 }
 
+/// The same for a stream of HTTP/2, once it is answered.
+pub async fn relay_stream(client: Rc<Client>, stream: OnUpgrade, tunnel: Tunnel) {
+    // A client that is gone before it is answered has nothing to be told.
+    if let Ok(stream) = stream.await {
+        relay(&client, TokioIo::new(stream), Bytes::new(), tunnel).await;
+    }
+}
+
 /// Relays until both directions have ended, one breaks, nothing moves for `timeout.tunnel`, the
 /// backend has drained for `tunnel_drain_timeout`, or the process stops.
-pub async fn relay(client: &Client, mut stream: ClientStream, early: Bytes, mut tunnel: Tunnel) {
+pub async fn relay<S>(client: &Client, mut stream: S, early: Bytes, tunnel: Tunnel)
+where
+    S: AsyncRead + AsyncWrite + Closes + Unpin,
+{
+    let Tunnel { mut backend, early: first, mut exchange } = tunnel;
     let mut up = Direction::new(early);
-    let mut down = Direction::new(std::mem::take(&mut tunnel.early));
+    let mut down = Direction::new(first);
     let idle = client.listener.config.timeout.tunnel;
-    client.timer.arm_in(client.worker.now(), idle);
-    let counted = tunnel.exchange.backend().map(|backend| backend.tunnel());
-    let backend = &mut tunnel.backend;
+    let timer = &exchange.timer;
+    timer.arm_in(client.worker.now(), idle);
+    let counted = exchange.backend().map(|backend| backend.tunnel());
+    let backend = &mut backend;
     poll_fn(|cx| {
         if counted.as_ref().is_some_and(|tunnel| tunnel.is_cut()) {
             return Poll::Ready(());
@@ -47,12 +63,12 @@ pub async fn relay(client: &Client, mut stream: ClientStream, early: Bytes, mut 
             _ => {}
         }
         if up.moved + down.moved != before {
-            client.timer.arm_in(client.worker.now(), idle);
+            timer.arm_in(client.worker.now(), idle);
         }
-        client.timer.poll_expired(cx)
+        timer.poll_expired(cx)
     })
     .await;
-    tunnel.exchange.tunnelled(up.moved, down.moved);
+    exchange.tunnelled(up.moved, down.moved);
 }
 
 /// One direction of a tunnel. It is read into a buffer that all tunnels of the worker share;
@@ -147,11 +163,17 @@ impl Direction {
 }
 
 /// Something whose sending side can be closed for good.
-trait Closes {
+pub trait Closes {
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
-impl Closes for Socket {
+impl Closes for Link {
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self).poll_shutdown(cx)
+    }
+}
+
+impl Closes for TokioIo<Upgraded> {
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(self).poll_shutdown(cx)
     }

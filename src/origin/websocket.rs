@@ -5,19 +5,16 @@
 
 use std::io;
 
-use aws_lc_rs::digest;
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::base64;
+use crate::websocket;
 
 use super::body::AnswerBody;
 
-/// RFC 6455, section 1.3.
-const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
@@ -29,7 +26,7 @@ pub(super) fn accept(mut request: Request<Incoming>) -> Response<AnswerBody> {
         .get(UPGRADE)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let key = request.headers().get(SEC_WEBSOCKET_KEY).filter(|_| asked);
-    let accept = key.and_then(|key| HeaderValue::from_str(&accept_key(key.as_bytes())).ok());
+    let accept = key.and_then(|key| HeaderValue::from_str(&websocket::accept(key.as_bytes())).ok());
     let mut response = Response::new(AnswerBody::text(""));
     let headers = response.headers_mut();
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -106,23 +103,9 @@ async fn read_length(
     Ok(u64::from_be_bytes(length))
 }
 
-/// `base64(sha1(key + GUID))`, RFC 6455 section 4.2.2.
-fn accept_key(key: &[u8]) -> String {
-    let mut hash = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
-    hash.update(key);
-    hash.update(GUID);
-    base64::encode(hash.finish().as_ref())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// The example of RFC 6455, section 1.3.
-    #[test]
-    fn accept_key_of_the_rfc() {
-        assert_eq!(accept_key(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-    }
 
     /// "Hello" masked (section 5.7), a ping, and a close.
     #[tokio::test]

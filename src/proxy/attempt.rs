@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::{Request, Response};
 
 use crate::clock::Micros;
+use crate::config::types::Protocol;
 use crate::http::fault::{ConnectKind, Fault, Phase};
 use crate::telemetry::Failure;
 use crate::upstream::body::{BodyFault, RequestBody, Upload};
@@ -185,6 +186,7 @@ pub async fn send(
                 stats.retries.inc(crate::telemetry::RetryReason::Refused);
                 refused += 1;
             }
+            Err(Broke::NoTunnels) => return Err(no_tunnels(with, held)),
             Err(Broke::TimedOut) => return Err(timed_out(with, held, &conn, request)),
         }
     }
@@ -204,13 +206,16 @@ fn take(held: &Held, asks: Asks) -> Option<Conn> {
         return None;
     }
     let longest = transport.idle_timeout;
+    // Where both are spoken, HTTP/1.1 is what every backend takes upgrades over.
+    let alone = asks.upgrade && transport.protocol == Protocol::Auto;
     let longest = if asks.idempotent { longest } else { longest.min(FRESH) };
-    held.backend.pool.take(held.since, longest, asks.upgrade)
+    held.backend.pool.take(held.since, longest, alone)
 }
 
 enum Broke {
     Unsent(Box<Request<RequestBody>>),
     Refused,
+    NoTunnels,
     Sent(Lost),
     TimedOut,
 }
@@ -228,6 +233,7 @@ async fn answer(
             return Poll::Ready(result.map_err(|error| match error {
                 SendError::Unsent(request) => Broke::Unsent(request),
                 SendError::Refused => Broke::Refused,
+                SendError::NoTunnels => Broke::NoTunnels,
                 SendError::Sent(error) => Broke::Sent(error),
             }));
         }
@@ -269,6 +275,13 @@ fn refusal(with: &Try<'_>, held: &mut Held) -> Failed {
     let now = with.worker.now();
     failure::failed(with, held, now, Failure::Reset, Blow::Reset);
     Failed { fault: Fault::Reset { at: held.at(now) }, why: Unanswered::Refused }
+}
+
+/// The backend is well, but not for this request.
+fn no_tunnels(with: &Try<'_>, held: &Held) -> Failed {
+    let at = held.at(with.worker.now());
+    let fault = Fault::BadAnswer { at, why: "it takes no WebSocket over HTTP/2" };
+    Failed { fault, why: Unanswered::Client }
 }
 
 fn broke(with: &Try<'_>, held: &mut Held, conn: &Conn, request: &Slot, error: Lost) -> Failed {

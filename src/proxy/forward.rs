@@ -5,17 +5,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Body;
+use hyper::upgrade::OnUpgrade;
 
 use crate::http::fault::Fault;
 use crate::http::headers::{self, Received};
-use crate::http::tunnel::Tunnel;
+use crate::http::serve::Client;
+use crate::http::tunnel::{self, Tunnel};
 use crate::snapshot::RouteView;
 use crate::telemetry::InFlight;
 use crate::upstream::body::{Limits, RequestBody, Upload};
-use crate::upstream::conn::{AnswerBody, Conn};
+use crate::upstream::conn::AnswerBody;
 use crate::upstream::received::Received as ReceivedBody;
+use crate::websocket;
 use crate::worker::local::{LocalService, LocalSnapshot};
 
 use super::Outcome;
@@ -34,6 +37,29 @@ pub struct Forward {
     service: Rc<LocalService>,
     route: Arc<RouteView>,
     sending: Sending,
+    /// The client asks for WebSocket over HTTP/2.
+    pub opening: Option<Box<Opening>>,
+}
+
+/// The stream of an extended CONNECT (RFC 8441).
+pub struct Opening {
+    /// What its HTTP/1.1 form has to be answered with.
+    key: HeaderValue,
+    /// The stream, once it is answered.
+    stream: OnUpgrade,
+}
+
+impl Opening {
+    /// If a request is one: from here on it is an upgrade like HTTP/1.1's.
+    #[inline]
+    pub fn of(client: &Client, head: &mut Parts) -> Option<Box<Self>> {
+        if head.method != Method::CONNECT || !websocket::is_connect(head) {
+            return None;
+        }
+        let stream = head.extensions.remove::<OnUpgrade>()?;
+        let nonce = client.worker.rng.borrow_mut().u128(..).to_ne_bytes();
+        Some(Box::new(Self { key: websocket::from_connect(head, nonce), stream }))
+    }
 }
 
 /// Prepares a request for a service. `rewritten`: the target that the backend gets, where the
@@ -77,7 +103,7 @@ pub fn prepare(
         affinity,
         upgrade: received.upgrade,
     };
-    Ok(Forward { exchange: Some(exchange), service, route, sending })
+    Ok(Forward { exchange: Some(exchange), service, route, sending, opening: None })
 }
 
 impl Forward {
@@ -90,7 +116,8 @@ impl Forward {
                 let affinity = self.sending.affinity;
                 let (head, answer) = answered(&mut exchange, &self.route, affinity, answer);
                 if head.status == StatusCode::SWITCHING_PROTOCOLS {
-                    return Some(switch(exchange, answer.held, head));
+                    let opening = self.opening.take();
+                    return Some(Box::pin(switch(exchange, answer.held, head, opening)).await);
                 }
                 exchange.hold(answer.held);
                 let read_timeout = self.service.view.config.transport.read_timeout;
@@ -165,13 +192,37 @@ fn answered(
 }
 
 /// A 101: once it is written, the client's socket is connected to the backend's.
-fn switch(mut exchange: Box<Exchange>, mut held: Held, head: http::response::Parts) -> Outcome {
-    let Some((backend, early)) = held.conn.take().and_then(Conn::into_socket) else {
+async fn switch(
+    mut exchange: Box<Exchange>,
+    mut held: Held,
+    mut head: http::response::Parts,
+    opening: Option<Box<Opening>>,
+) -> Outcome {
+    if let Some(opening) = &opening
+        && !websocket::accept_connect(&mut head.status, &mut head.headers, &opening.key)
+    {
+        let at = held.at(exchange.client.worker.now());
+        let fault = Fault::BadAnswer { at, why: "its 101 is not for the key that it was sent" };
+        return Outcome::Fault(fault, exchange);
+    }
+    let socket = match held.conn.take() {
+        Some(conn) => conn.into_link().await,
+        None => None,
+    };
+    let Some((backend, early)) = socket else {
         let at = held.at(exchange.client.worker.now());
         return Outcome::Fault(Fault::Reset { at }, exchange);
     };
     exchange.hold(held);
     let client = exchange.client.clone();
-    client.switch(Tunnel { backend, early, exchange });
+    exchange.answered(head.status);
+    let tunnel = Tunnel { backend, early, exchange };
+    match opening {
+        None => client.switch(tunnel),
+        Some(opening) => {
+            let relay = tunnel::relay_stream(client.clone(), opening.stream, tunnel);
+            client.worker.spawn(Box::pin(relay));
+        }
+    }
     Outcome::Relayed(Response::from_parts(head, ResponseBody::Own(bytes::Bytes::new())))
 }

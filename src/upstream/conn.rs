@@ -22,6 +22,7 @@ use super::body::RequestBody;
 use super::counted::Counted;
 use super::http1::{self, Http1};
 use super::http2::{Multiplexed, Stream};
+use super::link::Link;
 use super::socket::{Socket, Target};
 
 /// The answer's body, as the codec delivers it.
@@ -72,6 +73,8 @@ pub enum SendError {
     /// The backend said that it has not looked at it (RFC 9113 §8.7: REFUSED_STREAM, or a stream above the
     /// last of a GOAWAY).
     Refused,
+    /// It asks for another protocol, and the connection carries none.
+    NoTunnels,
     /// Part of it may have been seen by the backend.
     Sent(Lost),
 }
@@ -122,7 +125,11 @@ impl Conn {
                 Either::Left(answer.map_ok(|answer| answer.map(AnswerBody::Http1)))
             }
             Self::Http2(stream) => {
-                Either::Right(stream.send(request).map_ok(|answer| answer.map(AnswerBody::Http2)))
+                let answer = match upgrade {
+                    true => Either::Left(stream.open(request)),
+                    false => Either::Right(stream.send(request)),
+                };
+                Either::Right(answer.map_ok(|answer| answer.map(AnswerBody::Http2)))
             }
         }
     }
@@ -161,11 +168,13 @@ impl Conn {
         }
     }
 
-    /// After a 101: the socket, and what was read beyond the head. `None` if the connection broke.
-    pub fn into_socket(self) -> Option<(Socket, Bytes)> {
+    /// After a 101: what carries the other protocol, and what was read beyond the head. `None` if it broke.
+    pub async fn into_link(self) -> Option<(Link, Bytes)> {
         match self {
-            Self::Http1(conn) => conn.into_socket(),
-            Self::Http2(_) => None,
+            Self::Http1(conn) => {
+                conn.into_socket().map(|(socket, early)| (Link::Socket(socket), early))
+            }
+            Self::Http2(stream) => Some((stream.into_link().await?, Bytes::new())),
         }
     }
 }

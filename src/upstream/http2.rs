@@ -10,18 +10,22 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, Uri, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use crate::clock::Micros;
+use crate::websocket;
 use crate::worker::timers::Timers;
 
 use super::body::RequestBody;
 use super::conn::{Lost, SendError};
 use super::counted::Counted;
+use super::extended::Extended;
 use super::io::{UpstreamIo, Wire};
+use super::link::{Link, Tunnelled};
 use super::resend;
 use super::socket::Socket;
 use super::stall;
@@ -48,6 +52,7 @@ pub struct Multiplexed {
     streams: Cell<usize>,
     /// As many as the backend allows.
     allowed: Rc<Cell<usize>>,
+    extended: Rc<Extended>,
     counted: RefCell<Counted>,
     driver: tokio::task::AbortHandle,
     /// When its last stream ended.
@@ -58,12 +63,19 @@ pub struct Multiplexed {
 pub struct Stream {
     of: Rc<Multiplexed>,
     head: Rc<RefCell<Option<Vec<u8>>>>,
+    /// After a 101.
+    upgraded: Rc<RefCell<Option<OnUpgrade>>>,
 }
+
+/// The answer to a request for another protocol: rare, so boxed.
+pub type Answered = Pin<Box<dyn Future<Output = Result<Response<Incoming>, SendError>>>>;
 
 /// The connection, and what the backend says of it.
 struct Codec {
     connection: http2::Connection<TokioIo<UpstreamIo>, RequestBody, Local>,
     allowed: Rc<Cell<usize>>,
+    extended: Rc<Extended>,
+    wire: Rc<Wire>,
 }
 
 impl Future for Codec {
@@ -72,6 +84,13 @@ impl Future for Codec {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let done = Pin::new(&mut self.connection).poll(cx);
         self.allowed.set(self.connection.current_max_send_streams());
+        if self.connection.is_extended_connect_protocol_enabled() {
+            self.extended.allow();
+        }
+        // The codec reads in a task of its own, and tells nobody that settings have come.
+        if !self.extended.is_settled() {
+            self.wire.listen(cx.waker());
+        }
         done
     }
 }
@@ -113,7 +132,13 @@ impl Multiplexed {
             .map_err(std::io::Error::other)?;
         let write_timed_out = Rc::new(Cell::new(false));
         let allowed = Rc::new(Cell::new(STREAMS));
-        let mut codec = Codec { connection, allowed: allowed.clone() };
+        let extended = Rc::new(Extended::default());
+        let mut codec = Codec {
+            connection,
+            allowed: allowed.clone(),
+            extended: extended.clone(),
+            wire: wire.clone(),
+        };
         let (of_wire, timed_out, timers) = (wire.clone(), write_timed_out.clone(), timers.clone());
         let driver = tokio::task::spawn_local(async move {
             let ended = stall::within(&mut codec, &of_wire, timers, write_timeout, now).await;
@@ -127,6 +152,7 @@ impl Multiplexed {
             write_timed_out,
             streams: Cell::new(0),
             allowed,
+            extended,
             counted: RefCell::new(counted),
             driver,
             idle_since: Cell::new(0),
@@ -142,7 +168,7 @@ impl Multiplexed {
         if self.streams.replace(self.streams.get() + 1) == 0 {
             self.counted.borrow_mut().set_idle(false);
         }
-        Some(Stream { of: self.clone(), head: Rc::default() })
+        Some(Stream { of: self.clone(), head: Rc::default(), upgraded: Rc::default() })
     }
 
     /// New streams may be begun: it was neither closed nor told to end.
@@ -179,19 +205,55 @@ impl Stream {
         *self.head.borrow_mut() = Some(resend::head(&request));
         address(&mut request, self.of.secure);
         let sent = self.of.sender.clone().try_send_request(request);
+        let extended = self.of.extended.clone();
         async move {
-            sent.await.map_err(|mut error| match error.take_message() {
+            let response = sent.await.map_err(|mut error| match error.take_message() {
                 Some(mut request) => {
                     unaddress(&mut request);
                     SendError::Unsent(Box::new(request))
                 }
-                None => match error.into_error() {
-                    error if is_refused(&error) => SendError::Refused,
-                    error if error.is_parse() => SendError::Sent(Lost::NotHttp(MALFORMED)),
-                    _ => SendError::Sent(Lost::Broken),
-                },
-            })
+                None => not_answered(error.into_error()),
+            })?;
+            extended.settle();
+            Ok(response)
         }
+    }
+
+    /// The same with a request that asks for WebSocket, as HTTP/1.1 has it; what else asks for another protocol
+    /// is sent as if it did not. The answer is as HTTP/1.1 has it, too: 101, or a refusal.
+    pub fn open(&self, mut request: Request<RequestBody>) -> Answered {
+        let head = resend::head(&request);
+        let Some(key) = websocket::to_connect(&mut request) else {
+            return Box::pin(self.send(request));
+        };
+        let (of, upgraded) = (self.of.clone(), self.upgraded.clone());
+        Box::pin(async move {
+            if !of.extended.is_allowed().await {
+                return Err(SendError::NoTunnels);
+            }
+            address(&mut request, of.secure);
+            let result = of.sender.clone().try_send_request(request).await;
+            let mut response = result.map_err(|mut error| match error.take_message() {
+                Some(_) => match resend::request(&head, RequestBody::empty()) {
+                    Some(request) => SendError::Unsent(Box::new(request)),
+                    None => SendError::NoTunnels,
+                },
+                None => not_answered(error.into_error()),
+            })?;
+            if response.status() == StatusCode::OK {
+                *upgraded.borrow_mut() = Some(hyper::upgrade::on(&mut response));
+                let (mut head, body) = response.into_parts();
+                websocket::accepted(&mut head.status, &mut head.headers, &key);
+                return Ok(Response::from_parts(head, body));
+            }
+            Ok(response)
+        })
+    }
+
+    /// After a 101.
+    pub async fn into_link(self) -> Option<Link> {
+        let upgraded = self.upgraded.borrow_mut().take()?.await.ok()?;
+        Some(Link::Stream(Box::new(Tunnelled::new(upgraded, self))))
     }
 
     pub fn take_head(&self) -> Option<Vec<u8>> {
@@ -247,6 +309,14 @@ fn unaddress(request: &mut Request<RequestBody>) {
         *request.uri_mut() = Uri::from(path);
     }
     *request.version_mut() = Version::HTTP_11;
+}
+
+fn not_answered(error: hyper::Error) -> SendError {
+    match error {
+        error if is_refused(&error) => SendError::Refused,
+        error if error.is_parse() => SendError::Sent(Lost::NotHttp(MALFORMED)),
+        _ => SendError::Sent(Lost::Broken),
+    }
 }
 
 /// The backend has not looked at the request.

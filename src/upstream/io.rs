@@ -1,10 +1,10 @@
 //! The socket below an HTTP/2 connection to a backend: notices one that reads nothing, and one that takes nothing more.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -19,12 +19,19 @@ pub struct Wire {
     progress: Cell<u32>,
     /// The backend takes nothing more; see [`Wire::failed`].
     broken: Cell<bool>,
+    /// Who wants to know when something comes from the backend.
+    listens: RefCell<Option<Waker>>,
 }
 
 impl Wire {
     /// While a write would block: a number that changes when the peer has read something.
     pub fn blocked(&self) -> Option<u32> {
         self.blocked.get().then(|| self.progress.get())
+    }
+
+    /// Wakes somebody once when something comes from the backend.
+    pub fn listen(&self, waker: &Waker) {
+        self.listens.replace(Some(waker.clone()));
     }
 
     /// The backend closed its receiving side.
@@ -70,7 +77,12 @@ impl AsyncRead for UpstreamIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.socket).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.wire.listens.take().into_iter().for_each(Waker::wake);
+        }
+        result
     }
 }
 

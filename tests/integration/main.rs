@@ -64,3 +64,4 @@ mod timeouts;
 mod tls;
 mod unix_backends;
 mod upgrades;
+mod websockets;

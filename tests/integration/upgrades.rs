@@ -8,7 +8,7 @@ use crate::support::{
 };
 
 /// The key of RFC 6455 section 1.3, and what has to come back for it.
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 fn upgrade(path: &str) -> String {
@@ -19,7 +19,7 @@ fn upgrade(path: &str) -> String {
 }
 
 /// A masked frame with an extended length of 8 bytes.
-fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+pub fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode, 0xff];
     frame.extend((payload.len() as u64).to_be_bytes());
     let mask = [1, 2, 3, 4];
@@ -29,7 +29,7 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// What an echo of [`frame`] looks like.
-fn echoed(opcode: u8, payload: &[u8]) -> Vec<u8> {
+pub fn echoed(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode, 127];
     frame.extend((payload.len() as u64).to_be_bytes());
     frame.extend(payload);
@@ -37,7 +37,7 @@ fn echoed(opcode: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 #[track_caller]
-fn idle(proxy: &Running) {
+pub fn idle(proxy: &Running) {
     wait_until("nothing is in flight", || {
         proxy.metric("tidegate_in_flight", &[]) == 0.0
             && proxy.metric("tidegate_backend_in_flight", &[]) == 0.0
