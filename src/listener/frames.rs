@@ -106,6 +106,14 @@ struct Counts {
     forced: u32,
 }
 
+impl Counts {
+    fn enter(&mut self, second: u64) {
+        if self.second != second {
+            *self = Self { second, ..Self::default() };
+        }
+    }
+}
+
 /// Follows the frames of one connection, in both directions.
 #[derive(Debug)]
 pub struct Frames {
@@ -160,11 +168,15 @@ impl Frames {
         self.block.is_some() || (self.first && self.preface < PREFACE.len())
     }
 
-    /// Looks at what the client sent. `second` is any clock's.
+    /// Looks at what the client sent. `second` is any clock's; it is only asked for what has a rate.
     ///
     /// # Errors
     /// Why the connection is to be ended, and how many of the bytes were fine until then.
-    pub fn received(&mut self, bytes: &[u8], second: u64) -> Result<(), (usize, Ended)> {
+    pub fn received(
+        &mut self,
+        bytes: &[u8],
+        second: impl Fn() -> u64,
+    ) -> Result<(), (usize, Ended)> {
         let mut at = 0;
         if self.preface > 0 {
             let due = &PREFACE[PREFACE.len() - self.preface..];
@@ -177,8 +189,8 @@ impl Frames {
         while at < bytes.len() {
             let (used, head) = self.incoming.next(&bytes[at..]);
             if let Some(head) = head {
-                if self.counts.second != second {
-                    self.counts = Counts { second, ..Counts::default() };
+                if head.has_rate() {
+                    self.counts.enter(second());
                 }
                 // A payload that ends here, before it, is fine.
                 self.judge(head)
@@ -193,7 +205,7 @@ impl Frames {
     ///
     /// # Errors
     /// Why the connection is to be ended.
-    pub fn sent(&mut self, mut bytes: &[u8], second: u64) -> Result<(), Ended> {
+    pub fn sent(&mut self, mut bytes: &[u8], second: impl Fn() -> u64) -> Result<(), Ended> {
         self.sent += bytes.len();
         let owed = self.sent / BYTES_PER_UPDATE;
         self.sent %= BYTES_PER_UPDATE;
@@ -215,9 +227,7 @@ impl Frames {
             if matches!(code, NO_ERROR | INTERNAL_ERROR | CANCEL) {
                 continue;
             }
-            if self.counts.second != second {
-                self.counts = Counts { second, ..Counts::default() };
-            }
+            self.counts.enter(second());
             count(&mut self.counts.forced, self.limits.resets, Flood::MadeYouReset)?;
         }
         Ok(())

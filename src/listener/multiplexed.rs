@@ -64,16 +64,16 @@ impl Multiplexed {
         self.stream.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    fn second(&self) -> u64 {
-        self.worker.now() / 1_000_000
-    }
-
     fn sent(&mut self, bytes: &[u8]) {
-        let second = self.second();
-        if let Err(ended) = self.frames.sent(bytes, second) {
+        let worker = &self.worker;
+        if let Err(ended) = self.frames.sent(bytes, || second(worker)) {
             self.home.ended.set(Some(ended));
         }
     }
+}
+
+fn second(worker: &Worker) -> u64 {
+    worker.now() / 1_000_000
 }
 
 impl Drop for Multiplexed {
@@ -95,10 +95,10 @@ impl AsyncRead for Multiplexed {
         }
         let before = buf.filled().len();
         ready!(Pin::new(self.stream()?).poll_read(cx, buf))?;
-        let second = self.second();
-        let result = self.frames.received(&buf.filled()[before..], second);
-        let in_head = self.frames.is_in_head();
-        if let Some(stream) = &self.stream {
+        let Self { frames, worker, stream, .. } = &mut *self;
+        let result = frames.received(&buf.filled()[before..], || second(worker));
+        let in_head = frames.is_in_head();
+        if let Some(stream) = stream {
             stream.notes.in_head.set(in_head);
         }
         if let Err((good, ended)) = result {

@@ -1,6 +1,6 @@
 //! Where frames begin in a stream of bytes that comes in pieces (RFC 9113 §4.1).
 
-use super::{GOAWAY, RST_STREAM};
+use super::{CONTINUATION, DATA, GOAWAY, HEADERS, RST_STREAM};
 
 /// Length of a frame's head.
 pub(super) const HEAD: usize = 9;
@@ -76,6 +76,15 @@ impl Heads {
 }
 
 impl Head {
+    /// Whether so many a second are too many: not of what carries requests and bodies.
+    pub(super) fn has_rate(self) -> bool {
+        match self.kind {
+            DATA => self.length == 0,
+            HEADERS | CONTINUATION => false,
+            _ => true,
+        }
+    }
+
     /// Bytes that are read of the frame: error codes, and what GOAWAY says.
     pub(super) fn bytes(&self) -> usize {
         match self.kind {

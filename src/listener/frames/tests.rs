@@ -11,7 +11,7 @@ fn frame(length: usize, kind: u8, flags: u8, stream: u8) -> Vec<u8> {
 fn begun() -> Frames {
     let mut frames = Frames::new(Limits::new(10, 32 * 1024));
     let hello = [PREFACE, &frame(0, SETTINGS, 0, 0)].concat();
-    assert_eq!(frames.received(&hello, 0), Ok(()));
+    assert_eq!(frames.received(&hello, || 0), Ok(()));
     frames
 }
 
@@ -23,7 +23,7 @@ fn frames_are_found_however_they_are_cut() {
     for step in [1, 2, 3, 7, 9, 10, 50, 1000] {
         let mut frames = begun();
         for piece in all.chunks(step) {
-            assert_eq!(frames.received(piece, 0), Ok(()), "by {step}");
+            assert_eq!(frames.received(piece, || 0), Ok(()), "by {step}");
         }
         assert_eq!((frames.counts.pings, frames.counts.settings), (2, 2), "by {step}");
     }
@@ -43,36 +43,36 @@ fn each_kind_has_its_rate() {
     ] {
         let mut frames = begun();
         for _ in 0..most {
-            assert_eq!(frames.received(&frame, 0), Ok(()), "{flood:?}");
+            assert_eq!(frames.received(&frame, || 0), Ok(()), "{flood:?}");
         }
-        let over = frames.received(&frame, 0);
+        let over = frames.received(&frame, || 0);
         assert_eq!(over, Err((0, Ended { code: ENHANCE_YOUR_CALM, flood: Some(flood) })));
         // The next second is another one.
-        assert_eq!(frames.received(&frame, 1), Ok(()), "{flood:?}");
+        assert_eq!(frames.received(&frame, || 1), Ok(()), "{flood:?}");
     }
 }
 
 #[test]
 fn one_head_comes_in_so_many_parts() {
     let mut frames = begun();
-    assert_eq!(frames.received(&frame(1, HEADERS, END_STREAM, 1), 0), Ok(()));
+    assert_eq!(frames.received(&frame(1, HEADERS, END_STREAM, 1), || 0), Ok(()));
     for second in 0..6 {
         assert!(frames.is_in_head());
-        assert_eq!(frames.received(&frame(1, CONTINUATION, 0, 1), second), Ok(()));
+        assert_eq!(frames.received(&frame(1, CONTINUATION, 0, 1), || second), Ok(()));
     }
-    let over = frames.received(&frame(1, CONTINUATION, END_HEADERS, 1), 9);
+    let over = frames.received(&frame(1, CONTINUATION, END_HEADERS, 1), || 9);
     assert_eq!(over, Err((0, Ended::flood(Flood::Continuation))));
 }
 
 #[test]
 fn who_gets_much_may_update_often() {
     let mut frames = begun();
-    assert_eq!(frames.sent(&frame(16_384, DATA, 0, 1), 0), Ok(()));
+    assert_eq!(frames.sent(&frame(16_384, DATA, 0, 1), || 0), Ok(()));
     let update = frame(4, WINDOW_UPDATE, 0, 1);
     for _ in 0..1000 + 16_393 / 256 {
-        assert_eq!(frames.received(&update, 0), Ok(()));
+        assert_eq!(frames.received(&update, || 0), Ok(()));
     }
-    assert!(frames.received(&update, 0).is_err());
+    assert!(frames.received(&update, || 0).is_err());
 }
 
 #[test]
@@ -85,15 +85,15 @@ fn only_resets_that_the_client_caused_count() {
     let mut frames = begun();
     for code in [0, 2, 8] {
         for _ in 0..100 {
-            assert_eq!(frames.sent(&reset(code), 0), Ok(()));
+            assert_eq!(frames.sent(&reset(code), || 0), Ok(()));
         }
     }
     for _ in 0..10 {
         for byte in reset(1) {
-            assert_eq!(frames.sent(&[byte], 0), Ok(()));
+            assert_eq!(frames.sent(&[byte], || 0), Ok(()));
         }
     }
-    assert_eq!(frames.sent(&reset(3), 0), Err(Ended::flood(Flood::MadeYouReset)));
+    assert_eq!(frames.sent(&reset(3), || 0), Err(Ended::flood(Flood::MadeYouReset)));
 }
 
 #[test]
@@ -111,14 +111,14 @@ fn what_no_frame_may_be() {
     ] {
         let good = frame_ping();
         let bytes = [good.clone(), frame].concat();
-        assert_eq!(begun().received(&bytes, 0), Err((good.len(), Ended::wrong(code))));
+        assert_eq!(begun().received(&bytes, || 0), Err((good.len(), Ended::wrong(code))));
     }
     let mut frames = Frames::new(Limits::new(10, 32 * 1024));
-    assert_eq!(frames.received(b"PRI * HTTP/2.0\r\n\r\nSM", 0), Ok(()));
-    assert_eq!(frames.received(b"XX", 0), Err((0, Ended::wrong(PROTOCOL_ERROR))));
+    assert_eq!(frames.received(b"PRI * HTTP/2.0\r\n\r\nSM", || 0), Ok(()));
+    assert_eq!(frames.received(b"XX", || 0), Err((0, Ended::wrong(PROTOCOL_ERROR))));
     let mut frames = Frames::new(Limits::new(10, 32 * 1024));
-    assert_eq!(frames.received(PREFACE, 0), Ok(()));
-    assert!(frames.received(&frame_ping(), 0).is_err(), "SETTINGS come first");
+    assert_eq!(frames.received(PREFACE, || 0), Ok(()));
+    assert!(frames.received(&frame_ping(), || 0).is_err(), "SETTINGS come first");
 }
 
 fn frame_ping() -> Vec<u8> {
@@ -144,12 +144,12 @@ fn what_the_codec_ended_it_for_is_read_from_its_goaway() {
         for step in [1, 5, 100] {
             let mut frames = begun();
             for piece in [&frame_ping()[..], &bytes, &frame_ping()].concat().chunks(step) {
-                assert_eq!(frames.sent(piece, 0), Ok(()));
+                assert_eq!(frames.sent(piece, || 0), Ok(()));
             }
             assert_eq!(frames.of_codec(), Some(flood), "by {step}");
         }
     }
     let mut frames = begun();
-    assert_eq!(frames.sent(&goaway(1, NO_ERROR), 0), Ok(()));
+    assert_eq!(frames.sent(&goaway(1, NO_ERROR), || 0), Ok(()));
     assert_eq!(frames.of_codec(), None);
 }
