@@ -1,7 +1,7 @@
 //! The control plane: one runtime of two threads beside the workers. It watches, decides and
 //! tells; no request ever waits for it.
 //!
-//! [`run`] builds the process, and [`life`] is what it does from its start to its end. The parts meet in [`core::Control`]:
+//! [`run`] builds the process, and `life` is what it does from its start to its end. The parts meet in [`core::Control`]:
 //! `reload` takes configurations into use, `services` and `orchestrate` follow backends,
 //! `scaling` decides, `drain` and `stop` end things, `handle` answers the admin API, `handover` makes way
 //! for a new process.

@@ -2,7 +2,7 @@
 //!
 //! The protocol is a datagram of `NAME=value` lines to the socket that NOTIFY_SOCKET names: a path,
 //! or with `@` before it a name in Linux's abstract namespace. Without the variable nothing is said.
-//! When to say what is left to the callers; what "alive" means is in [`super::watchdog`].
+//! When to say what is left to the callers; what "alive" means is in `watchdog`.
 
 use std::ffi::OsString;
 use std::io;

@@ -2,7 +2,7 @@
 //! handshakes are bounded.
 //!
 //! A client's address can be forged as long as nothing came back from it. While few handshakes are under
-//! way that is borne; with [`HANDSHAKES`] of them each client has to show first that it can be reached
+//! way that is borne; with `HANDSHAKES` of them each client has to show first that it can be reached
 //! (Retry, RFC 9000 §8.1.2), which keeps no state here. What is counted by address is counted only once
 //! the address is known to be the client's own.
 

@@ -252,7 +252,8 @@ impl Stream {
 
     /// After a 101.
     pub async fn into_link(self) -> Option<Link> {
-        let upgraded = self.upgraded.borrow_mut().take()?.await.ok()?;
+        let upgraded = self.upgraded.borrow_mut().take()?;
+        let upgraded = upgraded.await.ok()?;
         Some(Link::Stream(Box::new(Tunnelled::new(upgraded, self))))
     }
 

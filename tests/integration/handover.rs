@@ -14,7 +14,7 @@ use tidegate::load::Protocol;
 
 use crate::support::{
     Backend, Load, Origin, Process, Proxy, PyPeer, PyTalk, Running, certificate, each, get, gets,
-    lives, missing, missing_module, run, started_by, wait_for, wait_until,
+    lives, missing, missing_module, run, send, started_by, wait_for, wait_until,
 };
 
 fn pid(proxy: &Running) -> i32 {
@@ -32,7 +32,11 @@ pub fn hand_over(proxy: &mut Running) -> (i32, i32) {
     // Its backends are nobody's children once it has ended, and must not outlive a test that fails.
     proxy.process.remember();
     tell(old, SIGUSR2);
-    let new = wait_for("another process answers", || Some(pid(proxy)).filter(|new| *new != old));
+    let new = wait_for("another process answers", || {
+        // Who asks the old one in its last moment gets no answer.
+        let answer = send("GET", &proxy.admin_url("/v1/status"), &[], b"").ok()?;
+        answer.json()["pid"].as_i64().map(|pid| pid as i32).filter(|new| *new != old)
+    });
     proxy.process.follow(new);
     (old, new)
 }

@@ -1,7 +1,7 @@
 //! The hand-over to a new process (USR2): the same sockets, the same backends, no gap.
 //!
 //! The running tidegate starts the program that is now at its path, with a socket as its standard
-//! input, and they talk over it ([`Message`]):
+//! input, and they talk over it (`Message`):
 //!
 //! ```text
 //! old                                   new

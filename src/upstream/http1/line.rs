@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, header};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::clock::Clock;
@@ -29,6 +29,8 @@ pub(super) struct Line {
     pub(super) input: Input,
     pub(super) output: Output,
     sending: Sending,
+    /// Of a body that there is after all.
+    first: Option<Frame<Bytes>>,
     reader: Reader,
     /// The exchange is over, and nothing speaks against another one.
     free: bool,
@@ -40,6 +42,8 @@ pub(super) struct Line {
 
 /// What is still to be made of the request.
 enum Sending {
+    /// The request's method has no body as a rule, and nothing says that this one has: the client's next word tells.
+    Perhaps(RequestBody),
     Body(RequestBody, Framing),
     /// The rest of it is in the output.
     Whole,
@@ -59,6 +63,7 @@ impl Line {
             input: Input::default(),
             output: Output::default(),
             sending: Sending::Over,
+            first: None,
             reader: Reader::default(),
             free: true,
             answered: false,
@@ -75,11 +80,19 @@ impl Line {
         upgrade: bool,
     ) -> Option<Request<RequestBody>> {
         let framing = framing(&request);
-        self.output.begin(&request, framing, keep);
+        let perhaps = framing == Some(Framing::Chunked)
+            && request.method().is_safe()
+            && !request.headers().contains_key(header::TRANSFER_ENCODING);
+        self.output.begin(&request, framing.filter(|_| !perhaps), keep);
+        self.first = None;
         let asked = Asked { head: *request.method() == Method::HEAD, upgrade };
         self.reader = Reader::new(asked);
         (self.free, self.answered) = (false, false);
         match framing {
+            Some(_) if perhaps => {
+                self.sending = Sending::Perhaps(request.into_body());
+                None
+            }
             Some(framing) => {
                 self.sending = Sending::Body(request.into_body(), framing);
                 None
@@ -113,6 +126,18 @@ impl Line {
 
     /// Sends the request. Ready once all of it is sent, or the backend takes no more of it.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        if let Sending::Perhaps(body) = &mut self.sending {
+            let first = ready!(Pin::new(&mut *body).poll_frame(cx));
+            let body = std::mem::take(body);
+            self.first = first.transpose().map_err(|_| Lost::Broken)?;
+            self.sending = match self.first {
+                Some(_) => {
+                    self.output.chunked();
+                    Sending::Body(body, Framing::Chunked)
+                }
+                None => Sending::Whole,
+            };
+        }
         loop {
             let mut waits = false;
             if self.output.has_room() {
@@ -153,7 +178,11 @@ impl Line {
     fn poll_pull(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
         let Sending::Body(body, framing) = &mut self.sending else { return Poll::Ready(Ok(())) };
         loop {
-            let frame = match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+            let frame = match self.first.take() {
+                Some(first) => Some(Ok(first)),
+                None => ready!(Pin::new(&mut *body).poll_frame(cx)),
+            };
+            let frame = match frame {
                 Some(Ok(frame)) => frame,
                 Some(Err(_)) => return Poll::Ready(Err(Lost::Broken)),
                 None => {

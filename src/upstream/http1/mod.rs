@@ -5,7 +5,7 @@
 //! and a third of one that came over HTTP/2. Only a body that is still being sent when its answer begins gets a
 //! task, so that neither waits for the other.
 //!
-//! Answers are read strictly, see [`head`] and [`body`]. A connection is used again only if nothing
+//! Answers are read strictly, see `head` and `body`. A connection is used again only if nothing
 //! about the exchange before leaves a doubt.
 
 mod body;

@@ -66,10 +66,16 @@ impl Output {
             head.extend_from_slice(value.as_bytes());
             head.extend_from_slice(b"\r\n");
         }
-        if framing == Some(Framing::Chunked) {
-            head.extend_from_slice(b"transfer-encoding: chunked\r\n");
-        }
         head.extend_from_slice(b"\r\n");
+        if framing == Some(Framing::Chunked) {
+            self.chunked();
+        }
+    }
+
+    /// The head, of which nothing is sent yet, says that a body follows in chunks.
+    pub(super) fn chunked(&mut self) {
+        self.head.truncate(self.head.len() - 2);
+        self.head.extend_from_slice(b"transfer-encoding: chunked\r\n\r\n");
     }
 
     /// A piece of the body. `last`: the body ends with it.
