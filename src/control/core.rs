@@ -178,7 +178,8 @@ impl Control {
             .pool(&backend.service)
             .map(|pool| (pool.config().clone(), pool.tls().cloned()));
         let Some((service, tls)) = found else { return };
-        let proxy_protocol = service.transport.proxy_protocol;
+        let transport = &service.transport;
+        let (protocol, proxy_protocol) = (transport.protocol, transport.proxy_protocol);
         let health = service.health.clone();
         let check = match backend.source {
             Source::Fixed => health.kind.fixed,
@@ -198,6 +199,7 @@ impl Control {
             starting,
             parallel,
             tls,
+            protocol,
             proxy_protocol,
         };
         let sink = Arc::new(Verdicts(Arc::downgrade(self)));

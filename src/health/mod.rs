@@ -4,6 +4,7 @@
 //! a backend's life is the registry's business; ejection on live traffic is left to outlier
 //! detection.
 
+mod grpc;
 pub mod judge;
 pub mod probe;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
-use crate::config::types::{Address, Check, Health, ProxyHeader};
+use crate::config::types::{Address, Check, Health, Protocol, ProxyHeader};
 use crate::tls::origin::OriginClient;
 use crate::upstream::proxy_header;
 use crate::upstream::socket::Target;
@@ -43,6 +44,8 @@ pub struct Checked {
     pub parallel: Arc<Semaphore>,
     /// `None`: it is asked without TLS.
     pub tls: Option<Arc<OriginClient>>,
+    /// What requests are sent over.
+    pub protocol: Protocol,
     /// Whether it expects to be told whom a connection stands for: for nobody but ourselves.
     pub proxy_protocol: ProxyHeader,
 }
@@ -69,6 +72,9 @@ pub async fn run(target: Checked, clock: Clock, sink: Arc<dyn Sink>) {
         address => address,
     };
     let preamble = proxy_header::of(target.proxy_protocol, None);
+    // Whoever speaks both is asked in the simpler one; gRPC has no choice.
+    let simple = matches!(target.protocol, Protocol::Http1 | Protocol::Auto);
+    let http1 = simple && target.check != Check::Grpc;
     let began = clock.now();
     loop {
         let result = {
@@ -79,11 +85,12 @@ pub async fn run(target: Checked, clock: Clock, sink: Arc<dyn Sink>) {
                     address: &address,
                     authority: &target.authority,
                     tls: target.tls.as_ref(),
-                    http1: true,
+                    http1,
                     preamble: &preamble,
                 };
                 match target.check {
-                    Check::Http => probe::http(to, health).await,
+                    Check::Http => probe::http(to, health, target.protocol).await,
+                    Check::Grpc => grpc::check(to, health).await,
                     Check::Tcp | Check::None => probe::tcp(to).await,
                 }
             };

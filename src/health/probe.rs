@@ -4,17 +4,21 @@
 //! Thresholds and timing are left to `judge` and `mod`.
 
 use bytes::Bytes;
-use http::Request;
 use http::header::{CONNECTION, HOST, USER_AGENT};
+use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, Empty};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use crate::config::types::Health;
+use crate::config::types::{Health, Protocol};
 use crate::upstream::socket::{Socket, Target};
 
 /// Bytes of a body looked at for `expect_body`.
 const BODY_LIMIT: usize = 64 * 1024;
+
+/// Who asks.
+pub(super) const AGENT: &str = "tidegate-health";
 
 /// Why a check failed, for people.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +35,16 @@ pub enum Failure {
     Timeout(std::time::Duration),
     #[error("request cannot be made: {0}")]
     Request(#[from] http::Error),
+    #[error(
+        "the backend agreed on HTTP/1.1, and a gRPC check needs HTTP/2; set transport.protocol to \"h2\""
+    )]
+    NotHttp2,
+    #[error("the answer is not gRPC")]
+    NotGrpc,
+    #[error("grpc-status {0}")]
+    GrpcStatus(String),
+    #[error("it says {0}")]
+    NotServing(&'static str),
 }
 
 /// A connection can be made.
@@ -40,28 +54,48 @@ pub async fn tcp(target: Target<'_>) -> Result<(), Failure> {
 }
 
 /// A request is answered with an expected status and, if asked for, an expected text.
-pub async fn http(target: Target<'_>, config: &Health) -> Result<(), Failure> {
-    let authority = target.authority;
+pub async fn http(target: Target<'_>, config: &Health, protocol: Protocol) -> Result<(), Failure> {
+    let (authority, secure) = (target.authority, target.tls.is_some());
     let stream = Socket::connect(target).await.map_err(Failure::Connect)?;
+    let path = if config.path.is_empty() { "/" } else { &config.path };
+    let request = Request::builder().method(&config.method).header(USER_AGENT, AGENT);
+    let host = config.host.as_ref().unwrap_or(authority);
+    if protocol == Protocol::H2c || stream.speaks_h2() {
+        let request = request.uri(uri(secure, host, path)?).body(Empty::<Bytes>::new())?;
+        let (mut sender, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        let exchange = async { judge(sender.send_request(request).await?, config).await };
+        return drive(connection, exchange).await;
+    }
+    let request = request.uri(path).header(HOST, host).header(CONNECTION, "close");
+    let request = request.body(Empty::<Bytes>::new())?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::builder()
-        .method(&config.method)
-        .uri(if config.path.is_empty() { "/" } else { &config.path })
-        .header(HOST, config.host.as_ref().unwrap_or(authority))
-        .header(USER_AGENT, "tidegate-health")
-        .header(CONNECTION, "close")
-        .body(Empty::<Bytes>::new())?;
-    let exchange = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status().as_u16();
-        if !config.expect_status.iter().any(|&(from, to)| (from..=to).contains(&status)) {
-            return Err(Failure::Status(status));
-        }
-        if config.expect_body.is_empty() {
-            return Ok(());
-        }
-        find(response.into_body(), config.expect_body.as_bytes()).await
-    };
+    let exchange = async { judge(sender.send_request(request).await?, config).await };
+    drive(connection, exchange).await
+}
+
+/// What HTTP/2 needs of a target.
+pub(super) fn uri(secure: bool, host: &HeaderValue, path: &str) -> Result<Uri, http::Error> {
+    let scheme = if secure { "https" } else { "http" };
+    Uri::builder().scheme(scheme).authority(host.as_bytes()).path_and_query(path).build()
+}
+
+async fn judge(response: Response<Incoming>, config: &Health) -> Result<(), Failure> {
+    let status = response.status().as_u16();
+    if !config.expect_status.iter().any(|&(from, to)| (from..=to).contains(&status)) {
+        return Err(Failure::Status(status));
+    }
+    if config.expect_body.is_empty() {
+        return Ok(());
+    }
+    find(response.into_body(), config.expect_body.as_bytes()).await
+}
+
+/// Runs a connection as long as the exchange on it takes.
+pub(super) async fn drive(
+    connection: impl Future<Output = hyper::Result<()>>,
+    exchange: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
     tokio::pin!(connection);
     tokio::pin!(exchange);
     tokio::select! {
@@ -78,7 +112,7 @@ pub async fn http(target: Target<'_>, config: &Health) -> Result<(), Failure> {
 }
 
 /// Reads up to [`BODY_LIMIT`] bytes and looks for `text`.
-async fn find(mut body: hyper::body::Incoming, text: &[u8]) -> Result<(), Failure> {
+async fn find(mut body: Incoming, text: &[u8]) -> Result<(), Failure> {
     let mut seen = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
@@ -100,8 +134,6 @@ mod tests {
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
-
-    use http::HeaderValue;
 
     use super::*;
 
@@ -148,7 +180,9 @@ mod tests {
         });
         let authority = HeaderValue::from_static("app.test:80");
         let limit = Duration::from_secs(60);
-        let result = tokio::time::timeout(limit, http(at(&address, &authority), config)).await;
+        let result =
+            tokio::time::timeout(limit, http(at(&address, &authority), config, Protocol::Http1))
+                .await;
         let asked = tokio::time::timeout(limit, server).await.expect("in time").expect("no panic");
         (result.expect("in time"), asked)
     }
@@ -188,7 +222,7 @@ mod tests {
         let authority = HeaderValue::from_static("app");
         assert!(matches!(tcp(at(&address, &authority)).await, Err(Failure::Connect(_))));
         assert!(matches!(
-            http(at(&address, &authority), &config("")).await,
+            http(at(&address, &authority), &config(""), Protocol::Http1).await,
             Err(Failure::Connect(_))
         ));
     }

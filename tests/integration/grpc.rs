@@ -62,3 +62,29 @@ fn what_goes_wrong_on_the_way_is_a_grpc_status() {
     assert_eq!(called(&hasty)["deadline"], json!(["DEADLINE_EXCEEDED"]));
     assert!(hasty.metric("tidegate_errors_total", &[("reason", "route_timeout")]) >= 1.0);
 }
+
+#[test]
+fn health_checks_ask_the_server_what_it_serves() {
+    if missing_module("grpc") {
+        return;
+    }
+    let server = PyPeer::serve("grpc_peer.py");
+    for (service, healthy, word) in
+        [("", true, ""), ("down", false, "NOT_SERVING"), ("a.Nobody", false, "unknown service")]
+    {
+        let check = format!(
+            "[service.app.health]\nkind = \"grpc\"\npath = {service:?}\ninterval = \"100ms\"\n\
+             unhealthy_after = 1\nhealthy_after = 1"
+        );
+        let proxy = through(&server, &check);
+        wait_until("it is judged", || {
+            let backend = &proxy.service("app")["backends"][0];
+            backend["healthy"] == healthy && backend["since"].is_string()
+        });
+        if !healthy {
+            wait_until("it is said why", || proxy.process.output().contains(word));
+        } else {
+            assert_eq!(called(&proxy)["unary"][1], "OK");
+        }
+    }
+}

@@ -138,6 +138,30 @@ fn checks_go_over_tls_too() {
 }
 
 #[test]
+fn checks_are_sent_over_what_requests_are_sent_over() {
+    if missing("nginx") {
+        return;
+    }
+    let identity = Identity::new(&["localhost"]);
+    let trust = trusting(&identity.cert(), "");
+    for (listen, transport, healthy) in [
+        ("http2", "protocol = \"h2c\"".to_owned(), true),
+        ("ssl http2", format!("protocol = \"h2\"\n{trust}"), true),
+        // Nobody speaks HTTP/2 there.
+        ("", "protocol = \"h2c\"".to_owned(), false),
+    ] {
+        let origin = identity.nginx(listen, "");
+        let check = "[service.app.health]\npath = \"/ok\"\ninterval = \"100ms\"\n\
+                     unhealthy_after = 1\nhealthy_after = 1";
+        let proxy = proxy(&origin, &format!("{transport}\n{check}"));
+        wait_until("it is judged", || {
+            let backend = &proxy.service("app")["backends"][0];
+            backend["healthy"] == healthy && backend["since"].is_string()
+        });
+    }
+}
+
+#[test]
 fn alpn_decides_where_it_may() {
     if missing("nginx") {
         return;

@@ -43,7 +43,16 @@ def slow(request, context):
     return request
 
 
+def check(request, context):
+    """grpc.health.v1.Health/Check: the server serves, "down" does not, nothing else is known."""
+    service = request[2:].decode()
+    if service not in ("", "down"):
+        context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+    return b"\x08\x01" if service == "" else b"\x08\x02"
+
+
 HANDLERS = {
+    "Check": grpc.unary_unary_rpc_method_handler(check),
     "Unary": grpc.unary_unary_rpc_method_handler(unary),
     "Fail": grpc.unary_unary_rpc_method_handler(fail),
     "Down": grpc.unary_stream_rpc_method_handler(down),

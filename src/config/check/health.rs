@@ -10,21 +10,23 @@ use crate::config::values::{self, Wrong};
 use super::fields;
 
 pub fn read(r: &mut Reader<'_>) -> Health {
-    let path = r.string("path").and(|text| match text.is_empty() {
-        true => Ok(text),
-        false => request_target(text),
-    });
-    let path = path.or("");
     let kind = r.one_of(
         "kind",
         &[
             ("auto", None),
             ("http", Some(Check::Http)),
             ("tcp", Some(Check::Tcp)),
+            ("grpc", Some(Check::Grpc)),
             ("none", Some(Check::None)),
         ],
     );
     let kind = kind.or("auto");
+    let path = r.string("path").and(move |text| match (text.is_empty(), kind) {
+        (true, _) => Ok(text),
+        (false, Some(Check::Grpc)) => grpc_service(text),
+        (false, _) => request_target(text),
+    });
+    let path = path.or("");
     let both = |check| HealthKind { fixed: check, orchestrated: check };
     let health = Health {
         kind: match kind {
@@ -58,6 +60,17 @@ fn request_target(text: String) -> Result<String, String> {
     match query.bytes().all(|b| b > b' ' && b < 0x7f && b != b'#') {
         true => Ok(text),
         false => Err(format!("{text:?} is not a path; write one such as \"/health\"")),
+    }
+}
+
+/// What a server may call one of its services.
+fn grpc_service(text: String) -> Result<String, String> {
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    match text.len() <= 255 && text.bytes().all(fine) {
+        true => Ok(text),
+        false => Err(format!(
+            "{text:?} is not the name of a gRPC service; write one such as \"shop.v1.Cart\", or \"\" for the server as a whole"
+        )),
     }
 }
 

@@ -238,6 +238,8 @@ pub struct HealthKind {
 pub enum Check {
     Http,
     Tcp,
+    /// grpc.health.v1; `path` names the service that is asked for, or none for the server as a whole.
+    Grpc,
     None,
 }
 
