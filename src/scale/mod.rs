@@ -23,6 +23,7 @@ mod refusal;
 mod report;
 pub mod sample;
 pub mod scaler;
+pub mod slo;
 pub mod victims;
 pub mod wall;
 
