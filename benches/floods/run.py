@@ -14,40 +14,14 @@ import os
 import platform
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
 
-from kinds import FLOODS
+from kinds import FLOODS, PREFACE
+from proxies import QUIET, Proxy, free_port
 
 RATE = 100
-CONFIG = """
-[runtime]
-workers = {workers}
-watch = false
-state_dir = "{dir}/state"
-[admin]
-listen = "127.0.0.1:{admin}"
-[[listener]]
-name = "http"
-address = "127.0.0.1:{port}"
-[listener.timeout]
-header = "1s"
-body = "1s"
-write = "1s"
-[[route]]
-service = "app"
-[service.app]
-[[service.app.backend]]
-address = "127.0.0.1:{origin}"
-"""
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def polite(port, seconds, out):
@@ -101,30 +75,30 @@ def flooder(port, kind, seconds):
                 one.close()
 
 
-def rss(pid):
-    with open(f"/proc/{pid}/status") as file:
-        fields = dict(line.split(":", 1) for line in file)
-    return int(fields["VmRSS"].split()[0]) / 1024
-
-
-def counted(admin):
+def counted(proxy):
+    if proxy.kind != "tidegate":
+        return {}
+    admin = proxy.admin
     with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics") as answer:
         lines = answer.read().decode().splitlines()
     found = (line.rsplit(" ", 1) for line in lines if line.startswith("tidegate_floods_total"))
     return {labels.split('kind="')[1].split('"')[0]: float(value) for labels, value in found}
 
 
-def measure(port, pid, seconds, kind=None):
+def measure(proxy, seconds, kind=None):
     """Latencies, failures, and the most memory seen, in MiB."""
     out = multiprocessing.Queue()
-    asks = multiprocessing.Process(target=polite, args=(port, seconds, out))
-    floods = multiprocessing.Process(target=flooder, args=(port, kind, seconds)) if kind else None
+    asks = multiprocessing.Process(target=polite, args=(proxy.port, seconds, out))
+    floods = None
+    if kind:
+        port = proxy.h2 if FLOODS[kind].opening.startswith(PREFACE) else proxy.port
+        floods = multiprocessing.Process(target=flooder, args=(port, kind, seconds))
     asks.start()
     if floods:
         floods.start()
     most, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:
-        most = max(most, rss(pid))
+        most = max(most, proxy.rss())
         time.sleep(0.05)
     took, failed = out.get()
     asks.join()
@@ -143,51 +117,45 @@ def main():
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--only", choices=FLOODS, action="append")
+    parser.add_argument("--rivals", action="store_true", help="nginx and HAProxy too, one after another")
     arguments = parser.parse_args()
-    port, admin, origin = free_port(), free_port(), free_port()
+    origin = free_port()
+    print(f"{platform.machine()}, {os.cpu_count()} CPUs, {arguments.workers} workers, "
+          f"{arguments.seconds:g} s each, {RATE} requests a second\n")
+    print("| flood | proxy | p50 ms (calm) | p99 ms (calm) | p99 ÷ calm | failed | MiB above calm | counted |")
+    print("|---|---|---|---|---|---|---|---|")
+    backend = subprocess.Popen([arguments.tidegate, "origin", "--port", str(origin)], **QUIET)
+    try:
+        for flood in arguments.only or FLOODS:
+            for kind in ("tidegate", "nginx", "haproxy") if arguments.rivals else ("tidegate",):
+                row(kind, origin, flood, arguments)
+    finally:
+        backend.terminate()
+        backend.wait()
+
+
+def row(kind, origin, flood, arguments):
+    """One flood on a proxy that is started for it."""
     with tempfile.TemporaryDirectory() as folder:
-        config = os.path.join(folder, "tidegate.toml")
-        with open(config, "w") as file:
-            file.write(CONFIG.format(workers=arguments.workers, dir=folder, port=port,
-                                     admin=admin, origin=origin))
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        backend = subprocess.Popen([arguments.tidegate, "origin", "--port", str(origin)], **quiet)
-        proxy = subprocess.Popen([arguments.tidegate, "run", "-c", config], **quiet)
+        os.chmod(folder, 0o777)
+        proxy = Proxy(kind, arguments.tidegate, folder, origin, arguments.workers)
         try:
-            ready(admin)
-            measure(port, proxy.pid, 1)
-            print(f"{platform.machine()}, {os.cpu_count()} CPUs, {arguments.workers} workers, "
-                  f"{arguments.seconds:g} s each, {RATE} requests a second\n")
-            print("| flood | p50 ms (calm) | p99 ms (calm) | p99 ÷ calm | failed | MiB above calm | counted |")
-            print("|---|---|---|---|---|---|---|")
-            for kind in arguments.only or FLOODS:
-                row(port, admin, proxy.pid, arguments.seconds, kind)
+            line(proxy, flood, arguments.seconds)
         finally:
-            for process in (proxy, backend):
-                process.terminate()
-                process.wait()
+            proxy.stop()
 
 
-def ready(admin):
-    for _ in range(200):
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{admin}/readyz")
-            return
-        except OSError:
-            time.sleep(0.05)
-    sys.exit("the proxy does not start")
-
-
-def row(port, admin, pid, seconds, kind):
-    calm, _, before = measure(port, pid, seconds)
-    first = counted(admin)
-    took, failed, most = measure(port, pid, seconds, kind)
-    last = counted(admin)
+def line(proxy, flood, seconds):
+    measure(proxy, 1)
+    calm, _, before = measure(proxy, seconds)
+    first = counted(proxy)
+    took, failed, most = measure(proxy, seconds, flood)
+    last = counted(proxy)
     counts = ", ".join(f"{name} {last[name] - first[name]:.0f}"
                        for name in last if last[name] > first[name])
     p50, p99 = quantile(took, 0.5), quantile(took, 0.99)
     calm50, calm99 = quantile(calm, 0.5), quantile(calm, 0.99)
-    print(f"| {kind} | {p50:.2f} ({calm50:.2f}) | {p99:.2f} ({calm99:.2f}) | {p99 / calm99:.1f} "
+    print(f"| {flood} | {proxy.kind} | {p50:.2f} ({calm50:.2f}) | {p99:.2f} ({calm99:.2f}) | {p99 / calm99:.1f} "
           f"| {failed} | {max(0, most - before):.1f} | {counts} |", flush=True)
 
 

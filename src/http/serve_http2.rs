@@ -6,6 +6,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -17,7 +19,7 @@ use crate::proxy;
 use crate::telemetry::Flood;
 
 use super::serve::{Client, last_words};
-use super::streams::Streams;
+use super::streams::{Streams, unhurried};
 use super::watch::{End, Watch};
 
 /// Serves HTTP/2 until the connection ends.
@@ -60,7 +62,12 @@ async fn requests(client: &Rc<Client>, stream: Multiplexed, home: &Home) -> Opti
         .max_header_list_size(limit.header_bytes as u32)
         // What is reset within one read is counted like everything else.
         .max_pending_accept_reset_streams(limit.h2_resets_per_second as usize);
-    let service = service_fn(|request| proxy::handle(client.clone(), request));
+    let service = service_fn(|request| {
+        let held = (client.clone(), request);
+        unhurried(client, held, |(client, request): (_, Request<Incoming>)| {
+            proxy::handle(client, request)
+        })
+    });
     let mut codec = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut watch = Watch::new(client, false);
     let mut ending = false;

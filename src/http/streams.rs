@@ -5,6 +5,10 @@
 //! without asking for more of the answer, and whatever the answer holds would be held for good.
 //! So each stream notes whose turn it is, and one that waits for its client has
 //! `timeout.write`; then it is reset.
+//!
+//! A client can also open streams and take them back in the same breath, and a request that was sent on costs a
+//! backend's connection. The codec looks whether a stream was reset only when its request was begun and has to
+//! wait, so on a connection where that may be so a request waits once before it begins ([`unhurried`]).
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -40,6 +44,48 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, future: F) {
         // Boxed at once: on its way into a task a future is copied several times.
         self.0.worker.spawn(Box::pin(Bounded { future, client: self.0.clone(), timer: None }));
+    }
+}
+
+/// Serves a request with `serve`: at once, or when it is polled again and the codec has not found meanwhile
+/// that it was taken back.
+pub fn unhurried<R, F, S: FnOnce(R) -> F>(
+    client: &Client,
+    request: R,
+    serve: S,
+) -> Unhurried<R, F, S> {
+    if client.notes.hasty.get() {
+        return Unhurried::Waits { held: Some((request, serve)), polled: false };
+    }
+    Unhurried::Serves { serving: serve(request) }
+}
+
+pin_project! {
+    /// See [`unhurried`].
+    #[project = Step]
+    pub enum Unhurried<R, F, S> {
+        /// `held` is some until it is served.
+        Waits { held: Option<(R, S)>, polled: bool },
+        Serves { #[pin] serving: F },
+    }
+}
+
+impl<R, F: Future, S: FnOnce(R) -> F> Future for Unhurried<R, F, S> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        if let Step::Waits { held, polled } = self.as_mut().project() {
+            if !std::mem::replace(polled, true) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let Some((request, serve)) = held.take() else { return Poll::Pending };
+            self.set(Unhurried::Serves { serving: serve(request) });
+        }
+        match self.project() {
+            Step::Serves { serving } => serving.poll(cx),
+            Step::Waits { .. } => Poll::Pending,
+        }
     }
 }
 

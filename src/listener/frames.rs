@@ -27,6 +27,8 @@ pub const SETTINGS_PER_SECOND: u32 = 100;
 pub const EMPTY_DATA_PER_SECOND: u32 = 1000;
 /// A second's WINDOW_UPDATE frames, besides one for each of so many bytes that were sent to the client.
 pub const UPDATES_PER_SECOND: u32 = 1000;
+/// So many requests that come at once are more than a page asks for.
+const BURST: u32 = 16;
 const BYTES_PER_UPDATE: usize = 256;
 /// So many updates may be owed at most.
 const MOST_CREDIT: u32 = 100_000;
@@ -132,6 +134,8 @@ pub struct Frames {
     sent: usize,
     /// Highest stream that the client opened.
     last_stream: u32,
+    /// Streams opened since there was last nothing to read.
+    opened: u32,
     /// What the codec itself ended the connection for.
     codec: Option<Flood>,
 }
@@ -149,6 +153,7 @@ impl Frames {
             credit: 0,
             sent: 0,
             last_stream: 0,
+            opened: 0,
             codec: None,
         }
     }
@@ -161,6 +166,17 @@ impl Frames {
     /// What the codec itself ended the connection for.
     pub fn of_codec(&self) -> Option<Flood> {
         self.codec
+    }
+
+    /// There is nothing more to read for now.
+    pub fn pause(&mut self) {
+        self.opened = 0;
+    }
+
+    /// Whether a request may have been taken back before it was looked at: streams were reset within this
+    /// second, by either side, or so many came at once that they may be.
+    pub fn is_hasty(&self) -> bool {
+        self.counts.resets + self.counts.forced > 0 || self.opened > BURST
     }
 
     /// The preface, or the head of a request, has begun and not ended.
@@ -254,7 +270,10 @@ impl Frames {
                 true
             }
             HEADERS => {
-                self.last_stream = self.last_stream.max(head.stream);
+                if head.stream > self.last_stream {
+                    self.last_stream = head.stream;
+                    self.opened += 1;
+                }
                 self.block = (head.flags & END_HEADERS == 0).then_some(0);
                 true
             }

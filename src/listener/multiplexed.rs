@@ -94,12 +94,17 @@ impl AsyncRead for Multiplexed {
             return Poll::Pending;
         }
         let before = buf.filled().len();
-        ready!(Pin::new(self.stream()?).poll_read(cx, buf))?;
+        let Poll::Ready(read) = Pin::new(self.stream()?).poll_read(cx, buf) else {
+            self.frames.pause();
+            return Poll::Pending;
+        };
+        read?;
         let Self { frames, worker, stream, .. } = &mut *self;
         let result = frames.received(&buf.filled()[before..], || second(worker));
-        let in_head = frames.is_in_head();
+        let (in_head, hasty) = (frames.is_in_head(), frames.is_hasty());
         if let Some(stream) = stream {
             stream.notes.in_head.set(in_head);
+            stream.notes.hasty.set(hasty);
         }
         if let Err((good, ended)) = result {
             self.home.ended.set(Some(ended));

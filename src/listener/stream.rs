@@ -68,6 +68,8 @@ pub struct Notes {
     pub wrong: Cell<Option<Wrong>>,
     /// HTTP/2: part of a request's head has come, or of the preface.
     pub in_head: Cell<bool>,
+    /// HTTP/2: requests may have been taken back already; see [`super::frames`].
+    pub hasty: Cell<bool>,
     /// Set when a request for another protocol is answered otherwise.
     pub stays: Cell<bool>,
 }

@@ -20,6 +20,9 @@ use crate::worker::timers::Timer;
 use super::attempt::Try;
 use super::logged::{self, Logged};
 
+/// What is recorded when the client was gone before there was an answer: nginx's number for it.
+const CLIENT_GONE: u16 = 499;
+
 /// See the module. Dropped: recorded.
 pub struct Exchange {
     pub client: Rc<Client>,
@@ -28,6 +31,7 @@ pub struct Exchange {
     pub timer: Timer,
     pub started: Micros,
     method: http::Method,
+    /// 0 until there is an answer.
     status: u16,
     route: Option<Arc<RouteView>>,
     /// Which target of the route.
@@ -227,8 +231,11 @@ impl Drop for Exchange {
         let worker = &self.client.worker;
         let now = self.ended.unwrap_or_else(|| worker.now());
         let took = now.saturating_sub(self.started);
+        if self.status == 0 {
+            self.status = CLIENT_GONE;
+        }
         if let Some(target) = self.target() {
-            target.stats.of(worker.id).record(&self.method, self.status.max(100), took);
+            target.stats.of(worker.id).record(&self.method, self.status, took);
         }
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.leaves_at(now);
