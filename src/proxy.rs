@@ -9,6 +9,7 @@ pub mod exchange;
 mod failure;
 mod forward;
 mod hedge;
+mod interim;
 mod load_report;
 mod logged;
 mod mirror;
@@ -27,6 +28,7 @@ use hyper::body::Body;
 
 use crate::config::types::RouteAction;
 use crate::http::fault::Fault;
+use crate::http::interim::Informed;
 use crate::http::request_id::RequestId;
 use crate::http::respond::{self, Asked};
 use crate::http::serve::Client;
@@ -51,8 +53,20 @@ pub fn handle(
     client: Rc<Client>,
     request: Request<impl Into<Received>>,
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
+    handle_informed(client, request, None)
+}
+
+/// The same for a client that gets informational answers another way than on an HTTP/1 connection.
+pub fn handle_informed(
+    client: Rc<Client>,
+    request: Request<impl Into<Received>>,
+    informed: Option<Rc<dyn Informed>>,
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
     let (head, body) = request.into_parts();
     let (wants, mut begun) = begin(&client, head, body.into());
+    if let (Some(_), Begun::Forward(forward)) = (&informed, &mut begun) {
+        forward.inform(informed);
+    }
     async move {
         let outcome = match &mut begun {
             Begun::Forward(forward) => forward.run().await,
@@ -298,6 +312,7 @@ fn finish(client: &Client, outcome: Option<Outcome>, wants: &Wants) -> Response<
         // What the route says of it goes first.
         response.headers_mut().entry(header::ALT_SVC).or_insert_with(|| alt_svc.clone());
     }
+    client.answers();
     if !client.speaks_http1() {
         // RFC 9113 §8.2.2
         response.headers_mut().remove(header::CONNECTION);

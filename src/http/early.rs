@@ -1,7 +1,7 @@
-//! Answers to what never became a request: written by hand, as no codec is there to do it.
+//! Answers to what never became a request: there is no codec to write them for HTTP/1, and no exchange in any version.
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 use crate::framing::Wrong;
 
@@ -10,20 +10,18 @@ use super::respond::{self, Asked};
 
 /// The answer to bytes that are no proper request.
 pub fn wrong(wrong: Wrong) -> Vec<u8> {
-    let asked = Asked {
-        method: &Method::GET,
-        accept: None,
-        request_id: "",
-        grpc: false,
-        retry_after: None,
-    };
-    let mut answer = respond::fault(&Fault::BadRequest(wrong.text()), asked);
+    let mut answer = refusal(&Fault::BadRequest(wrong.text()));
     *answer.status_mut() = wrong.status();
     bytes(answer)
 }
 
 /// The answer to a head that does not get complete.
 pub fn timed_out() -> Vec<u8> {
+    bytes(refusal(&Fault::RequestTimeout))
+}
+
+/// An answer where nothing is known of a request, with the length of its body.
+pub fn refusal(fault: &Fault) -> Response<Bytes> {
     let asked = Asked {
         method: &Method::GET,
         accept: None,
@@ -31,24 +29,35 @@ pub fn timed_out() -> Vec<u8> {
         grpc: false,
         retry_after: None,
     };
-    bytes(respond::fault(&Fault::RequestTimeout, asked))
+    let mut answer = respond::fault(fault, asked);
+    let length = HeaderValue::from(answer.body().len());
+    answer.headers_mut().insert(header::CONTENT_LENGTH, length);
+    answer
 }
 
 /// HTTP/1.1, and the last answer on its connection.
 fn bytes(mut answer: Response<Bytes>) -> Vec<u8> {
-    let length = HeaderValue::from(answer.body().len());
-    answer.headers_mut().insert(header::CONTENT_LENGTH, length);
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    let mut out = format!("HTTP/1.1 {}\r\n", answer.status()).into_bytes();
-    for (name, value) in answer.headers() {
+    let mut out = Vec::new();
+    head(answer.status(), answer.headers(), &mut out);
+    out.extend_from_slice(answer.body());
+    out
+}
+
+/// The head of an answer, as HTTP/1.1 has it.
+pub fn head(status: StatusCode, headers: &HeaderMap, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in headers {
         out.extend_from_slice(name.as_str().as_bytes());
         out.extend_from_slice(b": ");
         out.extend_from_slice(value.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(answer.body());
-    out
 }
 
 #[cfg(test)]

@@ -39,6 +39,8 @@ pub enum Fault {
     Reset { at: At },
     /// 502: the answer is not HTTP.
     BadAnswer { at: At, why: &'static str },
+    /// 502: the head of the answer is larger than the client takes.
+    AnswerHeadTooLarge,
     /// 504: no head of an answer within `response_timeout`.
     ResponseTimeout { at: At },
     /// 504: `route.timeout` is over.
@@ -139,9 +141,10 @@ impl Fault {
             | Self::QueueRouteTimeout { .. }
             | Self::WriteTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Connect { kind: ConnectKind::Local, .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Connect { .. } | Self::Reset { .. } | Self::BadAnswer { .. } => {
-                StatusCode::BAD_GATEWAY
-            }
+            Self::Connect { .. }
+            | Self::Reset { .. }
+            | Self::BadAnswer { .. }
+            | Self::AnswerHeadTooLarge => StatusCode::BAD_GATEWAY,
         }
     }
 
@@ -191,6 +194,7 @@ impl Fault {
             },
             Self::Reset { .. } => "connection_terminated",
             Self::BadAnswer { .. } => "http_protocol_error",
+            Self::AnswerHeadTooLarge => "http_response_header_section_size",
             Self::ResponseTimeout { .. }
             | Self::RouteTimeout { .. }
             | Self::QueueRouteTimeout { .. } => "http_response_timeout",
@@ -262,6 +266,7 @@ impl Fault {
             | Self::WriteTimeout { .. } => "The service did not answer in time.",
             Self::Connect { .. } => "The service cannot be reached at the moment.",
             Self::Reset { .. } | Self::BadAnswer { .. } => "The service did not answer properly.",
+            Self::AnswerHeadTooLarge => "The headers of the answer are larger than you take.",
         };
         text.to_owned()
     }

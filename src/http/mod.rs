@@ -2,13 +2,14 @@
 //! and the answers that tidegate gives itself.
 
 pub mod cookies;
-mod early;
+pub mod early;
 pub mod fault;
 pub mod fields;
 pub mod forwarded;
 pub mod headers;
 pub mod hops;
 pub mod host;
+pub mod interim;
 pub mod orca;
 pub mod park;
 pub mod request_id;

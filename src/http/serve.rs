@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::HeaderValue;
+use http::{HeaderValue, Response};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -178,6 +178,24 @@ impl Client {
     /// A request for another protocol is answered, but not with 101: what follows is HTTP.
     pub fn stays(&self) {
         self.notes.stays.set(true);
+    }
+
+    /// What its request gets before the answer; HTTP/1.0 knows nothing of the kind.
+    pub fn inform(&self, head: &Response<()>) {
+        if self.speaks_http1() && !self.old.get() {
+            self.notes.interim.add(head);
+        }
+    }
+
+    /// Whether something of that is still to be written.
+    pub fn has_interim(&self) -> bool {
+        !self.notes.interim.is_empty()
+    }
+
+    /// The answer begins.
+    #[inline]
+    pub fn answers(&self) {
+        self.notes.interim.forget();
     }
 
     /// An answer is broken off.

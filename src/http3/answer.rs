@@ -6,11 +6,11 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use quinn::{SendStream, VarInt};
 
-use crate::http::serve::Client;
 use crate::telemetry::Flood;
 use crate::worker::timers::Timer;
 
 use super::code;
+use super::connection::Connection;
 use super::frame::{self, put_number};
 use super::qpack;
 
@@ -18,7 +18,7 @@ use super::qpack;
 /// for the whole.
 pub struct Answer {
     stream: SendStream,
-    client: Rc<Client>,
+    connection: Rc<Connection>,
     timer: Timer,
     finished: bool,
 }
@@ -33,9 +33,16 @@ pub enum Gone {
 }
 
 impl Answer {
-    pub fn new(stream: SendStream, client: Rc<Client>) -> Self {
-        let timer = client.worker.timers.timer();
-        Self { stream, client, timer, finished: false }
+    pub fn new(stream: SendStream, connection: Rc<Connection>) -> Self {
+        let timer = connection.client.worker.timers.timer();
+        Self { stream, connection, timer, finished: false }
+    }
+
+    /// Whether the client takes so long a section of fields (SETTINGS_MAX_FIELD_SECTION_SIZE, RFC 9114 §4.2.2).
+    /// That of a head has the status as well.
+    pub fn takes(&self, fields: &HeaderMap) -> bool {
+        let longest = self.connection.longest.get();
+        longest == u64::MAX || section_size(fields) <= longest
     }
 
     /// Resolves when the client wants no more of it, or has received all of it.
@@ -69,10 +76,14 @@ impl Answer {
         self.finished = true;
         if self.stream.finish().is_ok() {
             let stopped = self.stopped();
-            let limit = self.client.listener.config.timeout.write;
-            let late = self.timer.within(self.client.worker.now(), limit, stopped).await.is_none();
+            let limit = self.connection.client.listener.config.timeout.write;
+            let late = self
+                .timer
+                .within(self.connection.client.worker.now(), limit, stopped)
+                .await
+                .is_none();
             if late {
-                self.client.listener.stats.flood(Flood::StalledStream);
+                self.connection.client.listener.stats.flood(Flood::StalledStream);
                 let _ = self.stream.reset(code::REQUEST_CANCELLED);
             }
         }
@@ -91,8 +102,8 @@ impl Answer {
         let mut parts = [header.freeze(), payload];
         let mut left = &mut parts[..];
         while !left.is_empty() {
-            let now = self.client.worker.now();
-            let limit = self.client.listener.config.timeout.write;
+            let now = self.connection.client.worker.now();
+            let limit = self.connection.client.listener.config.timeout.write;
             let write = self.stream.write_chunks(left);
             let written = self.timer.within(now, limit, write).await.ok_or(Gone::Stalled)?;
             let written = written.map_err(|_| Gone::Stopped)?;
@@ -100,6 +111,13 @@ impl Answer {
         }
         Ok(())
     }
+}
+
+/// With a status.
+fn section_size(fields: &HeaderMap) -> u64 {
+    const EACH: usize = 32;
+    let sizes = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + EACH);
+    (":status".len() + "200".len() + EACH + sizes.sum::<usize>()) as u64
 }
 
 impl Drop for Answer {

@@ -40,6 +40,8 @@ pub struct Connection {
     forced: Cell<(u64, u32)>,
     flood: Cell<Option<Flood>>,
     pub(super) seen: Seen,
+    /// The longest section of fields that the client takes, as RFC 9114 §4.2.2 counts it.
+    pub(super) longest: Cell<u64>,
 }
 
 /// A request's stream, until it is over.
@@ -116,6 +118,7 @@ pub async fn serve(client: Rc<Client>, quic: quinn::Connection, closing: Rc<Clos
         forced: Cell::default(),
         flood: Cell::new(None),
         seen: Seen::default(),
+        longest: Cell::new(u64::MAX),
     });
     Serving::new(connection.clone()).run(&closing).await;
     // What is said last is written by a task of its own.

@@ -132,7 +132,8 @@ async fn control(connection: &Connection, mut frames: Frames) -> Result<(), Bad>
         match header.kind {
             frame::SETTINGS => {
                 has_settings = true;
-                check_settings(&payload(&mut frames, header.length).await?)?;
+                let most = check_settings(&payload(&mut frames, header.length).await?)?;
+                connection.longest.set(most.unwrap_or(u64::MAX));
             }
             frame::GOAWAY | frame::MAX_PUSH_ID | frame::CANCEL_PUSH => {
                 let payload = payload(&mut frames, header.length).await?;
@@ -170,18 +171,23 @@ async fn payload(frames: &mut Frames, length: u64) -> Result<BytesMut, Bad> {
     Ok(payload)
 }
 
-/// Pairs of numbers, each setting once, and none of HTTP/2's (RFC 9114 §7.2.4).
-fn check_settings(mut payload: &[u8]) -> Result<(), Bad> {
+/// Pairs of numbers, each setting once, and none of HTTP/2's (RFC 9114 §7.2.4). The longest section of fields that the
+/// client takes, if it says so.
+fn check_settings(mut payload: &[u8]) -> Result<Option<u64>, Bad> {
     let mut seen = Vec::new();
+    let mut longest = None;
     while !payload.is_empty() {
         let pair = number(&mut payload).zip(number(&mut payload));
-        let (id, _) = pair.ok_or(Bad::Is(code::FRAME_ERROR))?;
+        let (id, value) = pair.ok_or(Bad::Is(code::FRAME_ERROR))?;
         if matches!(id, 0x2..=0x5) || seen.contains(&id) {
             return Err(Bad::Is(code::SETTINGS_ERROR));
         }
         seen.push(id);
+        if id == FIELD_SECTION {
+            longest = Some(value);
+        }
     }
-    Ok(())
+    Ok(longest)
 }
 
 /// Reads instructions of QPACK as long as they fit; returns what the connection is closed with.
@@ -237,15 +243,15 @@ mod tests {
             out
         };
         let checked = |bytes: &[u8]| match check_settings(bytes) {
-            Ok(()) => None,
-            Err(Bad::Is(why)) => Some(why),
+            Ok(longest) => longest.map(Ok),
+            Err(Bad::Is(why)) => Some(Err(why)),
             Err(Bad::Gone | Bad::Flood) => unreachable!("nothing is read"),
         };
         assert_eq!(checked(&numbers(&[])), None);
-        assert_eq!(checked(&numbers(&[0x1, 4096, 0x6, 9, 0x7, 100, 0x33, 1])), None);
-        assert_eq!(checked(&numbers(&[0x6, 1, 0x6, 2])), Some(code::SETTINGS_ERROR));
-        assert_eq!(checked(&numbers(&[0x4, 65_535])), Some(code::SETTINGS_ERROR));
-        assert_eq!(checked(&numbers(&[0x6])), Some(code::FRAME_ERROR));
+        assert_eq!(checked(&numbers(&[0x1, 4096, 0x6, 9, 0x7, 100, 0x33, 1])), Some(Ok(9)));
+        assert_eq!(checked(&numbers(&[0x6, 1, 0x6, 2])), Some(Err(code::SETTINGS_ERROR)));
+        assert_eq!(checked(&numbers(&[0x4, 65_535])), Some(Err(code::SETTINGS_ERROR)));
+        assert_eq!(checked(&numbers(&[0x6])), Some(Err(code::FRAME_ERROR)));
     }
 
     #[test]

@@ -186,29 +186,15 @@ fn once<T>(place: &mut Option<T>, value: T) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+
     use super::*;
 
     /// A section of literal fields.
-    fn section(fields: &[(&str, &str)]) -> Vec<u8> {
-        let mut out = vec![0, 0];
-        let length = |length: usize, prefix: u32, flags: u8, out: &mut Vec<u8>| {
-            let most = usize::from(u8::MAX >> (8 - prefix));
-            if length < most {
-                return out.push(flags | length as u8);
-            }
-            out.push(flags | most as u8);
-            let mut rest = length - most;
-            while rest >= 0x80 {
-                out.push(0x80 | rest as u8);
-                rest >>= 7;
-            }
-            out.push(rest as u8);
-        };
+    fn section(fields: &[(&str, &str)]) -> BytesMut {
+        let mut out = BytesMut::from(&[0, 0][..]);
         for (name, value) in fields {
-            length(name.len(), 3, 0x20, &mut out);
-            out.extend_from_slice(name.as_bytes());
-            length(value.len(), 7, 0, &mut out);
-            out.extend_from_slice(value.as_bytes());
+            qpack::literal(name.as_bytes(), value.as_bytes(), &mut out);
         }
         out
     }

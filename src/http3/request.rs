@@ -10,8 +10,8 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::{Body, Frame};
 use quinn::{RecvStream, SendStream, VarInt};
 
+use crate::http::early;
 use crate::http::fault::Fault;
-use crate::http::respond::{self, Asked};
 use crate::http::serve::Client;
 use crate::proxy;
 use crate::proxy::body::{RelayError, ResponseBody};
@@ -40,7 +40,7 @@ enum NoRequest {
 /// Serves a stream to its end.
 pub async fn serve(connection: Rc<Connection>, stream: (SendStream, RecvStream)) {
     let client = connection.client.clone();
-    let mut answer = Answer::new(stream.0, client.clone());
+    let mut answer = Answer::new(stream.0, connection.clone());
     let mut frames = Frames::new(stream.1);
     let timer = client.worker.timers.timer();
     let limit = client.listener.config.timeout.header;
@@ -157,17 +157,12 @@ impl From<BadStream> for NoRequest {
 
 /// An answer to what never became a request.
 async fn refuse(client: &Client, answer: &mut Answer, fault: &Fault) -> Result<(), Gone> {
-    let asked = Asked {
-        method: &Method::GET,
-        accept: None,
-        request_id: "",
-        grpc: false,
-        retry_after: None,
-    };
-    let (mut head, body) = respond::fault(fault, asked).into_parts();
+    let (mut head, body) = early::refusal(fault).into_parts();
     head.headers.remove(header::CONNECTION);
     complete(client, &mut head.headers);
-    head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    if !answer.takes(&head.headers) {
+        return Err(Gone::Stopped);
+    }
     answer.head(head.status, &head.headers).await?;
     answer.data(body).await
 }
@@ -205,7 +200,7 @@ async fn answer_to(
         Some(_) => Err(Unfinished::Client(Gone::Stopped)),
         None => {
             let request = request.map(|()| Received::Other(Box::pin(body)));
-            relay(&client, &mut answer, &notes, request).await
+            relay(&client, &mut answer, notes.clone(), request).await
         }
     };
     if notes.wrong.get().is_some() {
@@ -245,15 +240,26 @@ impl From<Gone> for Unfinished {
 async fn relay(
     client: &Rc<Client>,
     answer: &mut Answer,
-    notes: &Notes,
+    notes: Rc<Notes>,
     request: http::Request<Received>,
 ) -> Result<(), Unfinished> {
     let mut stopped = pin!(answer.stopped());
     let response = {
-        let mut handling = pin!(proxy::handle(client.clone(), request));
+        let handling = proxy::handle_informed(client.clone(), request, Some(notes.clone()));
+        let mut handling = pin!(handling);
+        let mut answered = None;
         loop {
             let step = poll_fn(|cx| {
-                if let Poll::Ready(response) = handling.as_mut().poll(cx) {
+                if answered.is_none()
+                    && let Poll::Ready(response) = handling.as_mut().poll(cx)
+                {
+                    answered = Some(response);
+                }
+                // Taken by itself: it is not borrowed while it is sent.
+                if let Some(head) = notes.interim.borrow_mut().pop_front() {
+                    return Poll::Ready(Step::Interim(head));
+                }
+                if let Some(response) = answered.take() {
                     return Poll::Ready(Step::Answered(response));
                 }
                 if notes.wanted.take() {
@@ -267,6 +273,8 @@ async fn relay(
             match step.await {
                 Step::Answered(Ok(response)) => break response,
                 Step::Answered(Err(never)) => match never {},
+                Step::Interim(head) if !answer.takes(head.headers()) => {}
+                Step::Interim(head) => answer.head(head.status(), head.headers()).await?,
                 Step::Continue => answer.head(StatusCode::CONTINUE, &HeaderMap::new()).await?,
                 Step::Stopped => return Err(Gone::Stopped.into()),
             }
@@ -282,6 +290,11 @@ async fn relay(
     {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
+    if !answer.takes(&headers) {
+        // RFC 9209 §2.3.19: what a client would refuse is not sent.
+        let refused = refuse(client, answer, &Fault::AnswerHeadTooLarge).await;
+        return refused.map_err(|_| Unfinished::Backend);
+    }
     answer.head(head.status, &headers).await?;
     while !body.is_end_stream() {
         let frame = poll_fn(|cx| poll_frame(body.as_mut(), stopped.as_mut(), cx)).await;
@@ -292,6 +305,9 @@ async fn relay(
                 Ok(data) => answer.data(data).await?,
                 Err(frame) => {
                     if let Ok(fields) = frame.into_trailers() {
+                        if !answer.takes(&fields) {
+                            return Err(Unfinished::Backend);
+                        }
                         answer.trailers(&fields).await?;
                     }
                 }
@@ -301,9 +317,10 @@ async fn relay(
     Ok(())
 }
 
-#[expect(clippy::large_enum_variant, reason = "it lives from one poll to the line after it")]
 enum Step {
     Answered(Result<Response<ResponseBody>, std::convert::Infallible>),
+    /// Something that comes before the answer.
+    Interim(Response<()>),
     /// The body is wanted now.
     Continue,
     Stopped,

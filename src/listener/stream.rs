@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::framing::Wrong;
+use crate::http::interim::Interim;
 use crate::snapshot::ListenerView;
 use crate::tls::clients::ClientCertificate;
 
@@ -72,6 +73,8 @@ pub struct Notes {
     pub hasty: Cell<bool>,
     /// Set when a request for another protocol is answered otherwise.
     pub stays: Cell<bool>,
+    /// HTTP/1: what the client gets before the answer to its request.
+    pub interim: Interim,
 }
 
 /// A transport that takes notes.
@@ -165,7 +168,7 @@ impl ClientStream {
                     return strict.refusal();
                 }
                 Next::Read => {
-                    std::task::ready!(self.poll_bytes(cx, buf))?;
+                    ready!(self.poll_bytes(cx, buf))?;
                     let Some(strict) = &mut self.strict else { return Poll::Pending };
                     // Nothing new: the end.
                     if buf.filled().len() == before || strict.took(buf, before) {
@@ -181,7 +184,7 @@ impl ClientStream {
                         // Its deadline goes on, whatever was done meanwhile.
                         self.notes.read.set(true);
                     }
-                    std::task::ready!(read)?;
+                    ready!(read)?;
                     if aside.filled().is_empty() {
                         return Poll::Ready(Ok(()));
                     }
@@ -192,12 +195,38 @@ impl ClientStream {
     }
 }
 
+impl ClientStream {
+    /// Writes what the client gets before its answer.
+    #[cold]
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { transport, notes, .. } = self;
+        while !notes.interim.is_empty() {
+            let result = {
+                let bytes = notes.interim.bytes();
+                match transport {
+                    Transport::Plain(tcp) => Pin::new(tcp).poll_write(cx, &bytes),
+                    Transport::Tls(tls) => Pin::new(&mut **tls).poll_write(cx, &bytes),
+                }
+            };
+            notes.wrote(&result);
+            match ready!(result)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => notes.interim.written(written),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl AsyncWrite for ClientStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.notes.interim.is_begun() {
+            ready!(self.poll_interim(cx))?;
+        }
         let result = match &mut self.transport {
             Transport::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Transport::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
@@ -211,6 +240,9 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.notes.interim.is_begun() {
+            ready!(self.poll_interim(cx))?;
+        }
         let result = match &mut self.transport {
             Transport::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Transport::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
@@ -226,7 +258,11 @@ impl AsyncWrite for ClientStream {
         }
     }
 
+    /// The codec has nothing left to write at this moment.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.notes.interim.is_empty() {
+            ready!(self.poll_interim(cx))?;
+        }
         let result = match &mut self.transport {
             Transport::Plain(_) => return Poll::Ready(Ok(())),
             Transport::Tls(tls) => Pin::new(tls).poll_flush(cx),

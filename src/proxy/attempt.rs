@@ -21,8 +21,9 @@ use crate::worker::context::Worker;
 use crate::worker::timers::Timer;
 
 use super::connect::connect;
-use super::exchange::Held;
+use super::exchange::{Exchange, Held};
 use super::failure;
+use super::interim;
 use super::tries;
 
 /// Pooled connections that were idle for longer are not given to requests that must not be
@@ -51,6 +52,8 @@ pub struct Try<'a> {
     pub ends: &'a Ends,
     /// Somebody wants to know where its head is kept once it is sent.
     pub kept: Option<&'a Cell<Option<Kept>>>,
+    /// Who gets what a backend says before its answer.
+    pub informs: Option<&'a Exchange>,
 }
 
 impl Try<'_> {
@@ -144,7 +147,7 @@ pub async fn send(
             kept.set(Some(conn.kept()));
         }
         let sending = std::pin::pin!(conn.send(sent, asks.keep_head, asks.upgrade));
-        match answer(with, held, sending).await {
+        match answer(with, held, &conn, sending).await {
             Ok(response) => {
                 let now = worker.now();
                 let took = now.saturating_sub(held.since);
@@ -224,6 +227,7 @@ enum Broke {
 async fn answer(
     with: &Try<'_>,
     held: &Held,
+    conn: &Conn,
     mut sending: Pin<&mut impl Future<Output = Result<Response<AnswerBody>, SendError>>>,
 ) -> Result<Response<AnswerBody>, Broke> {
     let timeout = held.service().view.config.transport.response_timeout;
@@ -236,6 +240,10 @@ async fn answer(
                 SendError::NoTunnels => Broke::NoTunnels,
                 SendError::Sent(error) => Broke::Sent(error),
             }));
+        }
+        if interim::pass_on(with, conn) {
+            // For whoever writes it.
+            cx.waker().wake_by_ref();
         }
         while with.timer.poll_expired(cx).is_ready() {
             let now = with.worker.now();
@@ -255,6 +263,9 @@ async fn answer(
     })
     .await;
     with.timer.disarm();
+    if interim::pass_on(with, conn) {
+        Box::pin(interim::written(with)).await;
+    }
     result
 }
 

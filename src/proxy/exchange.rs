@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::clock::Micros;
 use crate::http::fault::At;
+use crate::http::interim::Informed;
 use crate::http::serve::{Active, Client};
 use crate::snapshot::{RouteView, Target};
 use crate::telemetry::counter::Label;
@@ -39,6 +40,8 @@ pub struct Exchange {
     in_flight: Option<InFlight>,
     held: Option<Held>,
     pub upload: Option<Rc<Upload>>,
+    /// Who sends informational answers to this client, if not its connection.
+    pub informed: Option<Rc<dyn Informed>>,
     /// While the access log is on.
     pub logged: Option<Box<Logged>>,
     /// Bytes of bodies, from and to the client.
@@ -79,6 +82,7 @@ impl Exchange {
             in_flight: None,
             held: None,
             upload: None,
+            informed: None,
             logged: None,
             received: 0,
             sent: 0,
@@ -212,6 +216,7 @@ impl Exchange {
             upload: self.upload.as_ref(),
             ends: &self.client.ends,
             kept: None,
+            informs: Some(self),
         }
     }
 

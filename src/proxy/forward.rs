@@ -11,6 +11,7 @@ use hyper::upgrade::OnUpgrade;
 
 use crate::http::fault::Fault;
 use crate::http::headers::{self, Received};
+use crate::http::interim::Informed;
 use crate::http::serve::Client;
 use crate::http::tunnel::{self, Tunnel};
 use crate::snapshot::RouteView;
@@ -107,6 +108,13 @@ pub fn prepare(
 }
 
 impl Forward {
+    /// Who gets informational answers.
+    pub fn inform(&mut self, informed: Option<Rc<dyn Informed>>) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.informed = informed;
+        }
+    }
+
     /// Sends the request to a backend, or to others if that fails, and prepares the relay of the
     /// answer. `None` only if it was asked before.
     pub async fn run(&mut self) -> Option<Outcome> {

@@ -82,7 +82,8 @@ pub async fn send(
     let worker = &exchange.client.worker;
     let timer = worker.timers.timer();
     let kept = Cell::new(None);
-    let with = Try { kept: Some(&kept), ..exchange.to_try() };
+    // Who will have answered is not known before.
+    let with = Try { kept: Some(&kept), informs: None, ..exchange.to_try() };
     timer.arm(held.since.saturating_add(wait));
     let mut other;
     let end = {

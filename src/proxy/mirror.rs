@@ -154,6 +154,7 @@ impl Mirrored {
             upload: body.as_ref(),
             ends: &self.ends,
             kept: None,
+            informs: None,
         };
         let sent = body.as_ref().map_or_else(RequestBody::empty, Upload::body);
         let request = Request::from_parts(self.head, sent);

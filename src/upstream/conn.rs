@@ -134,6 +134,16 @@ impl Conn {
         }
     }
 
+    /// Informational answers (1xx) to the current request that came since this was last asked; never 100 or 101.
+    /// hyper's client for HTTP/2 drops them.
+    #[inline]
+    pub fn take_interim(&self) -> Vec<Response<()>> {
+        match self {
+            Self::Http1(conn) => conn.take_interim(),
+            Self::Http2(_) => Vec::new(),
+        }
+    }
+
     /// The head of the current request as it was sent, if it was kept.
     pub fn take_head(&self) -> Option<Vec<u8>> {
         match self {

@@ -31,6 +31,7 @@ mod hostile;
 mod hostile_answers;
 mod hostile_h2;
 mod instructions;
+mod interim;
 mod killed;
 mod limits;
 mod load;

@@ -290,27 +290,11 @@ pub fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
 
 /// A section of fields, all literal.
 pub fn section(fields: &[(&str, &str)]) -> Vec<u8> {
-    let mut out = vec![0, 0];
-    let mut text = |flags: u8, prefix: u32, text: &str| {
-        let most = usize::from(u8::MAX >> (8 - prefix));
-        if text.len() < most {
-            out.push(flags | text.len() as u8);
-        } else {
-            out.push(flags | most as u8);
-            let mut rest = text.len() - most;
-            while rest >= 0x80 {
-                out.push(0x80 | rest as u8);
-                rest >>= 7;
-            }
-            out.push(rest as u8);
-        }
-        out.extend_from_slice(text.as_bytes());
-    };
+    let mut out = BytesMut::from(&[0, 0][..]);
     for (name, value) in fields {
-        text(0x20, 3, name);
-        text(0, 7, value);
+        tidegate::http3::qpack::literal(name.as_bytes(), value.as_bytes(), &mut out);
     }
-    out
+    out.to_vec()
 }
 
 /// A client's control stream with settings that say nothing.

@@ -57,13 +57,16 @@ fn put_fields(headers: &HeaderMap, out: &mut BytesMut) {
                     }
                 }
             }
-            None => {
-                put_integer(0b0010_0000, 3, name.as_str().len(), out);
-                out.put_slice(name.as_str().as_bytes());
-                put_text(value.as_bytes(), out);
-            }
+            None => literal(name.as_str().as_bytes(), value.as_bytes(), out),
         }
     }
+}
+
+/// A field with its name, both as they are.
+pub fn literal(name: &[u8], value: &[u8], out: &mut BytesMut) {
+    put_integer(0b0010_0000, 3, name.len(), out);
+    out.put_slice(name);
+    put_text(value, out);
 }
 
 fn put_text(text: &[u8], out: &mut BytesMut) {

@@ -10,4 +10,4 @@ mod huffman;
 mod table;
 
 pub use decode::{BadSection, integer, section};
-pub use encode::{answer, trailers};
+pub use encode::{answer, literal, trailers};

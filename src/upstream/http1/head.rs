@@ -31,6 +31,8 @@ pub(super) struct Reader {
     looked: usize,
     /// Informational heads so far, and their bytes.
     informational: (u8, usize),
+    /// Those that a client may get, until somebody takes them.
+    pub(super) interim: Vec<Response<()>>,
     /// The connection ends with this answer.
     pub(super) last: bool,
 }
@@ -40,7 +42,8 @@ impl Reader {
         Self { asked, ..Self::default() }
     }
 
-    /// Takes the head off what was read; `None`: it is not whole yet. Informational answers are passed over.
+    /// Takes the head off what was read; `None`: it is not whole yet. Informational answers are
+    /// put aside.
     ///
     /// # Errors
     /// What is wrong with it, as a part of a sentence.
@@ -68,7 +71,11 @@ impl Reader {
                 if *count > INFORMATIONAL || *size > HEAD_BYTES {
                     return Err(Flaw::Informational.text());
                 }
-                parse(&bytes)?;
+                let (response, _) = parse(&bytes)?;
+                // 100 says something about our own sending only.
+                if response.status() != StatusCode::CONTINUE {
+                    self.interim.push(response);
+                }
                 continue;
             }
             let (response, old) = parse(&bytes)?;

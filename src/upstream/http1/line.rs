@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, header};
+use http::{Method, Request, Response, header};
 use http_body::{Body as _, Frame};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -260,6 +260,11 @@ impl Line {
             }
             self.answered = true;
         }
+    }
+
+    /// What the backend said before its answer, once.
+    pub(super) fn take_interim(&mut self) -> Vec<Response<()>> {
+        std::mem::take(&mut self.reader.interim)
     }
 
     /// Reads more into the input. 0: the backend has ended.

@@ -99,6 +99,11 @@ impl Http1 {
         self.shared.line.borrow_mut().output.take_head()
     }
 
+    /// Informational answers to the current request that came since this was last asked; never 100 or 101.
+    pub fn take_interim(&self) -> Vec<Response<()>> {
+        self.shared.line.borrow_mut().take_interim()
+    }
+
     /// Where that is, for somebody else to look at.
     pub fn kept(&self) -> Kept {
         Kept(self.shared.clone())

@@ -250,3 +250,26 @@ fn floods_end_their_connection_and_others_go_on() {
         site.proxy.metric("tidegate_floods_total", &[("kind", "unknown_frame")]) == 1.0
     });
 }
+
+#[test]
+fn heads_that_a_client_does_not_take_are_not_sent() {
+    let long = "x".repeat(4000);
+    let origin = RawOrigin::always(&format!(
+        "HTTP/1.1 103 Early Hints\r\nx-long: {long}\r\n\r\n\
+         HTTP/1.1 200 OK\r\nx-long: {long}\r\ncontent-length: 2\r\n\r\nok"
+    ));
+    let site = site(&origin);
+    // SETTINGS_MAX_FIELD_SECTION_SIZE: enough for it, for our own answers only, for nothing.
+    for (settings, expected) in [
+        (&[0, 4, 3, 6, 0x60, 0][..], Came::Status(103)),
+        (&[0, 4, 3, 6, 0x44, 0], Came::Status(502)),
+        (&[0, 4, 2, 6, 0], Came::Reset(0x102)),
+    ] {
+        let trust = site.trust();
+        let client = http3::Peer::new(site.proxy.address("http"), "a.test", &trust);
+        let client = client.quic().unwrap();
+        client.announce(settings);
+        // The settings are a stream of their own, and may come later.
+        wait_until(&format!("{expected:?}"), || client.ask(&with(&[]), true) == expected);
+    }
+}
