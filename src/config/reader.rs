@@ -124,10 +124,7 @@ impl<'a> Reader<'a> {
 
     /// A duration above zero.
     pub fn period(&mut self, key: &'static str) -> Field<'_, 'a, Duration> {
-        self.field(key, |value| match values::duration(value)? {
-            Duration::ZERO => values::wrong(value, "it may not be zero; write \"1ms\" or more"),
-            period => Ok(period),
-        })
+        self.field(key, values::period)
     }
 
     /// Bytes.

@@ -109,6 +109,14 @@ pub fn duration(value: &Value) -> Result<Duration, Wrong> {
     }
 }
 
+/// A duration above zero.
+pub fn period(value: &Value) -> Result<Duration, Wrong> {
+    match duration(value)? {
+        Duration::ZERO => wrong(value, "it may not be zero; write \"1ms\" or more"),
+        period => Ok(period),
+    }
+}
+
 pub fn size(value: &Value) -> Result<u64, Wrong> {
     match &value.node {
         Node::String(text) => units::parse_size(text).or_else(|e| wrong(value, e.to_string())),

@@ -8,8 +8,8 @@ use crate::clock::Micros;
 use crate::config::types::{self as config, Metric};
 use crate::orchestrator::Usage;
 use crate::registry::{Entry, Pool};
-use crate::scale::{Candidate, Counts, Life, Sample, Signal, WINDOW, Wanted};
-use crate::telemetry::window::Windows;
+use crate::scale::{Candidate, Counts, Life, Sample, Signal, Traffic, WINDOW, Wanted};
+use crate::telemetry::window::{ServiceReading, Windows};
 use crate::upstream::gate::State;
 
 use super::life::TICK;
@@ -18,6 +18,9 @@ use super::status::RECENT;
 
 /// The window of the p99 that outcomes compare.
 const OUTCOME_SPAN: Duration = Duration::from_secs(15);
+
+/// Starts after which the measured lead time is believed.
+const STARTS_KNOWN: u64 = 5;
 
 /// Where a sample comes from.
 pub struct From<'a> {
@@ -57,12 +60,31 @@ pub fn take(from: &From<'_>) -> Sample {
         counts: counts(&entries),
         in_flight: traffic.as_ref().map_or(0.0, |t| (t.in_flight - queued).max(0.0)),
         queued,
+        traffic: traffic.as_ref().map(|t| arrived(t, queued)).unwrap_or_default(),
+        fixed: from.pool.map_or(0, |pool| {
+            pool.entries().filter(|e| !e.is_orchestrated() && e.is_available()).count() as u32
+        }),
+        lead: from
+            .pool
+            .filter(|pool| pool.starts().count() >= STARTS_KNOWN)
+            .and_then(Pool::lead_time),
         signals: from.wanted.iter().map(|wanted| signal(from, wanted, &entries)).collect(),
         p99,
         candidates: entries.iter().filter_map(|e| candidate(e, from.now)).collect(),
         // Before its second tick a window has nothing to say yet.
         stale: traffic.is_none(),
         ..Sample::default()
+    }
+}
+
+fn arrived(reading: &ServiceReading, queued: f64) -> Traffic {
+    Traffic {
+        arrivals: reading.rps * reading.span.as_secs_f64(),
+        busy: (reading.in_flight_now as f64 - queued).max(0.0),
+        finished: reading.finished,
+        failed: reading.failed,
+        mean: reading.duration.mean().unwrap_or(0.0) / 1e6,
+        durations: reading.duration.buckets().map(|(us, n)| (us / 1e6, n)).collect(),
     }
 }
 

@@ -37,7 +37,7 @@ pub fn one_line(record: &Record, zone: &TimeZone) -> String {
         action => headline(action),
     };
     let why = match &record.action {
-        Action::Scale { reason: Reason::Policy, .. } => {
+        Action::Scale { reason, .. } if reason.is_wish() => {
             winner(record).map(|p| format!("  {}: {}", p.policy, p.formula)).unwrap_or_default()
         }
         Action::Scale { reason, .. } => format!("  {}", sentence(*reason, record)),
@@ -76,7 +76,7 @@ fn winner(record: &Record) -> Option<&Proposed> {
 fn because(record: &Record) -> Vec<String> {
     let mut lines = Vec::new();
     if let Action::Scale { reason, .. } | Action::Refuse { reason, .. } = &record.action
-        && *reason != Reason::Policy
+        && !reason.is_wish()
     {
         lines.push(sentence(*reason, record));
     }
@@ -180,6 +180,14 @@ fn name(stage: Stage) -> &'static str {
 fn sentence(reason: Reason, record: &Record) -> String {
     let text = match reason {
         Reason::Policy => "as the policy wishes",
+        Reason::Level => "for the rate of now",
+        Reason::Trend => "for where the rate goes",
+        Reason::Backlog => "to clear what waits",
+        Reason::Hold60 => "so many were needed within the last 60 s",
+        Reason::Hold180 => "a small step down waits until 180 s needed no more",
+        Reason::Collapse => "the rate fell by more than half, so what was needed before is over",
+        Reason::SloUnreachable => "the goal is shorter than what a request takes without waiting",
+        Reason::Learning => "slots and service time are not known yet",
         Reason::Tolerance => "within the tolerance",
         Reason::DirectionTurned => {
             "counting in the backends that do not report turns the direction"

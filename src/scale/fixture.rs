@@ -29,6 +29,7 @@ pub(crate) fn params() -> Scaling {
         max: 100,
         interval: seconds(1),
         max_surge: 0,
+        slo: None,
         concurrency: None,
         targets: Vec::new(),
         thresholds: Vec::new(),

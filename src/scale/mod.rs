@@ -32,6 +32,6 @@ pub use operator::Override;
 pub use plan::Plan;
 pub use policy::{WINDOW, Wanted};
 pub use record::{Action, Reason, Record, Stage};
-pub use sample::{Candidate, Counts, Life, Sample, Signal};
+pub use sample::{Candidate, Counts, Life, Sample, Signal, Traffic};
 pub use scaler::{Scaler, Status, Tick};
 pub use wall::Wall;

@@ -74,6 +74,9 @@ pub struct Proposed {
     pub formula: String,
     /// The formula's number; other than `n` only if it was `held`.
     pub wanted: u32,
+    /// What decided about the formula's number, where the policy tells that.
+    #[serde(default)]
+    pub cause: Option<Reason>,
     /// Why `n` is the present size and not what the formula says.
     pub held: Option<Reason>,
     /// False: it has no data. It then proposes the present size, and nothing is removed.
@@ -124,6 +127,22 @@ pub enum Stage {
 pub enum Reason {
     /// A policy's wish.
     Policy,
+    /// `slo`: the rate of now.
+    Level,
+    /// `slo`: the rate rises.
+    Trend,
+    /// `slo`: more waits than can be cleared in time.
+    Backlog,
+    /// `slo`: so many were needed within the last 60 s.
+    Hold60,
+    /// `slo`: a small step down, and so many were needed within the last 180 s.
+    Hold180,
+    /// `slo`: the rate fell by more than half.
+    Collapse,
+    /// `slo`: the time of a request alone leaves no room to wait. More backends do not help.
+    SloUnreachable,
+    /// `slo`: slots and service time are not known yet.
+    Learning,
     /// The ratio to the target is within the tolerance.
     Tolerance,
     /// With the backends that do not report counted in, the direction would turn.
@@ -167,6 +186,24 @@ pub enum Reason {
     BackendLost,
     /// Someone else changed the size; it is adopted.
     OutsideChange,
+}
+
+impl Reason {
+    /// The size is what a policy asked for; the record's winner has the formula.
+    pub fn is_wish(self) -> bool {
+        matches!(
+            self,
+            Self::Policy
+                | Self::Level
+                | Self::Trend
+                | Self::Backlog
+                | Self::Hold60
+                | Self::Hold180
+                | Self::Collapse
+                | Self::SloUnreachable
+                | Self::Learning
+        )
+    }
 }
 
 /// What was done.

@@ -33,7 +33,8 @@ fn reason(view: &View<'_>, verdict: &Verdict) -> Reason {
             || (step.stage == Stage::Clamp && (step.from > view.from) != (verdict.to > view.from))
             || (step.stage == Stage::Clamp && step.from == view.from)
     });
-    forced.map_or(Reason::Policy, |step| step.change.reason)
+    let wish = || view.winner.and_then(|winner| winner.cause).unwrap_or(Reason::Policy);
+    forced.map_or_else(wish, |step| step.change.reason)
 }
 
 /// The whole record.

@@ -32,6 +32,13 @@ pub struct Sample {
     pub in_flight: f64,
     /// Requests waiting for a backend now.
     pub queued: f64,
+    /// What arrived and what was answered, all backends of the service.
+    pub traffic: Traffic,
+    /// Backends that take requests and are not the scaler's: fixed and discovered ones.
+    pub fixed: u32,
+    /// Time from the order of a backend to its first pass, p90 of the last starts; `None` until
+    /// enough were seen.
+    pub lead: Option<Duration>,
     /// The answers to [`super::Scaler::wanted`].
     pub signals: Vec<Signal>,
     /// p99 of the response time over the last 15 s, in seconds; for the record's outcome.
@@ -47,6 +54,22 @@ impl Sample {
     pub fn signal(&self, metric: Metric, quantile: f64) -> Option<&Signal> {
         self.signals.iter().find(|signal| signal.metric == metric && signal.quantile == quantile)
     }
+}
+
+/// Requests of one tick.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Traffic {
+    /// Requests that came.
+    pub arrivals: f64,
+    /// Requests at backends at this moment.
+    pub busy: f64,
+    /// Answered ones, and those of them that failed (5xx).
+    pub finished: u64,
+    pub failed: u64,
+    /// Mean time of the answered ones, in seconds; 0 without any.
+    pub mean: f64,
+    /// The same as a histogram: (about how long in seconds, how many), by length.
+    pub durations: Vec<(f64, u64)>,
 }
 
 /// How many backends are in which condition. Every backend is in exactly one of them.

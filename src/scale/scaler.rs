@@ -1,6 +1,7 @@
 //! The scaler of one service: its state, and one tick from observation to record.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::Micros;
 use crate::config::types::{Scaling, ScalingMode};
@@ -94,7 +95,10 @@ impl Scaler {
     /// Takes new parameters and keeps the history.
     pub fn reconfigure(&mut self, params: Scaling) {
         let panic = self.policies.iter().find_map(|policy| policy.panic());
-        self.policies = policy::build(&params);
+        let before = std::mem::replace(&mut self.policies, policy::build(&params));
+        if params.slo == self.params.slo && params.concurrency == self.params.concurrency {
+            policy::keep_learned(&mut self.policies, before);
+        }
         if let Some(panic) = panic {
             self.policies.iter_mut().for_each(|policy| policy.resume(panic));
         }
@@ -133,7 +137,9 @@ impl Scaler {
         let Some(desired) = self.desired else {
             self.desired = Some(found);
             if found > 0 {
-                self.memory.hold_until = sample.at + micros(self.params.down.stabilization);
+                let own = self.params.slo.as_ref().map_or(Duration::ZERO, |_| policy::SLO_HISTORY);
+                let history = own.max(self.params.down.stabilization);
+                self.memory.hold_until = sample.at + micros(history);
             }
             return None;
         };

@@ -190,6 +190,12 @@ impl Merged {
         Some(MAX_US as f64)
     }
 
+    /// The middle of each bucket that got something in µs, with how many fell into it.
+    pub fn buckets(&self) -> impl Iterator<Item = (f64, u64)> {
+        let middle = |i| lower_bound(i).midpoint(lower_bound(i + 1)) as f64;
+        self.buckets.iter().filter(|(_, n)| *n > 0).map(move |(i, n)| (middle(i), n))
+    }
+
     /// How many are at most `us`. Exact where `us` is a bucket's bound, else the bucket that holds it
     /// counts by the share of it that lies below.
     pub fn count_at_most(&self, us: u64) -> u64 {

@@ -6,7 +6,7 @@ use crate::config::reader::Reader;
 use crate::config::tree::{Entry, Node, Place, Table, Value};
 use crate::config::types::{
     Behaviour, ConcurrencyPolicy, LimitAmount, Metric, ScaleLimit, Scaling, ScalingMode, Select,
-    TargetPolicy, ThresholdPolicy,
+    SloPolicy, TargetPolicy, ThresholdPolicy,
 };
 use crate::config::values::{self, Wrong, wrong};
 
@@ -26,12 +26,15 @@ const METRICS: &[(&str, Metric)] = &[
 pub fn read(r: &mut Reader<'_>) -> Scaling {
     let targets = r.named("target", |name, r| (Arc::from(name), target(r)));
     let thresholds = r.named("threshold", |name, r| (Arc::from(name), threshold(r)));
+    let concurrency = r.section_if("concurrency", concurrency);
+    let others = concurrency.is_some() || !targets.is_empty() || !thresholds.is_empty();
     // The default policy when none is named.
-    let concurrency = if targets.is_empty() && thresholds.is_empty() {
-        Some(r.section("concurrency", concurrency))
-    } else {
-        r.section_if("concurrency", concurrency)
+    let slo = match others {
+        true => r.section_if("slo", slo),
+        false => Some(r.section("slo", slo)),
     };
+    // `slo` has windows and limits of its own.
+    let alone = slo.is_some() && !others;
     let scaling = Scaling {
         mode: r
             .one_of(
@@ -48,13 +51,18 @@ pub fn read(r: &mut Reader<'_>) -> Scaling {
         max: r.int("max", 1..=MAX_BACKENDS).required(),
         interval: r.period("interval").or("1s"),
         max_surge: r.int("max_surge", 0..=MAX_BACKENDS).or(0),
+        slo,
         concurrency,
         targets,
         thresholds,
-        up: r.section("up", |r| {
-            behaviour(r, "0s", &[("percent", 100, "15s"), ("backends", 4, "15s")])
+        up: r.section("up", |r| match alone {
+            true => behaviour(r, "0s", &[]),
+            false => behaviour(r, "0s", &[("percent", 100, "15s"), ("backends", 4, "15s")]),
         }),
-        down: r.section("down", |r| behaviour(r, "300s", &[("percent", 100, "15s")])),
+        down: r.section("down", |r| match alone {
+            true => behaviour(r, "0s", &[]),
+            false => behaviour(r, "300s", &[("percent", 100, "15s")]),
+        }),
     };
     // A max of 0 was refused already.
     if scaling.max > 0 && scaling.min > scaling.max {
@@ -63,6 +71,48 @@ pub fn read(r: &mut Reader<'_>) -> Scaling {
         r.problem(key, format!("min {min} is above max {max}; write min ≤ max"));
     }
     scaling
+}
+
+fn slo(r: &mut Reader<'_>) -> SloPolicy {
+    let quantile = r
+        .ratio("quantile")
+        .and(|q| match (0.5..1.0).contains(&q) {
+            true => Ok(q),
+            false => Err(format!("{q} is no goal; write one from 0.5 to below 1, such as 0.99")),
+        })
+        .or(0.99);
+    let wait_probability = r
+        .field("wait_probability", |value| auto_or(value, values::ratio))
+        .and(|share| match share {
+            Some(share) if share <= 0.0 || share >= 1.0 => {
+                Err("write a share above 0 and below 1, such as 0.002, or \"auto\"".to_owned())
+            }
+            share => Ok(share),
+        })
+        .or("auto");
+    SloPolicy {
+        latency: r.field("latency", |value| auto_or(value, values::period)).or("auto"),
+        quantile,
+        headroom: r.number("headroom", 1.0..=10.0).or(1.25),
+        max_utilization: r.ratio("max_utilization").and(above_zero).or(0.95),
+        wait_probability: wait_probability.unwrap_or((1.0 - quantile) / 5.0),
+        slots: r
+            .field("slots", |value| auto_or(value, |v| values::number(v, &(1.0..=1e5))))
+            .or("auto"),
+        service_time: r.field("service_time", |value| auto_or(value, values::period)).or("auto"),
+        lead_time: r.duration("lead_time").or("30s"),
+    }
+}
+
+/// A value, or `"auto"` where it is to be learned.
+fn auto_or<T>(
+    value: &Value,
+    parse: impl Fn(&Value) -> Result<T, Wrong>,
+) -> Result<Option<T>, Wrong> {
+    match &value.node {
+        Node::String(text) if text == "auto" => Ok(None),
+        _ => parse(value).map(Some),
+    }
 }
 
 fn concurrency(r: &mut Reader<'_>) -> ConcurrencyPolicy {

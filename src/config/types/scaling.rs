@@ -12,6 +12,8 @@ pub struct Scaling {
     pub interval: Duration,
     /// 0 = `max`.
     pub max_surge: u32,
+    /// Without any policy: there, with its defaults.
+    pub slo: Option<SloPolicy>,
     pub concurrency: Option<ConcurrencyPolicy>,
     /// In file order, by name.
     pub targets: Vec<(Arc<str>, TargetPolicy)>,
@@ -20,12 +22,41 @@ pub struct Scaling {
     pub down: Behaviour,
 }
 
+impl Scaling {
+    /// `slo` decides alone: it has windows and limits of its own.
+    pub fn is_slo_alone(&self) -> bool {
+        self.slo.is_some()
+            && self.concurrency.is_none()
+            && self.targets.is_empty()
+            && self.thresholds.is_empty()
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScalingMode {
     On,
     UpOnly,
     DryRun,
     Off,
+}
+
+/// What is `None` is learned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SloPolicy {
+    /// What the quantile of the response time should stay under.
+    pub latency: Option<Duration>,
+    pub quantile: f64,
+    /// At least 1.
+    pub headroom: f64,
+    pub max_utilization: f64,
+    /// Share of requests that may wait for too long.
+    pub wait_probability: f64,
+    /// Requests that one backend serves well at the same time.
+    pub slots: Option<f64>,
+    /// Time of one request without waiting.
+    pub service_time: Option<Duration>,
+    /// From the order of a backend to its first request, until starts were seen.
+    pub lead_time: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq)]

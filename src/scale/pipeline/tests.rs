@@ -61,6 +61,7 @@ impl Case {
             n: wish,
             formula: format!("{wish} = {wish}"),
             wanted: wish,
+            cause: None,
             held: None,
             valid: self.valid,
             note: None,

@@ -88,6 +88,7 @@ impl Policy for Concurrency {
             n,
             formula,
             wanted: n,
+            cause: None,
             held: None,
             valid: true,
             note,

@@ -5,6 +5,7 @@
 //! gate. Adding a policy is a new file, a line in [`build`], a key in the configuration and a test.
 
 mod concurrency;
+mod slo;
 mod target;
 mod threshold;
 
@@ -23,6 +24,9 @@ use super::record::{Proposed, Reason};
 use super::{Sample, Signal};
 
 pub use concurrency::Panic;
+
+/// History that `slo` wants to have before anything is removed.
+pub const SLO_HISTORY: Duration = Duration::from_secs(60);
 
 /// Span over which means and quantiles of signals are taken; the period of the HPA's loop.
 pub const WINDOW: Duration = Duration::from_secs(15);
@@ -82,6 +86,9 @@ pub trait Policy: Debug + Send {
 /// The policies of a configuration, in the order they are shown.
 pub fn build(params: &Scaling) -> Vec<Box<dyn Policy>> {
     let mut policies: Vec<Box<dyn Policy>> = Vec::new();
+    if let Some(slo) = &params.slo {
+        policies.push(Box::new(slo::SloPolicy::new(slo.clone(), params.concurrency.clone())));
+    }
     if let Some(params) = &params.concurrency {
         policies.push(Box::new(concurrency::Concurrency::new(params.clone())));
     }
@@ -92,6 +99,17 @@ pub fn build(params: &Scaling) -> Vec<Box<dyn Policy>> {
         policies.push(Box::new(threshold::Threshold::new(name, params.clone())));
     }
     policies
+}
+
+/// Puts the `slo` policy of before in the place of a new one with the same settings, with all that
+/// it has learned.
+pub fn keep_learned(policies: &mut [Box<dyn Policy>], before: Vec<Box<dyn Policy>>) {
+    let is_slo = |policy: &dyn Policy| policy.name() == slo::NAME;
+    let old = before.into_iter().find(|policy| is_slo(&**policy));
+    let new = policies.iter_mut().find(|policy| is_slo(&***policy));
+    if let (Some(new), Some(old)) = (new, old) {
+        *new = old;
+    }
 }
 
 /// Signs of saturation: requests wait, processors are half busy, or half of the concurrency target is in flight.
@@ -173,6 +191,7 @@ fn blind(name: &str, current: u32, what: &str) -> Proposed {
         n,
         formula,
         wanted: n,
+        cause: None,
         held: Some(Reason::MetricMissing),
         valid: false,
         note: Some(format!("no data for {what}")),

@@ -78,6 +78,7 @@ impl Policy for Target {
             n: if held.is_some() { input.current } else { wanted },
             formula,
             wanted,
+            cause: None,
             held,
             valid: true,
             note: None,

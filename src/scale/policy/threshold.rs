@@ -72,6 +72,7 @@ impl Policy for Threshold {
             n: if held.is_some() { input.current } else { wanted },
             formula,
             wanted,
+            cause: None,
             held,
             valid: true,
             note,
