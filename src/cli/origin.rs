@@ -5,11 +5,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::origin::{Delay, Options, Origin, serve};
 use crate::units;
+
+/// Connections that wait to be accepted; the kernel's own limit may be lower.
+const BACKLOG: u32 = 4096;
 
 /// A small backend to try things with: it answers with what it received.
 #[derive(Debug, clap::Args)]
@@ -75,8 +78,7 @@ async fn serve_until_told(args: Args) -> std::io::Result<()> {
         () = &mut stop => return Ok(()),
     }
     let address = SocketAddr::new(args.address, args.port);
-    let listener = TcpListener::bind(address)
-        .await
+    let listener = listen(address)
         .map_err(|error| std::io::Error::new(error.kind(), format!("{address}: {error}")))?;
     let address = listener.local_addr()?;
     let options = Options {
@@ -92,4 +94,12 @@ async fn serve_until_told(args: Args) -> std::io::Result<()> {
     println!("listening  http://{address}");
     serve(Arc::new(origin), listener, stop).await;
     Ok(())
+}
+
+/// With a queue for a burst of connections: beyond it the kernel drops what asks, which then waits a second.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
