@@ -12,6 +12,7 @@ pub mod config;
 pub mod control;
 pub mod discovery;
 pub mod ewma;
+pub mod fetch;
 pub mod framing;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -21,6 +22,7 @@ pub mod http;
 pub mod http3;
 pub mod listener;
 pub mod load;
+pub mod notify;
 pub mod orchestrator;
 pub mod origin;
 pub mod proxy;

@@ -35,7 +35,8 @@ impl Fake {
     pub fn event(id: u64) -> Arc<Event> {
         let data = serde_json::json!({ "from": 2, "to": 3 });
         let (kind, service) = (EventKind::Decision, Some("app".into()));
-        Arc::new(Event { id, at: at(id), kind, service, data })
+        let text = "+1 → 3".to_owned();
+        Arc::new(Event { id, at: at(id), kind, service, text, quiet: false, data })
     }
 
     fn note(&self, what: String) {

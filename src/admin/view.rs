@@ -243,6 +243,12 @@ pub struct Event {
     pub kind: EventKind,
     /// `None` when it is of no one service.
     pub service: Option<String>,
+    /// The same for a person, in one line, without time and service.
+    #[serde(default)]
+    pub text: String,
+    /// The course of things, of which nobody has to be told.
+    #[serde(skip)]
+    pub quiet: bool,
     /// What happened: a decision is its record, a reload is [`ReloadOk`] or [`LastReload`].
     pub data: serde_json::Value,
 }

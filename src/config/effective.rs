@@ -150,6 +150,11 @@ fn source_of(value: &Value) -> String {
     }
 }
 
+/// The URL of a hook lets anyone who has it write there.
+fn is_secret(table: &Table, key: &str) -> bool {
+    SECRET_KEYS.contains(&key) || table.name == "notify" && key == "url"
+}
+
 /// Written without a tree of its own: of a large configuration that would be the larger part.
 struct Json<'a, T> {
     masked: bool,
@@ -160,7 +165,7 @@ impl Serialize for Json<'_, Table> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut map = to.serialize_map(Some(self.what.entries.len()))?;
         for entry in &self.what.entries {
-            if self.masked && SECRET_KEYS.contains(&entry.key.as_str()) {
+            if self.masked && is_secret(self.what, &entry.key) {
                 map.serialize_entry(&entry.key, MASK)?;
             } else {
                 map.serialize_entry(&entry.key, &Json { masked: self.masked, what: &entry.value })?;

@@ -76,5 +76,6 @@ fn of_process(config: &Config) -> Config {
         listeners: Vec::new(),
         routes: Vec::new(),
         services: BTreeMap::new(),
+        notify: Vec::new(),
     }
 }

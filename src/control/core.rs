@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::config::types as config;
 use crate::health;
 use crate::health::judge::Verdict;
+use crate::notify::Notifiers;
 use crate::registry::{Change, DrainedBy, Registry};
 use crate::telemetry::window::Windows;
 use crate::upstream::backend::{Backend, Source};
@@ -61,6 +62,8 @@ pub struct Control {
     pub added: super::added::Added,
     pub errors: Mutex<super::errors::Errors>,
     pub floods: Mutex<super::floods::Floods>,
+    pub certificates: Mutex<super::certificates::Certificates>,
+    pub notifiers: Mutex<Notifiers>,
     checks: Mutex<HashMap<u64, AbortHandle>>,
     /// Permits for checks under way, by service.
     parallel: Mutex<HashMap<Arc<str>, Permits>>,
@@ -100,6 +103,8 @@ impl Control {
             added: super::added::Added::default(),
             errors: Mutex::default(),
             floods: Mutex::default(),
+            certificates: Mutex::default(),
+            notifiers: Mutex::default(),
             checks: Mutex::default(),
             parallel: Mutex::default(),
             dark: Mutex::default(),

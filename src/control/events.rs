@@ -142,6 +142,13 @@ pub enum Kind {
     Operator {
         order: String,
     },
+    /// A certificate is about to be no longer valid, or is not any more.
+    Certificate {
+        file: String,
+        names: Vec<String>,
+        /// Whole days that are left; less than 0: it is not valid any more.
+        days: i64,
+    },
     /// The process is ending.
     Stopping {
         signal: String,
@@ -186,6 +193,7 @@ impl Kind {
             Self::Reload { .. } => "reload",
             Self::ReloadFailed { .. } => "reload_failed",
             Self::Operator { .. } => "operator",
+            Self::Certificate { .. } => "certificate",
             Self::Stopping { .. } => "stopping",
             Self::HandedOver { .. } => "handed_over",
             Self::HandoverFailed { .. } => "handover_failed",
@@ -210,6 +218,7 @@ impl Kind {
             Self::Flood { .. } => EventKind::Flood,
             Self::Reload { .. }
             | Self::ReloadFailed { .. }
+            | Self::Certificate { .. }
             | Self::Stopping { .. }
             | Self::HandedOver { .. }
             | Self::HandoverFailed { .. } => EventKind::Reload,
@@ -229,6 +238,7 @@ impl Kind {
             | Self::DiscoveryFailed { .. }
             | Self::Flood { .. }
             | Self::HandoverFailed { .. }
+            | Self::Certificate { .. }
             | Self::ReloadFailed { .. } => true,
             Self::BackendUnejected { .. }
             | Self::Discovered { .. }
@@ -314,6 +324,14 @@ impl Kind {
                 format!("reload failed, nothing changed: {}", errors.join("; "))
             }
             Self::Operator { order } => format!("operator: {order}"),
+            Self::Certificate { file, names, days } => {
+                let names = names.join(", ");
+                match days {
+                    ..0 => format!("the certificate of {names} is not valid any more ({file})"),
+                    0 => format!("the certificate of {names} ends within a day ({file})"),
+                    days => format!("the certificate of {names} ends in {days} days ({file})"),
+                }
+            }
             Self::Stopping { signal } => format!("stopping ({signal})"),
             Self::HandedOver { pid, took_ms } => format!(
                 "handed over to process {pid} within {}; finishing what runs",
@@ -370,6 +388,8 @@ impl Events {
             at: SystemTime::now().into(),
             kind: kind.class(),
             service: service.map(|s| s.to_string()),
+            text: kind.line(),
+            quiet,
             data: serde_json::to_value(&kind).unwrap_or_default(),
         };
         // An error means that nobody listens, which is fine.

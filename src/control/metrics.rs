@@ -62,6 +62,10 @@ impl Control {
             handovers_failed: self.standing.failed.load(Relaxed),
             process: Process::read(since_epoch(started).as_secs_f64()),
             worker_stall: windows.stall_total(),
+            notifications: lock(&self.notifiers)
+                .counts()
+                .map(|(name, counts)| (name.clone(), counts.read()))
+                .collect(),
             ..Metrics::default()
         };
         for listener in &snapshot.listeners {

@@ -10,6 +10,7 @@ mod added;
 pub mod applied;
 pub mod banner;
 pub mod build;
+mod certificates;
 pub mod core;
 mod discover;
 pub mod drain;

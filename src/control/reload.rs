@@ -320,6 +320,7 @@ impl Control {
         if let Some(access) = &reloader.access {
             access.set(&config.admin);
         }
+        lock(&self.notifiers).configure(&config.notify, || self.events.subscribe());
         let names: Vec<_> = config.listeners.iter().map(|l| l.name.clone()).collect();
         reloader.tls.retain(&names);
         let mut applied = lock(&self.applied);

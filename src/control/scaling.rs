@@ -62,6 +62,7 @@ impl Control {
         lock(&self.errors).tick(&self.plane.current().services, self.clock.now());
         self.judge_outliers();
         self.tell_of_floods();
+        self.tell_of_certificates();
         let managed: Vec<_> = lock(&self.managed).values().cloned().collect();
         for managed in managed {
             self.replace_overdue(&managed);

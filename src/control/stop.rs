@@ -24,6 +24,9 @@ const MARGIN: Duration = Duration::from_secs(5);
 /// How often children that are no longer ours to watch are looked at.
 const REAP: Duration = Duration::from_secs(1);
 
+/// For the last events that people are told of.
+const NOTIFY_LIMIT: Duration = Duration::from_secs(2);
+
 /// For the last lines of the access log.
 const LOG_LIMIT: Duration = Duration::from_secs(1);
 
@@ -45,6 +48,7 @@ impl Control {
         let alone = tokio::time::timeout(runtime.shutdown_timeout, self.standing.alone());
         let _ = alone.await;
         self.stop_backends().await;
+        self.finish_notifying().await;
         self.close_log();
     }
 
@@ -60,6 +64,7 @@ impl Control {
         if cut > 0 {
             tracing::warn!("{cut} connections were cut: they ran for too long after the hand-over");
         }
+        self.finish_notifying().await;
         self.close_log();
     }
 
@@ -91,6 +96,12 @@ impl Control {
                 self.plane.wake();
             }
         }
+    }
+
+    /// What happened until now is still told, if that is quick.
+    async fn finish_notifying(&self) {
+        let finished = lock(&self.notifiers).finish(NOTIFY_LIMIT);
+        finished.await;
     }
 
     fn close_log(&self) {

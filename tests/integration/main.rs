@@ -37,6 +37,7 @@ mod limits;
 mod load;
 mod metrics;
 mod mirroring;
+mod notify;
 mod openapi;
 mod operator;
 mod orchestrators;

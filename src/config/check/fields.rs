@@ -165,7 +165,7 @@ fn read_secret(value: &Value) -> Result<Option<Secret>, Wrong> {
 }
 
 /// With the file's path as it is from anywhere.
-fn absolute_secret(value: &Value) -> Value {
+pub fn absolute_secret(value: &Value) -> Value {
     let path = match &value.node {
         Node::String(text) => text.strip_prefix("file:"),
         _ => None,

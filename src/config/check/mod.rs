@@ -17,6 +17,7 @@ mod discovery;
 mod fields;
 mod health;
 mod listener;
+mod notify;
 mod overload;
 mod process;
 mod route;
@@ -92,6 +93,7 @@ fn read(
 
     let listeners = r.sections("listener", listener::read);
     let routes = r.sections("route", route::read);
+    let notify = r.sections("notify", notify::read);
     let services: BTreeMap<_, _> = r
         .named("service", |name, r| (Arc::from(name), Arc::new(service::read(name, r, &context))))
         .into_iter()
@@ -101,6 +103,7 @@ fn read(
     }
     unique(r, "listener", &listeners);
     unique(r, "route", &routes);
+    unique(r, "notify", &notify);
     for listener in &listeners {
         bound.extend(listener.item.bound.iter().cloned());
     }
@@ -114,6 +117,8 @@ fn read(
     let secret = |service: &Arc<Service>| service.sticky.as_ref()?.secret.as_ref()?.file.clone();
     needs.extend(services.values().filter_map(secret));
     needs.extend(services.values().flat_map(|service| service.transport.files()));
+    let notify: Vec<_> = notify.into_iter().filter_map(|one| one.item).map(Arc::new).collect();
+    needs.extend(notify.iter().flat_map(|one| one.files()));
     let config = Config {
         runtime,
         dns,
@@ -122,6 +127,7 @@ fn read(
         listeners: listeners.into_iter().map(|one| Arc::new(one.item.listener)).collect(),
         routes: routes.into_iter().map(|one| Arc::new(one.item.route)).collect(),
         services,
+        notify,
     };
     (config, needs)
 }

@@ -7,10 +7,12 @@
 mod address;
 mod discovery;
 mod listener;
+mod notify;
 mod process;
 mod route;
 mod scaling;
 mod service;
+mod url;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,10 +20,12 @@ use std::sync::Arc;
 pub use address::*;
 pub use discovery::*;
 pub use listener::*;
+pub use notify::*;
 pub use process::*;
 pub use route::*;
 pub use scaling::*;
 pub use service::*;
+pub use url::*;
 
 /// One whole configuration, as made from one file and what it includes.
 #[derive(Debug, Clone)]
@@ -34,4 +38,5 @@ pub struct Config {
     /// In file order; the router sorts them by precedence.
     pub routes: Vec<Arc<Route>>,
     pub services: BTreeMap<Arc<str>, Arc<Service>>,
+    pub notify: Vec<Arc<Notify>>,
 }

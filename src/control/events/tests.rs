@@ -59,3 +59,14 @@ fn a_slow_reader_loses_the_oldest_and_is_told() {
         Err(broadcast::error::TryRecvError::Lagged(n)) if n >= 5
     ));
 }
+
+#[test]
+fn everything_that_happens_can_be_notified_of() {
+    let source = include_str!("../events.rs");
+    let names = source.split("pub fn name(").nth(1).expect("the function of names");
+    let names = names.split("pub fn").next().expect("what is before the next one");
+    let mut names: Vec<_> =
+        names.split("=> \"").skip(1).filter_map(|n| n.split('"').next()).collect();
+    names.sort_unstable();
+    assert_eq!(names, crate::config::types::EVENTS);
+}

@@ -333,6 +333,15 @@ impl Metrics<'_> {
         for (result, n) in [("ok", self.handovers_ok), ("error", self.handovers_failed)] {
             family.sample(&[("result", result)], n as f64);
         }
+        if !self.notifications.is_empty() {
+            let help = "Events for people and programs that are told of them ([[notify]]).";
+            let mut family = to.family("tidegate_notifications_total", Kind::Counter, help);
+            for (name, counts) in &self.notifications {
+                for (result, n) in counts {
+                    family.sample(&[("name", name), ("result", result)], *n as f64);
+                }
+            }
+        }
         let mut family = to.family(
             "tidegate_certificate_expiry_seconds",
             Kind::Gauge,

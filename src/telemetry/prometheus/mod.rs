@@ -10,6 +10,8 @@ mod text;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 pub use process::Process;
 pub use text::{OPENMETRICS, TEXT};
 
@@ -36,6 +38,8 @@ pub struct Metrics<'a> {
     pub panics: u64,
     pub worker_stall: Option<&'a Merged>,
     pub process: Process,
+    /// What came of the events for each target of `[[notify]]`, by result.
+    pub notifications: Vec<(Arc<str>, [(&'static str, u64); 3])>,
 }
 
 #[derive(Debug)]

@@ -77,6 +77,7 @@ fn page(openmetrics: bool) -> String {
         panics: 0,
         worker_stall: Some(&durations),
         process: Process::read(1_700_000_000.5),
+        notifications: vec![("ops".into(), [("sent", 3), ("failed", 0), ("dropped", 1)])],
     }
     .encode(openmetrics)
 }
@@ -90,6 +91,8 @@ fn counts_of_all_workers_are_one_series() {
     assert!(page.lines().any(|l| l == line), "{page}");
     assert!(!page.contains(r#"backend="odd \"name\"\\\n",reason="reset""#), "none, no series");
     let line = r#"tidegate_retries_total{service="app",reason="reset"} 1"#;
+    assert!(page.lines().any(|l| l == line), "{page}");
+    let line = r#"tidegate_notifications_total{name="ops",result="sent"} 3"#;
     assert!(page.lines().any(|l| l == line), "{page}");
     let line = r#"tidegate_backends{service="app",state="ready"} 1"#;
     assert!(page.lines().any(|l| l == line), "{page}");
