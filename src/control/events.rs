@@ -1,22 +1,24 @@
 //! What happens, as typed events: one stream for the log, the terminal and `/v1/events`.
 //!
 //! The stream is bounded: a reader that falls behind loses the oldest events and is told how
-//! many. Sending never waits. What an event looks like on a terminal is in [`Kind::line`];
+//! many. Sending never waits. What an event looks like on a terminal is in [`text`];
 //! how lines are written is left to `control::log`.
 
 #[cfg(test)]
 mod tests;
+mod text;
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::Serialize;
 use tokio::sync::broadcast;
 
 use crate::admin::view::{self, EventKind};
 use crate::config::types::Address;
+
+pub use text::seconds;
 
 /// Events kept for a slow reader.
 const CAPACITY: usize = 1024;
@@ -250,98 +252,6 @@ impl Kind {
             | Self::Stopping { .. } => false,
         }
     }
-
-    /// One line for a person, without time and service.
-    pub fn line(&self) -> String {
-        match self {
-            Self::BackendState { backend, address, state, after_ms, ramp_ms, reason } => {
-                let mut line = format!("backend {} {state}", place(backend, address.as_ref()));
-                if let Some(after) = after_ms {
-                    let _ = write!(line, " after {}", seconds(*after));
-                }
-                if let Some(ramp) = ramp_ms {
-                    let _ = write!(line, ", ramping for {}", seconds(*ramp));
-                }
-                if let Some(reason) = reason {
-                    let _ = write!(line, ": {reason}");
-                }
-                line
-            }
-            Self::Drain { backend, address, step, by, in_flight, tunnels } => {
-                let place = place(backend, address.as_ref());
-                match step {
-                    DrainStep::Begun => format!("draining {place} ({by}), {in_flight} in flight"),
-                    DrainStep::Undone => format!("{place} takes requests again ({by})"),
-                    DrainStep::Idle => format!("{place} idle"),
-                    DrainStep::Forced => format!(
-                        "{place} drained by force at its limit, {in_flight} requests and \
-                         {tunnels} upgraded connections cut"
-                    ),
-                }
-            }
-            Self::BackendEjected { backend, address, why, for_ms, .. } => {
-                let place = place(backend, address.as_ref());
-                format!("backend {place} ejected for {}: {why}", seconds(*for_ms))
-            }
-            Self::BackendUnejected { backend, address, why, ramp_ms } => {
-                let mut line = format!("backend {} is back", place(backend, address.as_ref()));
-                if let Some(ramp) = ramp_ms {
-                    let _ = write!(line, ", ramping for {}", seconds(*ramp));
-                }
-                let _ = write!(line, ": {why}");
-                line
-            }
-            Self::Crash { backend, address, cause } => {
-                format!("backend {} ended by itself: {cause}", place(backend, address.as_ref()))
-            }
-            Self::Scaled { from, to, reason, .. } => {
-                let sign = if to >= from { '+' } else { '−' };
-                format!("{sign}{} → {to}  {reason}", to.abs_diff(*from))
-            }
-            Self::Replaced { lost, size, .. } => {
-                format!("{lost} lost, replaced; {size} are wanted")
-            }
-            Self::ScaleBlocked { reason, .. } => format!("scaling is held back: {reason}"),
-            Self::NoHealthyBackends { reason } => format!("no healthy backend: {reason}"),
-            Self::Discovered { source, backends, joined, left } => {
-                format!("{source}: {backends} backends, {joined} new, {left} gone")
-            }
-            Self::DiscoveryFailed { source, error } => format!("{source}: {error}"),
-            Self::OrchestratorFailed { operation, error } => {
-                format!("orchestrator: {operation} failed: {error}")
-            }
-            Self::Flood { listener, flood, ended } => {
-                format!("listener {listener}: {ended} ended for {flood}")
-            }
-            Self::Reload { generation, restart_required } if restart_required.is_empty() => {
-                format!("configuration reloaded (generation {generation})")
-            }
-            Self::Reload { generation, restart_required } => format!(
-                "configuration reloaded (generation {generation}); a restart is needed for {}",
-                restart_required.join(", ")
-            ),
-            Self::ReloadFailed { errors } => {
-                format!("reload failed, nothing changed: {}", errors.join("; "))
-            }
-            Self::Operator { order } => format!("operator: {order}"),
-            Self::Certificate { file, names, days } => {
-                let names = names.join(", ");
-                match days {
-                    ..0 => format!("the certificate of {names} is not valid any more ({file})"),
-                    0 => format!("the certificate of {names} ends within a day ({file})"),
-                    days => format!("the certificate of {names} ends in {days} days ({file})"),
-                }
-            }
-            Self::Stopping { signal } => format!("stopping ({signal})"),
-            Self::HandedOver { pid, took_ms } => format!(
-                "handed over to process {pid} within {}; finishing what runs",
-                seconds(*took_ms)
-            ),
-            Self::HandoverFailed { error } => {
-                format!("not handed over, everything goes on as before: {error}")
-            }
-        }
-    }
 }
 
 /// Where events are sent; clones send to the same stream.
@@ -397,16 +307,6 @@ impl Events {
     }
 }
 
-/// `0.31 s`, `30 s`: two significant digits are enough for a line.
-pub fn seconds(ms: u64) -> String {
-    let s = Duration::from_millis(ms).as_secs_f64();
-    if s < 10.0 && !ms.is_multiple_of(1000) { format!("{s:.2} s") } else { format!("{s:.0} s") }
-}
-
 fn is_zero(n: &u32) -> bool {
     *n == 0
-}
-
-fn place(id: &str, address: Option<&Address>) -> String {
-    address.map_or_else(|| id.to_owned(), |address| address.to_string())
 }
