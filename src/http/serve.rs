@@ -37,6 +37,9 @@ use super::watch::{End, Watch};
 /// for this long, or the reset would destroy the answer on its way (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1 << 20;
+/// Of an answer for a client that does not read as fast as it comes, at least (the codec goes beyond it by what it
+/// is given at once); and what is read of an upload at once.
+const BUFFER: usize = 128 * 1024;
 /// Read at once of what is thrown away.
 const WASTE: usize = 16 * 1024;
 
@@ -237,6 +240,7 @@ async fn requests(client: &Rc<Client>, stream: ClientStream) -> Option<ClientStr
     let limit = &client.listener.config.limit;
     let mut builder = http1::Builder::new();
     builder.half_close(true).header_read_timeout(None).max_header_size(limit.header_bytes);
+    builder.max_buf_size(BUFFER.max(2 * limit.header_bytes));
     if limit.header_count != 100 {
         // The codec keeps 100 on the stack; any other number costs an allocation a request.
         builder.max_headers(limit.header_count);

@@ -29,6 +29,8 @@ pub const EMPTY_DATA_PER_SECOND: u32 = 1000;
 pub const UPDATES_PER_SECOND: u32 = 1000;
 /// So many requests that come at once are more than a page asks for.
 const BURST: u32 = 16;
+/// So many are served before more of them are read.
+const TURN: u32 = 64;
 const BYTES_PER_UPDATE: usize = 256;
 /// So many updates may be owed at most.
 const MOST_CREDIT: u32 = 100_000;
@@ -171,6 +173,21 @@ impl Frames {
     /// There is nothing more to read for now.
     pub fn pause(&mut self) {
         self.opened = 0;
+    }
+
+    /// Whether so many streams were opened that they are to be served before more is read; then they are counted
+    /// anew.
+    pub fn takes_a_turn(&mut self) -> bool {
+        let many = self.opened >= TURN;
+        if many {
+            self.opened = 0;
+        }
+        many
+    }
+
+    /// Streams after this one were never served.
+    pub fn forget_after(&mut self, stream: u32) {
+        self.last_stream = stream;
     }
 
     /// Whether a request may have been taken back before it was looked at: streams were reset within this

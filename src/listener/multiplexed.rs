@@ -93,7 +93,13 @@ impl AsyncRead for Multiplexed {
             // Whoever drives the codec looks after each of its polls.
             return Poll::Pending;
         }
+        if self.frames.takes_a_turn() {
+            // What was opened is served and answered, and others have their turn, before more is read.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
+        let last = self.frames.last_stream();
         let Poll::Ready(read) = Pin::new(self.stream()?).poll_read(cx, buf) else {
             self.frames.pause();
             return Poll::Pending;
@@ -106,8 +112,13 @@ impl AsyncRead for Multiplexed {
             stream.notes.in_head.set(in_head);
             stream.notes.hasty.set(hasty);
         }
-        if let Err((good, ended)) = result {
+        if let Err((mut good, ended)) = result {
             self.home.ended.set(Some(ended));
+            if ended.flood.is_some() {
+                // Not even what came before it within the same read is worth the work.
+                good = 0;
+                self.frames.forget_after(last);
+            }
             buf.set_filled(before + good);
             if good == 0 {
                 return Poll::Pending;
