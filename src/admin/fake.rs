@@ -106,6 +106,10 @@ impl Source for Fake {
         Some((0..limit).map(record).collect())
     }
 
+    fn costs(&self, since: SystemTime) -> Costs {
+        Costs { since: since.into(), until: at(0), services: Vec::new() }
+    }
+
     fn config_json(&self) -> Bytes {
         Bytes::from_static(br#"{"admin":{}}"#)
     }

@@ -1,5 +1,7 @@
 //! Handlers that only tell.
 
+use std::time::{Duration, SystemTime};
+
 use axum::Json;
 use axum::extract::State;
 use axum::response::{Html, IntoResponse, Response};
@@ -10,11 +12,15 @@ use super::extract::{Arguments, Params, accepts, number};
 use super::problem::Problem;
 use super::router::App;
 use super::view;
+use crate::units::parse_duration;
 
 /// Records of one answer, without `limit`.
 const DECISIONS: usize = 20;
 /// The most that `limit` may ask for.
 const MAX_DECISIONS: usize = 1000;
+
+/// How far back costs go without `since`.
+const COST_SPAN: Duration = Duration::from_secs(30 * 86_400);
 
 const OPENAPI: &str = include_str!("openapi.json");
 
@@ -100,6 +106,32 @@ pub async fn scaling(
         Some(scaling) => Ok(Json(scaling.into())),
         None => Err(Problem::not_found(format!("service {name:?} has no scaling table"))),
     }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CostQuery {
+    since: Option<String>,
+}
+
+pub async fn cost(
+    State(app): State<App>,
+    Arguments(query): Arguments<CostQuery>,
+) -> Result<Json<view::Costs>, Problem> {
+    let since = since(query.since.as_deref(), SystemTime::now())?;
+    Ok(Json(app.source.costs(since)))
+}
+
+/// A time, or how long ago that was.
+fn since(text: Option<&str>, now: SystemTime) -> Result<SystemTime, Problem> {
+    let Some(text) = text else { return Ok(now - COST_SPAN) };
+    let ago = parse_duration(text).ok().and_then(|ago| now.checked_sub(ago));
+    let at = || text.parse::<jiff::Timestamp>().ok().map(SystemTime::from);
+    ago.or_else(at).ok_or_else(|| {
+        Problem::bad_request(format!(
+            "since must be a time as \"2026-11-22T08:00:00Z\" or how long ago as \"24h\" or \"7d\", not {text:?}"
+        ))
+    })
 }
 
 pub async fn config(State(app): State<App>) -> Response {

@@ -50,6 +50,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::POST, "/v1/reload", change::reload),
         endpoint(get.clone(), "/v1/config", read::config),
         endpoint(get.clone(), "/v1/events", events::events),
+        endpoint(get.clone(), "/v1/cost", read::cost),
         endpoint(get, "/v1/openapi.json", read::openapi),
     ]);
     all

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -28,6 +28,9 @@ pub trait Source: Send + Sync + 'static {
     /// At most `limit` records of the decision journal, newest first; each is a
     /// `scale::Record` as JSON. `None`: there is no such service.
     fn decisions(&self, name: &str, limit: usize) -> Option<Vec<serde_json::Value>>;
+
+    /// What backends came to since then.
+    fn costs(&self, since: SystemTime) -> view::Costs;
 
     /// The effective configuration as JSON text, secrets masked.
     fn config_json(&self) -> Bytes;

@@ -12,6 +12,7 @@ use crate::orchestrator::kinds::Kinds;
 
 pub mod check;
 pub mod client;
+mod cost;
 pub mod drain;
 pub mod explain;
 pub mod load;

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use super::client::{AdminArgs, Client, Failure, finish};
+use super::cost;
 use super::table::render;
 use crate::admin::view::{Service, Status};
 
@@ -15,7 +16,7 @@ const REFRESH: Duration = Duration::from_secs(1);
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  tidegate status --watch")]
+#[command(after_help = "Examples:\n  tidegate status --watch\n  tidegate status --cost --since 7d")]
 pub struct Args {
     /// Show it again every second, until Ctrl-C
     #[arg(long)]
@@ -23,6 +24,12 @@ pub struct Args {
     /// For programs; with --watch one line a second
     #[arg(long)]
     pub json: bool,
+    /// What backends came to, instead
+    #[arg(long, conflicts_with = "watch")]
+    pub cost: bool,
+    /// Costs since this time (RFC 3339), or so long ago [default: 30d]
+    #[arg(long, value_name = "TIME", requires = "cost")]
+    pub since: Option<String>,
     #[command(flatten)]
     pub admin: AdminArgs,
 }
@@ -33,6 +40,7 @@ pub fn run(args: &Args) -> ExitCode {
         Err(failure) => return failure.exit(),
     };
     match args.watch {
+        false if args.cost => finish(cost::frame(&client, args.since.as_deref(), args.json)),
         false => finish(frame(&client, args.json)),
         true => finish(watch(&client, args.json).map(|()| String::new())),
     }

@@ -1,6 +1,7 @@
 //! The table that `tidegate status` prints: a line a service, below it a line a backend.
 //! Columns are as wide as what stands in them, and line up over all services.
 
+use std::ops::RangeInclusive;
 use std::time::SystemTime;
 
 use crate::admin::view::{Backend, BackendState, Override, Scaling, ScalingMode, Service, Status};
@@ -9,7 +10,7 @@ use crate::admin::view::{Backend, BackendState, Override, Scaling, ScalingMode, 
 const NONE: &str = "–";
 const HEADER: [&str; 8] = ["  backend", "state", "in flight", "rps", "p50", "p99", "share", "note"];
 /// Columns of numbers, set to the right.
-const NUMBERS: std::ops::RangeInclusive<usize> = 2..=6;
+const NUMBERS: RangeInclusive<usize> = 2..=6;
 
 /// The whole text, ending with a line feed. `now` decides how long things last yet.
 pub fn render(status: &Status, services: &[Service], now: SystemTime) -> String {
@@ -205,17 +206,31 @@ fn widths_of<'a>(rows: impl Iterator<Item = &'a Vec<String>>) -> Vec<usize> {
     widths
 }
 
+/// A table, its lines with columns of equal width; those of numbers are set to the right.
+pub fn columns(rows: Vec<Vec<String>>, numbers: RangeInclusive<usize>) -> Vec<String> {
+    let widths = widths_of(rows.iter());
+    lines(&rows, &widths, Some(numbers))
+}
+
 /// Lines with columns of equal width. With `widths` (a table) numbers are set to the right.
 fn align(rows: Vec<Vec<String>>, widths: Option<&[usize]>) -> Vec<String> {
     let own = widths_of(rows.iter());
-    let used = widths.unwrap_or(&own);
+    lines(&rows, widths.unwrap_or(&own), widths.map(|_| NUMBERS))
+}
+
+fn lines(
+    rows: &[Vec<String>],
+    widths: &[usize],
+    numbers: Option<RangeInclusive<usize>>,
+) -> Vec<String> {
     let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(used).enumerate().map(|(column, (cell, &width))| {
-            match widths.is_some() && NUMBERS.contains(&column) {
-                true => format!("{cell:>width$}"),
-                false => format!("{cell:<width$}"),
-            }
-        });
+        let cells =
+            row.iter().zip(widths).enumerate().map(|(column, (cell, &width))| {
+                match numbers.as_ref().is_some_and(|numbers| numbers.contains(&column)) {
+                    true => format!("{cell:>width$}"),
+                    false => format!("{cell:<width$}"),
+                }
+            });
         cells.collect::<Vec<_>>().join("   ").trim_end().to_owned()
     };
     rows.iter().map(line).collect()

@@ -135,6 +135,10 @@ impl Source for Handle {
         Some(newest.filter_map(|record| serde_json::to_value(record).ok()).collect())
     }
 
+    fn costs(&self, since: SystemTime) -> view::Costs {
+        self.control.costs(since)
+    }
+
     fn config_json(&self) -> Bytes {
         lock(&self.control.applied).taken.shown.clone()
     }

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use crate::scale::cost::{self, Hour, Ledger};
 use crate::scale::journal::{outcome_line, record_line};
 use crate::scale::record::{Outcome, Record};
 use crate::scale::{Journal, JournalFile, Sink};
 
+use super::cost::Books;
 use super::scaling::JOURNAL;
 
 /// Lines that may wait for the disk.
@@ -63,9 +65,32 @@ impl Scribes {
         }
         (journal, Scribe { path, lines: self.lines.clone() })
     }
+
+    /// The books of a service's costs as they were left, and who continues them.
+    pub fn books(&self, service: &Arc<str>) -> Books {
+        let path = self.folder.with_file_name("cost").join(format!("{service}.jsonl"));
+        let files: Vec<_> = JournalFile::paths(&path, FILES).collect();
+        let hours = match cost::read_back(files.iter().map(PathBuf::as_path)) {
+            Ok((hours, 0)) => hours,
+            Ok((hours, bad)) => {
+                tracing::warn!("{}: {bad} lines are no hours; left out", path.display());
+                hours
+            }
+            Err(error) => {
+                tracing::warn!("{}: {error}", path.display());
+                Vec::new()
+            }
+        };
+        let scribe = Some(Scribe { path, lines: self.lines.clone() });
+        Books { ledger: Ledger::new(hours), scribe }
+    }
 }
 
 impl Scribe {
+    pub fn hour(&self, hour: &Hour) {
+        self.send(cost::line(hour));
+    }
+
     pub fn record(&self, record: &Record) {
         self.send(record_line(record));
     }

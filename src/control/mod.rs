@@ -12,6 +12,7 @@ pub mod banner;
 pub mod build;
 mod certificates;
 pub mod core;
+mod cost;
 mod discover;
 pub mod drain;
 mod errors;

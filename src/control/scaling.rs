@@ -16,6 +16,7 @@ use crate::scale::record::Outcome;
 use crate::scale::{Action, Journal, Plan, Reason, Record, Scaler, Tick};
 
 use super::core::Control;
+use super::cost::Books;
 use super::events::Kind;
 use super::journal::Scribe;
 use super::managed::Managed;
@@ -33,6 +34,7 @@ pub struct Scaling {
     pub scaler: Option<Scaler>,
     pub journal: Journal,
     pub scribe: Scribe,
+    pub books: Books,
     /// For the metrics.
     pub changes: Changes,
     /// When the next tick is due.
@@ -43,7 +45,8 @@ pub struct Scaling {
 
 impl Scaling {
     pub fn new(scaler: Option<Scaler>, journal: Journal, scribe: Scribe) -> Self {
-        Self { scaler, journal, scribe, changes: Changes::new(), due: 0, last: None }
+        let (books, changes) = (Books::default(), Changes::new());
+        Self { scaler, journal, scribe, books, changes, due: 0, last: None }
     }
 }
 
@@ -106,8 +109,10 @@ impl Control {
             .last
             .replace(now)
             .map_or(interval, |last| Duration::from_micros(now.saturating_sub(last)));
-        let sample = self.sample(managed, &scaler.wanted(), now, since);
+        let mut sample = self.sample(managed, &scaler.wanted(), now, since);
+        sample.spent = scaling.books.month(sample.wall, scaler.params().cost.per_backend_hour);
         let Tick { plan, record, outcome } = scaler.tick(&sample);
+        scaling.books.tick(&sample, scaler.params(), scaler.status().needs);
         if let Some(plan) = plan {
             self.order(managed, plan);
         }

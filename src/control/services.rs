@@ -120,7 +120,8 @@ impl Control {
                 .scaling
                 .as_ref()
                 .map(|params| Scaler::new(name.clone(), params.clone(), journal.next_seq()));
-            let scaling = Scaling::new(scaler, journal, scribe);
+            let mut scaling = Scaling::new(scaler, journal, scribe);
+            scaling.books = reloader.scribes.books(name);
             let managed =
                 Arc::new(Managed::new(name.clone(), orchestrator, settings.clone(), scaling));
             lock(&self.managed).insert(name.clone(), managed.clone());

@@ -47,6 +47,7 @@ impl Control {
         // Backends that are to end with us serve the process before us as well, while there is one.
         let alone = tokio::time::timeout(runtime.shutdown_timeout, self.standing.alone());
         let _ = alone.await;
+        self.close_books();
         self.stop_backends().await;
         self.finish_notifying().await;
         self.close_log();

@@ -170,6 +170,7 @@ fn name(stage: Stage) -> &'static str {
         Stage::Limits => "limits",
         Stage::Cooldown => "cooldown",
         Stage::Clamp => "min and max",
+        Stage::Budget => "the budget",
         Stage::Projection => "projection",
         Stage::Surge => "max_surge",
         Stage::Operator => "the operator",
@@ -214,6 +215,7 @@ fn sentence(reason: Reason, record: &Record) -> String {
             "just started: nothing is removed until there is a window of history"
         }
         Reason::AtMin => return format!("min is {}", record.min),
+        Reason::Budget => "the budget of this month is spent, so nothing is added",
         Reason::AtMax => return format!("max is {}", record.max),
         Reason::MinHealthy => return format!("fewer than {} (min) are healthy", record.min),
         Reason::Projection => "with fewer, the load of this moment would not fit",

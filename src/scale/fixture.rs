@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::config::types::{
-    Behaviour, ConcurrencyPolicy, LimitAmount, Metric, ScaleLimit, Scaling, ScalingMode, Select,
-    TargetPolicy,
+    Behaviour, ConcurrencyPolicy, Cost, LimitAmount, Metric, ScaleLimit, Scaling, ScalingMode,
+    Select, TargetPolicy,
 };
 
 use super::{Counts, Sample, Scaler, Signal, Tick, Wall};
@@ -24,6 +24,7 @@ pub(crate) fn backends(n: u32, per: u64) -> ScaleLimit {
 /// The HPA's default behaviour, 1 to 100 backends, no policy.
 pub(crate) fn params() -> Scaling {
     Scaling {
+        cost: Cost { per_backend_hour: 0.0, currency: "USD".into(), budget_per_month: 0.0 },
         mode: ScalingMode::On,
         min: 1,
         max: 100,

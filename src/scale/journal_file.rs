@@ -49,8 +49,7 @@ impl JournalFile {
     /// The newest `limit` records of the file and its rotated ones; none if there is no file.
     pub fn read_back(path: &Path, keep: usize, limit: usize) -> io::Result<ReadBack> {
         let mut found = ReadBack::default();
-        for age in (0..keep.max(1)).rev() {
-            let path = rotated(path, age);
+        for path in Self::paths(path, keep) {
             match File::open(&path) {
                 Ok(file) => found.read(&path, file, limit)?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -58,6 +57,11 @@ impl JournalFile {
             }
         }
         Ok(found)
+    }
+
+    /// The file and its rotated ones, the oldest first, whether they are there or not.
+    pub fn paths(path: &Path, keep: usize) -> impl Iterator<Item = PathBuf> {
+        (0..keep.max(1)).rev().map(move |age| rotated(path, age))
     }
 
     fn rotate(&mut self) -> io::Result<()> {

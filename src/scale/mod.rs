@@ -5,6 +5,7 @@
 //! [`Scaler::tick`]; the order of the stages is [`pipeline::STAGES`]. Gathering samples, talking
 //! to orchestrators, drains and clocks are left to the control plane.
 
+pub mod cost;
 pub mod explain;
 #[cfg(test)]
 mod fixture;

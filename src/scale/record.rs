@@ -31,7 +31,7 @@ pub struct Record {
     pub action: Action,
     /// What the size would have become without a stage, by the stage's name.
     pub without: BTreeMap<Stage, u32>,
-    /// What it costs; null until costs are known.
+    /// What the new size costs an hour, in the service's currency; null without a price.
     pub cost: Option<f64>,
     /// Nothing is removed before, if the load stays as it is.
     #[serde(default)]
@@ -112,6 +112,8 @@ pub enum Stage {
     Limits,
     Cooldown,
     Clamp,
+    /// `cost.budget_per_month`
+    Budget,
     Projection,
     /// `max_surge`
     Surge,
@@ -172,6 +174,8 @@ pub enum Reason {
     RestartHold,
     AtMin,
     AtMax,
+    /// This month's budget is spent: nothing is added.
+    Budget,
     /// Fewer than `min` are healthy: nothing is removed.
     MinHealthy,
     /// With fewer, the policies' present demand would not fit.

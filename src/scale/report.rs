@@ -74,9 +74,14 @@ pub fn record(
         without: without(view, verdict),
         not_down_before: not_down_before(view, &action),
         action,
-        cost: None,
+        cost: cost(view, verdict),
         outcome: None,
     }
+}
+
+fn cost(view: &View<'_>, verdict: &Verdict) -> Option<f64> {
+    let price = view.params.cost.per_backend_hour;
+    (price > 0.0).then(|| price * f64::from(verdict.to))
 }
 
 fn signals(view: &View<'_>) -> Vec<SignalSeen> {

@@ -45,6 +45,8 @@ pub struct Sample {
     pub p99: Option<f64>,
     /// Every backend that could be removed or un-drained. May be empty: then the plan has numbers only.
     pub candidates: Vec<Candidate>,
+    /// What was spent this month; `None` without a price.
+    pub spent: Option<f64>,
     /// Telemetry could not be read this tick; the values are those of the last time.
     pub stale: bool,
 }

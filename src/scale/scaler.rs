@@ -56,6 +56,8 @@ pub struct Status {
     pub limited_by: Option<(Stage, Reason)>,
     pub cooldown_until: Option<Micros>,
     pub operator: Option<Override>,
+    /// The least capacity that would hold the load of the last tick, where a policy can tell.
+    pub needs: Option<u32>,
     /// (policy, n) of the last tick.
     pub proposals: Vec<(String, u32)>,
 }
@@ -111,6 +113,10 @@ impl Scaler {
         self.status.operator = operator;
     }
 
+    pub fn params(&self) -> &Scaling {
+        &self.params
+    }
+
     pub fn status(&self) -> &Status {
         &self.status
     }
@@ -121,13 +127,14 @@ impl Scaler {
         let from = self.observe(sample);
         let proposals = self.propose(sample, from);
         let view = self.view(sample, from, &proposals);
+        let needs = view.needs;
         let verdict = pipeline::run(&view, None);
         let action = self.action(&view, &verdict, adopted);
         let record = action
             .map(|action| report::record(&self.service, self.next_seq, &view, &verdict, action));
         self.refusals = self.refusals.after(&view, &verdict, record.is_some());
         let outcome = self.remember(sample, from, &verdict, record.as_ref());
-        self.show(sample.at, &verdict, &proposals);
+        self.show(sample.at, &verdict, &proposals, needs);
         Tick { plan: self.plan(sample, verdict.to), record: self.number(record), outcome }
     }
 
@@ -182,7 +189,7 @@ impl Scaler {
             from,
             proposals,
             winner: pipeline::winner(proposals),
-            needs: needs.unwrap_or(0),
+            needs,
             operator: self.operator,
         }
     }
@@ -231,7 +238,7 @@ impl Scaler {
         known
     }
 
-    fn show(&mut self, now: Micros, verdict: &Verdict, proposals: &[Proposed]) {
+    fn show(&mut self, now: Micros, verdict: &Verdict, proposals: &[Proposed], needs: Option<u32>) {
         self.status = Status {
             desired: verdict.to,
             limited_by: verdict.moves.last().map(|step| (step.stage, step.change.reason)),
@@ -241,6 +248,7 @@ impl Scaler {
                 .filter(|step| step.stage == Stage::Cooldown)
                 .find_map(|step| step.change.until.filter(|until| *until > now)),
             operator: self.operator,
+            needs,
             proposals: proposals.iter().map(|p| (p.policy.clone(), p.n)).collect(),
         };
     }

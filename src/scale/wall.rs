@@ -17,6 +17,31 @@ impl Wall {
         Self(self.0.saturating_add(by.as_millis() as u64))
     }
 
+    /// The whole hour (UTC) that it is in.
+    pub fn hour(self) -> Self {
+        Self(self.0 / 3_600_000 * 3_600_000)
+    }
+
+    /// The beginning of the month (UTC) that it is in.
+    pub fn month(self) -> Self {
+        self.of_month(|date| date.first_of_month())
+    }
+
+    /// Until the month (UTC) is over.
+    pub fn month_left(self) -> Duration {
+        let last = |date: jiff::civil::Date| {
+            date.last_of_month().saturating_add(jiff::Span::new().days(1))
+        };
+        Duration::from_millis(self.of_month(last).0.saturating_sub(self.0))
+    }
+
+    fn of_month(self, day: impl Fn(jiff::civil::Date) -> jiff::civil::Date) -> Self {
+        let date = self.timestamp().to_zoned(jiff::tz::TimeZone::UTC).date();
+        let midnight = day(date).to_zoned(jiff::tz::TimeZone::UTC);
+        midnight
+            .map_or(self, |at| Self(u64::try_from(at.timestamp().as_millisecond()).unwrap_or(0)))
+    }
+
     /// `14:03:07` in a time zone.
     pub fn clock(self, zone: &jiff::tz::TimeZone) -> String {
         self.timestamp().to_zoned(zone.clone()).strftime("%H:%M:%S").to_string()
@@ -59,6 +84,14 @@ impl<'de> Deserialize<'de> for Wall {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hours_and_months_have_a_beginning_and_an_end() {
+        let wall = Wall(1_709_212_530_250); // 2024-02-29T13:15:30.250Z
+        assert_eq!(wall.hour().to_string(), "2024-02-29T13:00:00.000Z");
+        assert_eq!(wall.month().to_string(), "2024-02-01T00:00:00.000Z");
+        assert_eq!(wall.month_left(), Duration::from_millis(38_669_750));
+    }
 
     #[test]
     fn it_is_rfc_3339_in_json_and_survives_the_way_back() {

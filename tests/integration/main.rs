@@ -18,6 +18,7 @@ mod bodies;
 mod client_certificates;
 mod commands;
 mod connections;
+mod cost;
 mod discovery;
 mod floods;
 mod frozen;

@@ -134,6 +134,7 @@ fn every_endpoint_is_as_the_openapi_file_says() {
         ("POST", "/v1/services/{name}/backends/{id}/undrain", None, 409),
         ("POST", "/v1/reload", None, 200),
         ("GET", "/v1/config", None, 200),
+        ("GET", "/v1/cost", None, 200),
         ("GET", "/v1/openapi.json", None, 200),
     ];
     for (method, path, body, status) in asks {

@@ -13,6 +13,7 @@ use super::types::{Config, ListenAddress, Service};
 use super::{Env, Kinds, Problem};
 
 mod balance;
+mod cost;
 mod discovery;
 mod fields;
 mod health;

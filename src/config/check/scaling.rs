@@ -10,6 +10,8 @@ use crate::config::types::{
 };
 use crate::config::values::{self, Wrong, wrong};
 
+use super::cost;
+
 /// More backends of one service than anyone runs.
 const MAX_BACKENDS: i64 = 100_000;
 
@@ -55,6 +57,7 @@ pub fn read(r: &mut Reader<'_>) -> Scaling {
         concurrency,
         targets,
         thresholds,
+        cost: r.section("cost", cost::read),
         up: r.section("up", |r| match alone {
             true => behaviour(r, "0s", &[]),
             false => behaviour(r, "0s", &[("percent", 100, "15s"), ("backends", 4, "15s")]),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Secret, Url};
 
 /// Names of what can be told, as `/v1/events` has them in `data.kind`.
-pub const EVENTS: [&str; 19] = [
+pub const EVENTS: [&str; 20] = [
     "backend_ejected",
     "backend_state",
     "backend_unejected",
@@ -26,6 +26,7 @@ pub const EVENTS: [&str; 19] = [
     "replaced",
     "scale_blocked",
     "scaled",
+    "stopping",
 ];
 
 /// `[[notify]]`

@@ -18,6 +18,7 @@ pub struct Scaling {
     /// In file order, by name.
     pub targets: Vec<(Arc<str>, TargetPolicy)>,
     pub thresholds: Vec<(Arc<str>, ThresholdPolicy)>,
+    pub cost: Cost,
     pub up: Behaviour,
     pub down: Behaviour,
 }
@@ -121,4 +122,14 @@ pub struct ScaleLimit {
 pub enum LimitAmount {
     Percent(u32),
     Backends(u32),
+}
+
+/// `[service.NAME.scaling.cost]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cost {
+    /// 0 = not known.
+    pub per_backend_hour: f64,
+    pub currency: String,
+    /// 0 = none.
+    pub budget_per_month: f64,
 }

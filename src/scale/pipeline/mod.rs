@@ -3,6 +3,7 @@
 //! The order is that of [`STAGES`]; it is the HPA's where the HPA has the stage. A stage sees
 //! the number so far and answers with another one and a reason, or with nothing.
 
+mod budget;
 mod clamp;
 mod cooldown;
 mod health_gate;
@@ -35,8 +36,8 @@ pub struct View<'a> {
     pub proposals: &'a [Proposed],
     /// The largest wish.
     pub winner: Option<&'a Proposed>,
-    /// Capacity below which the policies' present demand would not fit.
-    pub needs: u32,
+    /// Capacity below which the policies' present demand would not fit; `None` where nobody can tell.
+    pub needs: Option<u32>,
     pub operator: Option<Override>,
 }
 
@@ -84,7 +85,7 @@ pub struct Verdict {
 type Apply = fn(u32, &View<'_>) -> Option<Change>;
 
 /// The pipeline. Floors of schedules and forecasts come between validity and the health gate.
-pub const STAGES: [(Stage, Apply); 11] = [
+pub const STAGES: [(Stage, Apply); 12] = [
     (Stage::Validity, validity::apply),
     (Stage::Floors, |_, _| None),
     (Stage::HealthGate, health_gate::apply),
@@ -93,6 +94,7 @@ pub const STAGES: [(Stage, Apply); 11] = [
     (Stage::Limits, limits::apply),
     (Stage::Cooldown, cooldown::apply),
     (Stage::Clamp, clamp::apply),
+    (Stage::Budget, budget::apply),
     (Stage::Projection, projection::apply),
     (Stage::Operator, operator::apply),
     (Stage::Mode, mode::apply),

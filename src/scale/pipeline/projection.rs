@@ -6,7 +6,7 @@ pub fn apply(n: u32, view: &View<'_>) -> Option<Change> {
     if n >= view.from {
         return None;
     }
-    let needed = view.needs.saturating_add(view.sample.counts.broken());
+    let needed = view.needs.unwrap_or(0).saturating_add(view.sample.counts.broken());
     let to = n.max(needed.min(view.from)).min(view.params.max).max(n);
     Some(Change { to, reason: Reason::Projection, until: None })
 }

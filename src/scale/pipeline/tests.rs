@@ -76,7 +76,7 @@ impl Case {
                 from: self.from,
                 proposals: &proposals,
                 winner: winner(&proposals),
-                needs: self.needs,
+                needs: Some(self.needs),
                 operator: self.operator,
             },
             None,
@@ -205,6 +205,21 @@ fn min_and_max_hold_whatever_is_wished() {
     assert_eq!((case.to(99), case.reason(99)), (60, Reason::AtMax));
     case.from = 2;
     assert_eq!(case.to(2), 5, "below min is lifted at once");
+}
+
+#[test]
+fn nothing_is_added_once_the_budget_is_spent() {
+    let mut case = Case::new(4).up(Select::Max, &[]);
+    case.params.cost.budget_per_month = 100.0;
+    case.sample.spent = Some(99.9);
+    assert_eq!(case.to(9), 9);
+    case.sample.spent = Some(100.0);
+    assert_eq!((case.to(9), case.reason(9)), (4, Reason::Budget));
+    assert_eq!(case.to(2), 2, "less is always possible");
+    case.params.min = 6;
+    assert_eq!(case.to(9), 6, "min holds");
+    case.params.cost.budget_per_month = 0.0;
+    assert_eq!(case.to(9), 9);
 }
 
 #[test]
