@@ -64,6 +64,7 @@ pub struct Control {
     pub floods: Mutex<super::floods::Floods>,
     pub certificates: Mutex<super::certificates::Certificates>,
     pub notifiers: Mutex<Notifiers>,
+    pub broken: Mutex<super::heal::Broken>,
     checks: Mutex<HashMap<u64, AbortHandle>>,
     /// Permits for checks under way, by service.
     parallel: Mutex<HashMap<Arc<str>, Permits>>,
@@ -105,6 +106,7 @@ impl Control {
             floods: Mutex::default(),
             certificates: Mutex::default(),
             notifiers: Mutex::default(),
+            broken: Mutex::default(),
             checks: Mutex::default(),
             parallel: Mutex::default(),
             dark: Mutex::default(),

@@ -68,8 +68,8 @@ impl Control {
     }
 
     /// Drains and then has the orchestrator stop it. Un-draining ends this without a stop.
-    pub async fn drain_and_stop(self: Arc<Self>, service: Arc<str>, id: Arc<str>) {
-        if self.begin_drain(&service, &id, DrainedBy::Scaling).await.is_err() {
+    pub async fn drain_and_stop(self: Arc<Self>, service: Arc<str>, id: Arc<str>, by: DrainedBy) {
+        if self.begin_drain(&service, &id, by).await.is_err() {
             return;
         }
         let backend = lock(&self.registry).pool(&service).and_then(|p| p.get(&id)?.backend.clone());
@@ -78,7 +78,7 @@ impl Control {
         if let Some(backend) = backend {
             match self.wait_idle(&backend, limits).await {
                 Drained::Over => return,
-                ended => self.tell_drained(&backend, DrainedBy::Scaling, ended),
+                ended => self.tell_drained(&backend, by, ended),
             }
         }
         // The process before us may have requests there that we do not see.

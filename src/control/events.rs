@@ -98,6 +98,11 @@ pub enum Kind {
         size: u32,
         decision: u64,
     },
+    /// A backend that stays broken is drained and stopped, and another takes its place.
+    Healing {
+        backend: String,
+        reason: String,
+    },
     /// The scaler wanted more, or could not get what it wanted.
     ScaleBlocked {
         reason: String,
@@ -186,6 +191,7 @@ impl Kind {
             Self::Crash { .. } => "crash",
             Self::Scaled { .. } => "scaled",
             Self::Replaced { .. } => "replaced",
+            Self::Healing { .. } => "healing",
             Self::ScaleBlocked { .. } => "scale_blocked",
             Self::NoHealthyBackends { .. } => "no_healthy_backends",
             Self::Discovered { .. } => "discovered",
@@ -215,6 +221,7 @@ impl Kind {
             | Self::NoHealthyBackends { .. } => EventKind::Backend,
             Self::Scaled { .. }
             | Self::Replaced { .. }
+            | Self::Healing { .. }
             | Self::ScaleBlocked { .. }
             | Self::OrchestratorFailed { .. } => EventKind::Decision,
             Self::Flood { .. } => EventKind::Flood,
@@ -234,6 +241,7 @@ impl Kind {
             Self::Drain { step, .. } => *step == DrainStep::Forced,
             Self::ScaleBlocked { routine, .. } => !routine,
             Self::BackendEjected { .. }
+            | Self::Healing { .. }
             | Self::Crash { .. }
             | Self::NoHealthyBackends { .. }
             | Self::OrchestratorFailed { .. }

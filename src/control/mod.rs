@@ -21,6 +21,7 @@ mod feeds;
 mod floods;
 pub mod handle;
 pub mod handover;
+mod heal;
 pub mod journal;
 mod life;
 pub mod log;

@@ -69,6 +69,7 @@ impl Control {
         let managed: Vec<_> = lock(&self.managed).values().cloned().collect();
         for managed in managed {
             self.replace_overdue(&managed);
+            self.heal(&managed);
             self.scale(&managed);
         }
     }
@@ -169,7 +170,7 @@ impl Control {
             self.stop_now(service, id);
         }
         for id in plan.drain {
-            tokio::spawn(self.clone().drain_and_stop(service.clone(), id));
+            tokio::spawn(self.clone().drain_and_stop(service.clone(), id, DrainedBy::Scaling));
         }
         managed.order_size(plan.size);
     }

@@ -200,7 +200,7 @@ async fn an_idle_backend_is_drained_and_stopped() {
     let first = world.wait_for_ready("app", 2).await.remove(0);
     let managed = world.control.managed("app").expect("it is there");
     managed.order_size(1);
-    world.control.clone().drain_and_stop("app".into(), first.id.clone()).await;
+    world.control.clone().drain_and_stop("app".into(), first.id.clone(), DrainedBy::Scaling).await;
     world.event("drain", "idle").await;
     eventually(|| !world.memory.of("app").has(&first.id)).await;
     let left = world.wait_for_ready("app", 1).await;
@@ -216,7 +216,7 @@ async fn a_drain_at_its_limit_says_what_was_cut() {
     assert!(first.gate.enter() && first.gate.enter(), "two requests");
     let tunnel = first.tunnel();
     world.control.managed("app").expect("it is there").order_size(1);
-    world.control.clone().drain_and_stop("app".into(), first.id.clone()).await;
+    world.control.clone().drain_and_stop("app".into(), first.id.clone(), DrainedBy::Scaling).await;
     let forced = world.event("drain", "forced").await;
     assert_eq!((&forced["in_flight"], &forced["tunnels"]), (&1.into(), &1.into()));
     assert!(tunnel.is_cut());
@@ -231,7 +231,8 @@ async fn upgraded_connections_have_a_limit_of_their_own() {
     assert!(first.gate.enter());
     let tunnel = first.tunnel();
     world.control.managed("app").expect("it is there").order_size(1);
-    let draining = world.control.clone().drain_and_stop("app".into(), first.id.clone());
+    let draining =
+        world.control.clone().drain_and_stop("app".into(), first.id.clone(), DrainedBy::Scaling);
     let relay = async {
         eventually(|| tunnel.is_cut()).await;
         drop(tunnel);
@@ -248,7 +249,8 @@ async fn a_drain_that_is_taken_back_stops_nothing() {
     let world = World::start(&orchestrated("app", 1, "")).await;
     let only = world.wait_for_ready("app", 1).await.remove(0);
     assert!(only.gate.enter(), "it is busy");
-    let draining = world.control.clone().drain_and_stop("app".into(), only.id.clone());
+    let draining =
+        world.control.clone().drain_and_stop("app".into(), only.id.clone(), DrainedBy::Scaling);
     let back = async {
         eventually(|| world.ready("app").is_empty()).await;
         let undrained = lock(&world.control.registry).undrain("app", &only.id, DrainedBy::Operator);

@@ -15,6 +15,8 @@ pub enum DrainedBy {
     Operator,
     /// The scaler: it is stopped once idle.
     Scaling,
+    /// It stays broken, and another takes its place: stopped once idle, and never taken back.
+    Healing,
     /// It left the configuration, or the process ends.
     Removed,
 }
@@ -25,6 +27,7 @@ impl DrainedBy {
         match self {
             Self::Operator => "operator",
             Self::Scaling => "scaling",
+            Self::Healing => "healing",
             Self::Removed => "removed",
         }
     }

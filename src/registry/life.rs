@@ -85,7 +85,7 @@ impl Pool {
         }
         if let Some(drain) = &mut entry.drain {
             // An operator's word outlives the scaler's, whichever came first.
-            if by != DrainedBy::Scaling {
+            if matches!(by, DrainedBy::Operator | DrainedBy::Removed) {
                 drain.by = by;
             }
             return Ok(Vec::new());

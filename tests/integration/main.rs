@@ -27,6 +27,7 @@ mod h2;
 mod h3;
 mod handover;
 mod headers;
+mod healing;
 mod hedging;
 mod hostile;
 mod hostile_answers;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Secret, Url};
 
 /// Names of what can be told, as `/v1/events` has them in `data.kind`.
-pub const EVENTS: [&str; 20] = [
+pub const EVENTS: [&str; 21] = [
     "backend_ejected",
     "backend_state",
     "backend_unejected",
@@ -18,6 +18,7 @@ pub const EVENTS: [&str; 20] = [
     "flood",
     "handed_over",
     "handover_failed",
+    "healing",
     "no_healthy_backends",
     "operator",
     "orchestrator_failed",

@@ -58,6 +58,7 @@ impl Kind {
             Self::Replaced { lost, size, .. } => {
                 format!("{lost} lost, replaced; {size} are wanted")
             }
+            Self::Healing { reason, .. } => reason.clone(),
             Self::ScaleBlocked { reason, .. } => format!("scaling is held back: {reason}"),
             Self::NoHealthyBackends { reason } => format!("no healthy backend: {reason}"),
             Self::Discovered { source, backends, joined, left } => {

@@ -196,7 +196,8 @@ impl Service {
                 }
                 Some(Drained::Scaling) => {
                     let (service, id) = (name.into(), known.id.as_str().into());
-                    tokio::spawn(control.clone().drain_and_stop(service, id));
+                    let by = DrainedBy::Scaling;
+                    tokio::spawn(control.clone().drain_and_stop(service, id, by));
                 }
                 None => {}
             }
@@ -210,7 +211,7 @@ impl Known {
         let was_ready = entry.drain.map_or(entry.state() == Life::Ready, |drain| drain.was_ready);
         let drained = match entry.drain.map(|drain| drain.by) {
             Some(DrainedBy::Operator) => Some(Drained::Operator),
-            Some(DrainedBy::Scaling) => Some(Drained::Scaling),
+            Some(DrainedBy::Scaling | DrainedBy::Healing) => Some(Drained::Scaling),
             // Its stop was ordered, and perhaps not heard of.
             _ if removals.contains(&entry.id) => Some(Drained::Scaling),
             _ => None,
