@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower_service::Service;
 
@@ -39,6 +39,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What runs may finish within it once the server stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+/// Who has connected just before that may still ask.
+const LAST_CALL: Duration = Duration::from_millis(250);
 /// Wait after a failed accept (no descriptors left), so that it is no busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -239,7 +241,11 @@ async fn serve(
     access: Option<Arc<ArcSwap<Access>>>,
     stopped: watch::Receiver<bool>,
 ) {
-    let service = service_fn(move |request| answer(request, peer, router.clone(), access.clone()));
+    let asked = Notify::new();
+    let service = service_fn(|request| {
+        asked.notify_one();
+        answer(request, peer, router.clone(), access.clone())
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -250,6 +256,11 @@ async fn serve(
     tokio::select! {
         _ = connection.as_mut() => {}
         () = stop_of(stopped) => {
+            // A connection that has not asked yet would be closed without an answer.
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                _ = tokio::time::timeout(LAST_CALL, asked.notified()) => {}
+            }
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;
         }

@@ -161,6 +161,54 @@ fn either_end_of_a_stream_ends_it() {
 }
 
 #[test]
+fn streams_are_drained_like_connections() {
+    for (time, cut) in [("1h", false), ("300ms", true)] {
+        let mut proxy = Proxy::new()
+            .runtime("shutdown_timeout = \"1h\"")
+            .origins("--delay 0ms", &format!("tunnel_drain_timeout = \"{time}\""))
+            .scaling(1, 1, "")
+            .run();
+        proxy.wait_for_size(1);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let client = connect(&proxy, &Builder::new()).await;
+            let (answer, mut stream) = open(client.clone(), "/ws", "websocket").await;
+            let mut body = answer.into_body();
+            stream.send_data(frame(1, b"hello").into(), false).unwrap();
+            assert_eq!(read(&mut body, 15).await, echoed(1, b"hello"));
+            assert_eq!(proxy.metric("tidegate_tunnels", &[("service", "app")]), 1.0);
+            proxy.signal(nix::sys::signal::Signal::SIGTERM);
+            // GOAWAY: no more streams, and the one that there is goes on.
+            let refused = client;
+            wait_until("no more are opened", || {
+                let ready = refused.clone();
+                let asked = futures_util::FutureExt::now_or_never(ready.ready());
+                match asked {
+                    Some(Ok(mut ready)) => ready.send_request(get("/"), true).is_err(),
+                    Some(Err(_)) => true,
+                    None => false,
+                }
+            });
+            if cut {
+                while let Some(Ok(_)) = body.data().await {}
+            } else {
+                stream.send_data(frame(1, b"again").into(), false).unwrap();
+                assert_eq!(read(&mut body, 15).await, echoed(1, b"again"));
+                stream.send_data(frame(8, b"").into(), false).unwrap();
+                assert_eq!(read(&mut body, 10).await, echoed(8, b""));
+                stream.send_data(Bytes::new(), true).unwrap();
+                assert!(read_to_end(&mut body).await.is_empty());
+            }
+            drop(refused);
+        });
+        let status = proxy.process.wait();
+        assert!(status.success(), "{status}");
+        let said = proxy.process.output();
+        assert_eq!(said.contains("1 upgraded connections are cut"), cut, "{said}");
+    }
+}
+
+#[test]
 fn a_stream_that_idles_is_closed() {
     let origin = Origin::new().start();
     let proxy =

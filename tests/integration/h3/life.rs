@@ -202,6 +202,76 @@ fn term_loses_nothing() {
     assert_eq!(origin.stat("working"), 0);
 }
 
+/// Requests one after the other until it is told to stop, on a new connection when one has ended: answers, connections,
+/// and what failed.
+fn asks_on(
+    connect: impl Fn() -> http3::Result<http3::Http3>,
+    stop: Arc<AtomicBool>,
+) -> (u32, u32, Vec<String>) {
+    let (mut answered, mut connections, mut failed) = (0, 0, Vec::new());
+    while !stop.load(SeqCst) {
+        let client = match connect() {
+            Ok(client) => client,
+            Err(error) => {
+                failed.push(error);
+                continue;
+            }
+        };
+        connections += 1;
+        while !stop.load(SeqCst) {
+            match client.get(URI) {
+                Ok(answer) if answer.status == 200 => answered += 1,
+                Ok(answer) => failed.push(answer.status.to_string()),
+                Err(error) => {
+                    // It was not looked at, and is asked again on the next connection.
+                    let unseen = ["H3_REQUEST_REJECTED", "H3_NO_ERROR", "closing", "Closing"];
+                    if !unseen.iter().any(|word| error.contains(word)) {
+                        failed.push(error);
+                    }
+                    break;
+                }
+            }
+        }
+    }
+    (answered, connections, failed)
+}
+
+#[test]
+fn a_hand_over_fails_no_request() {
+    let origin = Origin::new().start();
+    let mut site = Site::new(Proxy::new().backend(&origin), "", "");
+    let (address, trust) = (site.proxy.address("http"), site.trust());
+    let stop = Arc::new(AtomicBool::new(false));
+    let steady: Vec<_> = (0..3)
+        .map(|_| {
+            let (stop, trust) = (stop.clone(), trust.clone());
+            std::thread::spawn(move || {
+                let connect = || Peer::new(address, "a.test", &trust).http3();
+                asks_on(connect, stop)
+            })
+        })
+        .collect();
+    // One that is long under way is finished by the old process, over the sockets that both have.
+    let client = site.http3();
+    let slow = request("GET", "https://a.test/?delay=2s&size=3000000");
+    let slow = http3::exchange(client.sender(), slow, Vec::new(), None);
+    let slow = client.quic.runtime.spawn(slow);
+    wait_until("it runs", || origin.stat("working") >= 1);
+    let (old, _) = crate::handover::hand_over(&mut site.proxy);
+    let answer = within(&client.quic.runtime, slow).unwrap().unwrap().unwrap();
+    assert_eq!((answer.status().as_u16(), answer.body().0.len()), (200, 3_000_000));
+    assert_eq!(client.quic.closed(), Came::Closed(NO_ERROR));
+    wait_until("the old one ended", || !crate::support::lives(old));
+    assert_eq!(site.http3().get(URI).unwrap().status, 200);
+    stop.store(true, SeqCst);
+    for steady in steady {
+        let (answered, connections, failed) = steady.join().unwrap();
+        assert!(failed.is_empty(), "{failed:?} of {answered} on {connections}");
+        assert!(answered > 0 && connections > 1, "{answered} on {connections}");
+    }
+    crate::handover::stop(&site.proxy);
+}
+
 #[test]
 fn a_reload_changes_certificates_for_those_who_come() {
     let origin = RawOrigin::always(OK);
