@@ -9,6 +9,7 @@ pub mod exchange;
 mod failure;
 mod forward;
 mod hedge;
+mod holding;
 mod interim;
 mod load_report;
 mod logged;

@@ -18,6 +18,7 @@ use crate::telemetry::{ListenerStats, PerWorker, RouteStats, ServiceStats};
 use crate::tls::origin::OriginClient;
 use crate::upstream::backend::Backend;
 use crate::upstream::budget::RetryBudget;
+use crate::upstream::hold::Hold;
 use crate::upstream::learned::Peers;
 use crate::upstream::outlier::Outliers;
 use crate::upstream::queue::Queue;
@@ -96,6 +97,8 @@ pub struct ServiceView {
     pub maglev: Option<Arc<Maglev>>,
     /// Requests that wait for a place. Lives through reloads.
     pub queue: Arc<Queue>,
+    /// For services that may have no backend. Lives through reloads.
+    pub hold: Option<Arc<Hold>>,
     /// For `sticky`.
     pub sessions: Option<Sessions>,
 }

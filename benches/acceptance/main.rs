@@ -10,6 +10,7 @@
 //! machine and talk over the loopback; with few cores they take each other's time.
 
 mod growth;
+mod held;
 mod kill;
 mod reloads;
 mod table;
@@ -49,8 +50,13 @@ const SHORT: Extent = Extent {
 };
 
 type Part = fn(Extent, &mut Table);
-const PARTS: [(&str, Part); 4] =
-    [("growth", growth::run), ("kill", kill::run), ("reloads", reloads::run), ("term", term::run)];
+const PARTS: [(&str, Part); 5] = [
+    ("growth", growth::run),
+    ("kill", kill::run),
+    ("reloads", reloads::run),
+    ("term", term::run),
+    ("held", held::run),
+];
 
 fn main() {
     let (options, names): (Vec<_>, Vec<_>) =

@@ -183,8 +183,8 @@ impl Control {
     pub fn check(self: &Arc<Self>, backend: &Arc<Backend>) {
         let found = lock(&self.registry)
             .pool(&backend.service)
-            .map(|pool| (pool.config().clone(), pool.tls().cloned()));
-        let Some((service, tls)) = found else { return };
+            .map(|pool| (pool.config().clone(), pool.tls().cloned(), pool.hold().clone()));
+        let Some((service, tls, hold)) = found else { return };
         let transport = &service.transport;
         let (protocol, proxy_protocol) = (transport.protocol, transport.proxy_protocol);
         let health = service.health.clone();
@@ -208,6 +208,7 @@ impl Control {
             tls,
             protocol,
             proxy_protocol,
+            hold,
         };
         let sink = Arc::new(Verdicts(Arc::downgrade(self)));
         let task = tokio::spawn(health::run(target, self.clock.clone(), sink));
@@ -287,7 +288,9 @@ impl Control {
         let reason = {
             let registry = lock(&self.registry);
             let Some(pool) = registry.pool(service) else { return };
-            if pool.entries().any(|e| e.is_available()) {
+            // One that sleeps has nobody who could be ill.
+            let sleeps = || pool.may_sleep() && !pool.entries().any(|e| e.state() == State::Ready);
+            if pool.entries().any(|e| e.is_available()) || sleeps() {
                 lock(&self.dark).remove(service);
                 return;
             }

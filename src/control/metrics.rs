@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use crate::registry::{Entry, Pool};
 use crate::scale::Stage;
 use crate::scale::pipeline::STAGES;
+use crate::snapshot::ServiceView;
 use crate::telemetry::counter::Label;
 use crate::telemetry::prometheus::{self, Metrics, Process};
 use crate::upstream::gate::State;
@@ -93,7 +94,8 @@ impl Control {
                 name,
                 stats: &service.stats,
                 in_flight: service.stats.sum(|s| s.flow(self.clock.now()).in_flight),
-                queued: service.queue.depth(),
+                queued: service.queue.depth().saturating_sub(held(service)),
+                held: held(service),
                 tunnels: service.backends.iter().map(|member| member.backend.tunnels()).sum(),
                 queue_wait: windows.queue_wait_total(name),
                 desired: known.map(|s| s.desired),
@@ -151,6 +153,10 @@ impl Control {
             })
             .collect()
     }
+}
+
+fn held(service: &ServiceView) -> u32 {
+    service.hold.as_ref().map_or(0, |hold| hold.waiting())
 }
 
 fn direction(up: bool) -> &'static str {

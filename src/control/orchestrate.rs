@@ -44,6 +44,16 @@ pub async fn carry_out(control: Arc<Control>, managed: Arc<Managed>) {
     }
 }
 
+/// Decides at once when somebody asks for a service of which nothing runs. Runs until it is aborted.
+pub async fn wake(control: Arc<Control>, managed: Arc<Managed>) {
+    let hold = lock(&control.registry).pool(&managed.service).map(|pool| pool.hold().clone());
+    let Some(hold) = hold else { return };
+    loop {
+        hold.woken().await;
+        control.wake(&managed);
+    }
+}
+
 /// Asks for CPU and memory once an interval. Runs until it is aborted.
 pub async fn measure(control: Arc<Control>, managed: Arc<Managed>) {
     if !managed.orchestrator().capabilities().usage {
@@ -96,6 +106,7 @@ impl Control {
                 Ok(())
             }
             Err(error) => {
+                lock(&self.registry).start_failed(&managed.service, &error.to_string());
                 self.orchestrator_failed(managed, "apply", &error);
                 Err(error)
             }
@@ -130,6 +141,7 @@ impl Control {
                     "backend {id} was not ready within {} s and is replaced{last}",
                     limit.as_secs_f64()
                 );
+                lock(&self.registry).start_failed(&managed.service, &reason);
                 let kind = Kind::ScaleBlocked { reason, routine: false };
                 self.events.send(Some(&managed.service), kind);
             }

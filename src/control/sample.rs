@@ -60,6 +60,7 @@ pub fn take(from: &From<'_>) -> Sample {
         counts: counts(&entries),
         in_flight: traffic.as_ref().map_or(0.0, |t| (t.in_flight - queued).max(0.0)),
         queued,
+        last_request: from.pool.and_then(last_request),
         traffic: traffic.as_ref().map(|t| arrived(t, queued)).unwrap_or_default(),
         fixed: from.pool.map_or(0, |pool| {
             pool.entries().filter(|e| !e.is_orchestrated() && e.is_available()).count() as u32
@@ -75,6 +76,15 @@ pub fn take(from: &From<'_>) -> Sample {
         stale: traffic.is_none(),
         ..Sample::default()
     }
+}
+
+/// Where nothing is known of requests, what runs has not been asked since it started.
+fn last_request(pool: &Pool) -> Option<Micros> {
+    let started = || {
+        let running = pool.entries().filter(|e| e.is_orchestrated() && !is_leaving(e));
+        running.map(|e| e.since).max()
+    };
+    pool.hold().last().or_else(started)
 }
 
 fn arrived(reading: &ServiceReading, queued: f64) -> Traffic {

@@ -91,6 +91,14 @@ impl Control {
         tick.workers(self.plane.worker_stats());
     }
 
+    /// Somebody asks for a service of which nothing runs: that is not left to the next tick.
+    pub(super) fn wake(self: &Arc<Self>, managed: &Arc<Managed>) {
+        if managed.size() == 0 {
+            lock(&managed.scaling).due = 0;
+            self.scale(managed);
+        }
+    }
+
     /// One decision of one service, if it is due.
     fn scale(self: &Arc<Self>, managed: &Arc<Managed>) {
         // Before the first size there is nothing to decide about; the start orders it.

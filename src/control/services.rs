@@ -138,6 +138,7 @@ impl Control {
         vec![
             tokio::spawn(orchestrate::carry_out(self.clone(), managed.clone())).abort_handle(),
             tokio::spawn(orchestrate::measure(self.clone(), managed.clone())).abort_handle(),
+            tokio::spawn(orchestrate::wake(self.clone(), managed.clone())).abort_handle(),
         ]
     }
 

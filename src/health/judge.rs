@@ -67,6 +67,11 @@ impl Judge {
         self.against(needed, Phase::Healthy, Verdict::Healthy)
     }
 
+    /// It has not passed yet, and takes no requests.
+    pub fn is_starting(&self) -> bool {
+        self.phase == Phase::Starting
+    }
+
     /// `age` is the time since the first check began.
     pub fn fail(&mut self, age: Duration) -> Option<Verdict> {
         match self.phase {

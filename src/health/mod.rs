@@ -9,12 +9,14 @@ pub mod judge;
 pub mod probe;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::config::types::{Address, Check, Health, Protocol, ProxyHeader};
 use crate::tls::origin::OriginClient;
+use crate::upstream::hold::Hold;
 use crate::upstream::proxy_header;
 use crate::upstream::socket::Target;
 use judge::{Judge, Thresholds, Verdict};
@@ -48,7 +50,12 @@ pub struct Checked {
     pub protocol: Protocol,
     /// Whether it expects to be told whom a connection stands for: for nobody but ourselves.
     pub proxy_protocol: ProxyHeader,
+    /// While somebody waits for it to start, it is asked more often.
+    pub hold: Arc<Hold>,
 }
+
+/// Time between two checks of a backend that is waited for: the first, and the longest.
+const WAITED_FOR: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
 
 /// Checks until it is dropped. With `Check::None` it returns at once.
 pub async fn run(target: Checked, clock: Clock, sink: Arc<dyn Sink>) {
@@ -76,6 +83,7 @@ pub async fn run(target: Checked, clock: Clock, sink: Arc<dyn Sink>) {
     let simple = matches!(target.protocol, Protocol::Http1 | Protocol::Auto);
     let http1 = simple && target.check != Check::Grpc;
     let began = clock.now();
+    let mut hurry = WAITED_FOR.0;
     loop {
         let result = {
             // The semaphore is never closed; were it, checking without a permit is still right.
@@ -105,13 +113,18 @@ pub async fn run(target: Checked, clock: Clock, sink: Arc<dyn Sink>) {
             },
             Err(failure) => {
                 let why = failure.to_string();
-                let age = std::time::Duration::from_micros(clock.now().saturating_sub(began));
+                let age = Duration::from_micros(clock.now().saturating_sub(began));
                 match judge.fail(age) {
                     Some(verdict) => sink.verdict(target.uid, verdict, Some(why)),
                     None => sink.failed(target.uid, &why),
                 }
             }
         }
-        tokio::time::sleep(judge.delay(&mut rng)).await;
+        let mut wait = judge.delay(&mut rng);
+        if judge.is_starting() && target.hold.waiting() > 0 {
+            wait = wait.min(hurry);
+            hurry = (hurry * 2).min(WAITED_FOR.1);
+        }
+        tokio::time::sleep(wait).await;
     }
 }

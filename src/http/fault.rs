@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::StatusCode;
 
 /// Why a request is not answered by a backend. Sentences for people name nothing; Proxy-Status
@@ -33,6 +34,9 @@ pub enum Fault {
     NoBackend { service: Arc<str>, healthy: u32, total: u32, last: Option<Arc<str>> },
     /// 503: shed or over a limit of ours.
     Overloaded { service: Arc<str>, why: Busy },
+    /// 503: nothing runs, and it is not waited for (any longer). `lead`: how long a start takes, where that is known;
+    /// `page`: for browsers.
+    NotHeld { service: Arc<str>, why: NotHeld, lead: Option<Duration>, page: Option<Bytes> },
     /// 502: could not be connected to; `why` such as `connection refused`.
     Connect { at: At, kind: ConnectKind },
     /// 502: the connection ended before the head of an answer.
@@ -92,6 +96,40 @@ pub enum Busy {
     Waited { limit: Duration, waiting: u32 },
 }
 
+/// Why a request is not held until a backend is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotHeld {
+    /// Its path wakes nobody.
+    Ignored,
+    /// A page is shown meanwhile.
+    Page,
+    /// So many wait already, or their heads take too much.
+    Full { held: u32 },
+    /// So many of this client wait already.
+    PerClient { most: u32 },
+    /// It has waited so long, in the end with so many.
+    Waited { limit: Duration, held: u32 },
+    /// What was started came to nothing.
+    Failed { cause: Arc<str> },
+}
+
+impl fmt::Display for NotHeld {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ignored => out.write_str("nothing runs, and this path wakes nobody"),
+            Self::Page => out.write_str("nothing runs yet, it is being started"),
+            Self::Full { held } => write!(out, "nothing runs yet, and {held} wait already"),
+            Self::PerClient { most } => {
+                write!(out, "nothing runs yet, and {most} of this client wait already")
+            }
+            Self::Waited { limit, held } => {
+                write!(out, "nothing was ready within {limit:?} ({held} waiting)")
+            }
+            Self::Failed { cause } => write!(out, "it could not be started: {cause}"),
+        }
+    }
+}
+
 impl fmt::Display for Busy {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -134,7 +172,9 @@ impl Fault {
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::NoBackend { .. } | Self::Overloaded { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoBackend { .. } | Self::Overloaded { .. } | Self::NotHeld { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Connect { kind: ConnectKind::TimedOut, .. }
             | Self::ResponseTimeout { .. }
             | Self::RouteTimeout { .. }
@@ -180,7 +220,7 @@ impl Fault {
             | Self::Misdirected => "http_request_error",
             Self::NoRoute => "destination_not_found",
             Self::Internal => "proxy_internal_error",
-            Self::NoBackend { .. } => "destination_unavailable",
+            Self::NoBackend { .. } | Self::NotHeld { .. } => "destination_unavailable",
             Self::Overloaded { .. } => "connection_limit_reached",
             Self::Connect { kind, .. } => match kind {
                 ConnectKind::Refused => "connection_refused",
@@ -225,6 +265,7 @@ impl Fault {
                 format!("{service}: {healthy} of {total} healthy{last}")
             }
             Self::Overloaded { service, why } => format!("{service}: {why}"),
+            Self::NotHeld { service, why, .. } => format!("{service}: {why}"),
             Self::QueueRouteTimeout { service, after } => {
                 let after = after.as_secs_f64();
                 format!("{service}: queued, after {after:.3} s, the route's timeout is over")
@@ -259,6 +300,10 @@ impl Fault {
             Self::Internal => "Something went wrong on our side.",
             Self::NoBackend { .. } => "The service is not available at the moment.",
             Self::Overloaded { .. } => "The service is busy at the moment.",
+            Self::NotHeld { why: NotHeld::Failed { .. }, .. } => {
+                "The service could not be started."
+            }
+            Self::NotHeld { .. } => "The service is not running yet.",
             Self::Connect { kind: ConnectKind::TimedOut, .. }
             | Self::ResponseTimeout { .. }
             | Self::RouteTimeout { .. }

@@ -153,7 +153,9 @@ fn body(fault: &Fault, asked: Asked<'_>) -> (&'static str, Bytes) {
     let title = status.canonical_reason().unwrap_or("Error");
     let sentence = fault.sentence();
     let id = asked.request_id;
-    if accepts(b"text/html") {
+    if let (Fault::NotHeld { page: Some(page), .. }, true) = (fault, accepts(b"text/html")) {
+        ("text/html; charset=utf-8", page.clone())
+    } else if accepts(b"text/html") {
         let id = if id.is_empty() {
             String::new()
         } else {

@@ -6,7 +6,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::clock::Micros;
 use crate::config::types::RetryOn;
-use crate::http::fault::{Busy, ConnectKind, Fault};
+use crate::http::fault::{Busy, ConnectKind, Fault, NotHeld};
 use crate::http::host::HostError;
 use crate::route::path::PathError;
 use crate::telemetry::counter::Label;
@@ -147,8 +147,12 @@ fn describe(failure: Failure) -> &'static str {
 
 /// How long a client should wait before it asks again.
 pub fn retry_after(fault: &Fault) -> Option<Duration> {
-    matches!(fault, Fault::NoBackend { .. } | Fault::Overloaded { .. })
-        .then_some(Duration::from_secs(1))
+    const SOON: Duration = Duration::from_secs(1);
+    match fault {
+        Fault::NoBackend { .. } | Fault::Overloaded { .. } => Some(SOON),
+        Fault::NotHeld { lead, .. } => Some(lead.unwrap_or(SOON)),
+        _ => None,
+    }
 }
 
 impl From<HostError> for Fault {
@@ -199,6 +203,12 @@ pub fn count(fault: &Fault, stats: &ServiceStats) {
         Fault::NoBackend { .. } => ShedReason::NoBackend,
         Fault::Overloaded { why: Busy::Full { .. }, .. } => ShedReason::QueueFull,
         Fault::Overloaded { why: Busy::Waited { .. }, .. } => ShedReason::QueueTimeout,
+        Fault::NotHeld { why, .. } => match why {
+            NotHeld::Ignored | NotHeld::Failed { .. } => ShedReason::NoBackend,
+            NotHeld::Page => ShedReason::Starting,
+            NotHeld::Full { .. } | NotHeld::PerClient { .. } => ShedReason::QueueFull,
+            NotHeld::Waited { .. } => ShedReason::QueueTimeout,
+        },
         _ => return,
     });
 }
@@ -206,7 +216,7 @@ pub fn count(fault: &Fault, stats: &ServiceStats) {
 /// `None`: the client's doing.
 fn cause(fault: &Fault) -> Option<Cause> {
     Some(match fault {
-        Fault::NoBackend { .. } => Cause::NoBackend,
+        Fault::NoBackend { .. } | Fault::NotHeld { .. } => Cause::NoBackend,
         Fault::Connect { kind: ConnectKind::TimedOut, .. } => Cause::ConnectTimeout,
         Fault::Connect { .. } => Cause::Connect,
         Fault::Reset { .. } => Cause::Reset,

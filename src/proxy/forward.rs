@@ -26,6 +26,7 @@ use super::Outcome;
 use super::affinity::Affinity;
 use super::body::{Relay, ResponseBody};
 use super::exchange::{Exchange, Held};
+use super::holding;
 use super::load_report;
 use super::mirror::{self, Original};
 use super::prepare;
@@ -82,6 +83,7 @@ pub fn prepare(
     let (view, now) = (&service.view, exchange.started);
     let affinity = Affinity::of_request(view, &client, &mut head, received.client, now);
     let host = prepare::request(&client, &route, received, &mut head, rewritten, forwarded);
+    holding::note(view, head.uri.path(), now);
     let worker = &client.worker;
     let stats = &service.view.stats;
     exchange.entered(InFlight::enter(stats, worker.id, &worker.clock, exchange.started));

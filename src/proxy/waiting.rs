@@ -12,12 +12,14 @@ use crate::worker::local::LocalService;
 
 use super::exchange::{Exchange, Held};
 use super::failure;
+use super::holding;
 use super::tries::{self, Sending};
 
 /// Whether there are others before a request that comes now.
 #[inline]
 pub fn must_wait(service: &LocalService) -> bool {
-    service.view.config.max_in_flight > 0 && service.view.queue.depth() > 0
+    let view = &service.view;
+    (view.config.max_in_flight > 0 || view.hold.is_some()) && view.queue.depth() > 0
 }
 
 /// Waits until there is a place at a backend, and takes it. `service` is its latest state afterwards.
@@ -31,6 +33,9 @@ pub async fn wait(
 ) -> Result<Held, Fault> {
     let config = service.view.config.clone();
     let available = available(service);
+    if let Some(hold) = holding::applies(service, available) {
+        return Box::pin(holding::wait(exchange, service, sending, hold)).await;
+    }
     let most = config.overload.queue.requests(available, config.max_in_flight);
     let waiting = match available {
         0 => None,
@@ -78,7 +83,7 @@ pub async fn wait(
 }
 
 /// How many backends take requests, full or not; 0: waiting would be for nothing.
-fn available(service: &LocalService) -> u32 {
+pub fn available(service: &LocalService) -> u32 {
     let gates = || service.view.backends.iter().map(|member| &member.backend.gate);
     match gates().filter(|gate| gate.is_available()).count() {
         // In panic health is ignored.

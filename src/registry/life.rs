@@ -38,6 +38,7 @@ impl Pool {
                         backend.set_state(State::Ready);
                         if let Some(after) = after.filter(|_| !adopted) {
                             self.lead.record(after);
+                            self.hold().set_lead(self.lead.p90());
                         }
                         let ramp = self.ramp(&backend, now, warm);
                         self.queue.wake();
@@ -149,10 +150,16 @@ impl Pool {
         if entry.is_orchestrated() && !entry.stopping && entry.state() == State::Ready {
             self.lost += 1;
         }
+        let started = entry.state() >= State::Ready || entry.stopping;
         if let Some(backend) = &entry.backend {
             backend.set_state(State::Gone);
         }
-        self.forget(id, crash)
+        let failed = crash.clone().filter(|_| !started);
+        let change = self.forget(id, crash);
+        if let Some(cause) = failed {
+            self.start_failed(&cause);
+        }
+        change
     }
 
     /// The same without a word to those who may be picking it.

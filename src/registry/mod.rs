@@ -185,6 +185,13 @@ impl Registry {
         self.pools.get_mut(service)
     }
 
+    /// A backend of a service could not be started.
+    pub fn start_failed(&self, service: &str, cause: &str) {
+        if let Some(pool) = self.pools.get(service) {
+            pool.start_failed(cause);
+        }
+    }
+
     /// Where a fixed backend is that is written as a number.
     pub fn resolved(&mut self, service: &str, id: &str, address: Address) -> Vec<Change> {
         let (clock, workers) = (self.clock.clone(), self.workers);

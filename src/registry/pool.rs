@@ -22,6 +22,7 @@ use crate::tls::origin::OriginClient;
 use crate::upstream::backend::{Backend, Source};
 use crate::upstream::budget::RetryBudget;
 use crate::upstream::gate::State;
+use crate::upstream::hold::Hold;
 use crate::upstream::learned::Peers;
 use crate::upstream::outlier::{Notice, Outliers};
 use crate::upstream::queue::Queue;
@@ -39,6 +40,7 @@ pub struct Pool {
     pub(super) tls: Option<Arc<OriginClient>>,
     maglev: Option<Arc<Maglev>>,
     pub(super) queue: Arc<Queue>,
+    hold: Arc<Hold>,
     pub(super) session_key: Option<Arc<[u8]>>,
     outliers: Arc<Outliers>,
     /// This proxy's own.
@@ -57,6 +59,7 @@ impl Pool {
         workers: usize,
         notices: mpsc::Sender<Notice>,
     ) -> Self {
+        let hold = Arc::new(Hold::new(&config.name));
         Self {
             config,
             stats: Arc::new(PerWorker::new(workers)),
@@ -66,6 +69,7 @@ impl Pool {
             tls: None,
             maglev: None,
             queue: Arc::new(Queue::new(workers)),
+            hold,
             session_key: None,
             outliers: Arc::new(Outliers::new(notices)),
             zone: None,
@@ -92,6 +96,25 @@ impl Pool {
     /// Requests that wait for a place now.
     pub fn queued(&self) -> u32 {
         self.queue.depth()
+    }
+
+    /// Requests that wait for it to wake, where it may sleep.
+    pub fn hold(&self) -> &Arc<Hold> {
+        &self.hold
+    }
+
+    /// Whether it may be without any backend.
+    pub fn may_sleep(&self) -> bool {
+        self.config.scaling.as_ref().is_some_and(|scaling| scaling.hold.is_some())
+    }
+
+    /// Nothing could be started. If nothing else serves or starts, those who wait for it need not.
+    pub(super) fn start_failed(&self, cause: &str) {
+        let hopeful = |e: &Entry| !e.stopping && e.drain.is_none() && e.state() <= State::Ready;
+        if self.may_sleep() && !self.entries().any(hopeful) {
+            self.hold.fail(cause);
+            self.queue.wake();
+        }
     }
 
     pub fn outliers(&self) -> &Arc<Outliers> {

@@ -216,6 +216,8 @@ fn sentence(reason: Reason, record: &Record) -> String {
         }
         Reason::AtMin => return format!("min is {}", record.min),
         Reason::Budget => "the budget of this month is spent, so nothing is added",
+        Reason::Idle => "there was no request for idle_after",
+        Reason::Awake => "the last one stays until there was no request for idle_after",
         Reason::AtMax => return format!("max is {}", record.max),
         Reason::MinHealthy => return format!("fewer than {} (min) are healthy", record.min),
         Reason::Projection => "with fewer, the load of this moment would not fit",

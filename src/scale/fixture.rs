@@ -46,6 +46,7 @@ pub(crate) fn params() -> Scaling {
             limits: vec![percent(100, 15)],
             cooldown: Duration::ZERO,
         },
+        hold: None,
     }
 }
 

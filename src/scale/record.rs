@@ -176,6 +176,10 @@ pub enum Reason {
     AtMax,
     /// This month's budget is spent: nothing is added.
     Budget,
+    /// With `min = 0`: no request for `idle_after`.
+    Idle,
+    /// With `min = 0`: there was a request within `idle_after`.
+    Awake,
     /// Fewer than `min` are healthy: nothing is removed.
     MinHealthy,
     /// With fewer, the policies' present demand would not fit.

@@ -32,6 +32,8 @@ pub struct Sample {
     pub in_flight: f64,
     /// Requests waiting for a backend now.
     pub queued: f64,
+    /// With `min = 0`: when a request came last that keeps the service awake; `None`: never.
+    pub last_request: Option<Micros>,
     /// What arrived and what was answered, all backends of the service.
     pub traffic: Traffic,
     /// Backends that take requests and are not the scaler's: fixed and discovered ones.

@@ -7,6 +7,7 @@ pub mod conn;
 pub mod counted;
 pub mod extended;
 pub mod gate;
+pub mod hold;
 pub mod http1;
 pub mod http2;
 pub mod io;

@@ -29,6 +29,7 @@ mod handover;
 mod headers;
 mod healing;
 mod hedging;
+mod holding;
 mod hostile;
 mod hostile_answers;
 mod hostile_h2;

@@ -1,16 +1,19 @@
 //! `[service.NAME.scaling]`: bounds, policies, behaviour up and down.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::config::reader::Reader;
 use crate::config::tree::{Entry, Node, Place, Table, Value};
 use crate::config::types::{
-    Behaviour, ConcurrencyPolicy, LimitAmount, Metric, ScaleLimit, Scaling, ScalingMode, Select,
-    SloPolicy, TargetPolicy, ThresholdPolicy,
+    Behaviour, ConcurrencyPolicy, Hold, LimitAmount, Metric, ScaleLimit, Scaling, ScalingMode,
+    Select, SloPolicy, TargetPolicy, ThresholdPolicy,
 };
 use crate::config::values::{self, Wrong, wrong};
 
-use super::cost;
+use super::{cost, fields};
 
 /// More backends of one service than anyone runs.
 const MAX_BACKENDS: i64 = 100_000;
@@ -37,7 +40,9 @@ pub fn read(r: &mut Reader<'_>) -> Scaling {
     };
     // `slo` has windows and limits of its own.
     let alone = slo.is_some() && !others;
-    let scaling = Scaling {
+    let slots = slots(slo.as_ref(), concurrency.as_ref());
+    let hold = r.section("hold", |r| hold(r, slots));
+    let mut scaling = Scaling {
         mode: r
             .one_of(
                 "mode",
@@ -49,7 +54,7 @@ pub fn read(r: &mut Reader<'_>) -> Scaling {
                 ],
             )
             .or("on"),
-        min: r.int("min", 1..=MAX_BACKENDS).or(1),
+        min: r.int("min", 0..=MAX_BACKENDS).or(1),
         max: r.int("max", 1..=MAX_BACKENDS).required(),
         interval: r.period("interval").or("1s"),
         max_surge: r.int("max_surge", 0..=MAX_BACKENDS).or(0),
@@ -66,7 +71,9 @@ pub fn read(r: &mut Reader<'_>) -> Scaling {
             true => behaviour(r, "0s", &[]),
             false => behaviour(r, "300s", &[("percent", 100, "15s")]),
         }),
+        hold: None,
     };
+    scaling.hold = (scaling.min == 0).then_some(hold);
     // A max of 0 was refused already.
     if scaling.max > 0 && scaling.min > scaling.max {
         let key = if r.has("min") { "min" } else { "max" };
@@ -74,6 +81,46 @@ pub fn read(r: &mut Reader<'_>) -> Scaling {
         r.problem(key, format!("min {min} is above max {max}; write min ≤ max"));
     }
     scaling
+}
+
+/// Most requests that may be held for one service.
+const MAX_HELD: i64 = 1_000_000;
+/// Longest page for browsers.
+const MAX_PAGE: u64 = 1 << 20;
+
+fn hold(r: &mut Reader<'_>, slots: u32) -> Hold {
+    let page = fields::file(r, "page", page);
+    Hold {
+        idle_after: r.period("idle_after").or("5m"),
+        queue: r.int("queue", 1..=MAX_HELD).or(1000),
+        bytes: r.size("bytes").or("16MiB"),
+        per_client: r.int("per_client", 1..=MAX_HELD).or(100),
+        timeout: r.period("timeout").or("30s"),
+        ignore_paths: r
+            .strings("ignore_paths")
+            .and(|paths| paths.into_iter().map(fields::request_path).collect())
+            .or(Node::Array(Vec::new())),
+        // It was readable a moment ago.
+        page: page.and_then(|path| std::fs::read(path).ok()).map(Bytes::from),
+        slots,
+    }
+}
+
+fn page(path: PathBuf) -> Result<PathBuf, String> {
+    let name = path.display();
+    let cannot = |error| format!("{name} cannot be read: {error}");
+    let length = std::fs::File::open(&path).and_then(|file| file.metadata()).map_err(cannot)?.len();
+    match length <= MAX_PAGE {
+        true => Ok(path),
+        false => Err(format!("{name} has more than 1 MiB; write a smaller page")),
+    }
+}
+
+/// Requests that one backend serves well at the same time, as far as it is written.
+fn slots(slo: Option<&SloPolicy>, concurrency: Option<&ConcurrencyPolicy>) -> u32 {
+    const UNKNOWN: f64 = 10.0;
+    let slots = slo.and_then(|slo| slo.slots).or(concurrency.map(|policy| policy.target));
+    slots.unwrap_or(UNKNOWN).ceil().max(1.0) as u32
 }
 
 fn slo(r: &mut Reader<'_>) -> SloPolicy {

@@ -36,7 +36,7 @@ pub fn read(name: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Service {
     }
     let backends = r.sections("backend", backend);
     unique(r, "backend of this service", &backends);
-    let service = Service {
+    let mut service = Service {
         name: name.into(),
         balance: balance::algorithm(r),
         hash_on: r.field("hash_on", balance::hash_on).or("client_ip"),
@@ -77,6 +77,11 @@ pub fn read(name: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Service {
     let kind_given =
         r.table().table("orchestrator").is_some_and(|table| table.get("kind").is_some());
     let discovers = r.table().table("discovery").is_some_and(|table| table.get("kind").is_some());
+    if service.max_in_flight > 0
+        && let Some(hold) = service.scaling.as_mut().and_then(|scaling| scaling.hold.as_mut())
+    {
+        hold.slots = service.max_in_flight;
+    }
     if service.orchestrator.is_none() && service.scaling.is_some() && !r.is_partial() && !kind_given
     {
         let message = format!("scaling without an orchestrator; add [service.{name}.orchestrator]");

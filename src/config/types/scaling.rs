@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 /// `[service.NAME.scaling]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scaling {
@@ -21,6 +23,28 @@ pub struct Scaling {
     pub cost: Cost,
     pub up: Behaviour,
     pub down: Behaviour,
+    /// With `min = 0`.
+    pub hold: Option<Hold>,
+}
+
+/// `[service.NAME.scaling.hold]`: what becomes of requests while nothing runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hold {
+    /// Time without a request before the last backend goes.
+    pub idle_after: Duration,
+    /// Requests that may wait.
+    pub queue: u32,
+    /// Bytes of their heads.
+    pub bytes: u64,
+    /// Requests of one client that may wait.
+    pub per_client: u32,
+    pub timeout: Duration,
+    /// They wake nobody. One that ends with `/` stands for all below it.
+    pub ignore_paths: Vec<String>,
+    /// Shown to browsers in place of waiting.
+    pub page: Option<Bytes>,
+    /// Requests that one backend is given at the same time: what the service's other keys say of that.
+    pub slots: u32,
 }
 
 impl Scaling {

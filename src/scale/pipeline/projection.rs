@@ -3,7 +3,8 @@
 use super::{Change, Reason, View};
 
 pub fn apply(n: u32, view: &View<'_>) -> Option<Change> {
-    if n >= view.from {
+    let idle = |hold| super::clamp::is_idle(view, hold);
+    if n >= view.from || view.params.hold.as_ref().is_some_and(idle) {
         return None;
     }
     let needed = view.needs.unwrap_or(0).saturating_add(view.sample.counts.broken());

@@ -5,6 +5,7 @@
 //! gate. Adding a policy is a new file, a line in [`build`], a key in the configuration and a test.
 
 mod concurrency;
+mod held;
 mod slo;
 mod target;
 mod threshold;
@@ -97,6 +98,9 @@ pub fn build(params: &Scaling) -> Vec<Box<dyn Policy>> {
     }
     for (name, params) in &params.thresholds {
         policies.push(Box::new(threshold::Threshold::new(name, params.clone())));
+    }
+    if let Some(hold) = &params.hold {
+        policies.push(Box::new(held::Held::new(hold)));
     }
     policies
 }

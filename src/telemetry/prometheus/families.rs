@@ -123,6 +123,11 @@ impl Metrics<'_> {
         for service in &self.services {
             family.sample(&[("service", service.name)], service.queued);
         }
+        let help = "Requests that wait for a backend to be started, where none runs.";
+        let mut family = to.family("tidegate_held_requests", Kind::Gauge, help);
+        for service in &self.services {
+            family.sample(&[("service", service.name)], service.held);
+        }
         let help = "Time that requests waited for a place at a backend.";
         let mut family = to.family("tidegate_queue_wait_seconds", Kind::Histogram, help);
         for service in &self.services {

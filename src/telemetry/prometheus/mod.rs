@@ -67,6 +67,8 @@ pub struct Service<'a> {
     pub in_flight: u64,
     /// Requests that wait for a place at a backend.
     pub queued: u32,
+    /// Requests that wait for a backend to be started.
+    pub held: u32,
     /// Upgraded connections.
     pub tunnels: u32,
     pub queue_wait: Option<&'a Merged>,

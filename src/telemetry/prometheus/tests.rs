@@ -28,6 +28,7 @@ fn page(openmetrics: bool) -> String {
     let _open = listener.admit(10);
     let durations = merged(&[400, 1000, 2_000_000, 90_000_000]);
     let services = vec![Service {
+        held: 2,
         name: "app",
         stats: &stats,
         in_flight: 3,

@@ -232,6 +232,8 @@ fn asks_on(
                 }
             }
         }
+        // One that vanished without a word would be waited for.
+        client.quic.close();
     }
     (answered, connections, failed)
 }
