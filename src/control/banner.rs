@@ -86,6 +86,7 @@ pub async fn settle(control: Arc<Control>, text: bool) {
             .config()
             .orchestrator
             .as_ref()
+            .filter(|o| !o.is_elsewhere())
             .map_or(String::new(), |o| format!(", started by {} in {took}", o.kind));
         eprintln!("  {service:<10} {ready} of {all} backends ready{by}");
     }
@@ -106,7 +107,7 @@ fn is_settled(control: &Control, service: &str, began: Micros) -> bool {
             .entries()
             .filter(|e| !e.is_orchestrated())
             .all(|e| e.checked || e.leaving || (unchecked(e) && e.backend.is_some()));
-    let Some(managed) = managed else { return fixed };
+    let Some(managed) = managed.filter(|one| !one.built().is_elsewhere()) else { return fixed };
     let waited = Duration::from_micros(control.clock.now().saturating_sub(began));
     let there = pool.entries().filter(|e| e.is_orchestrated() && e.state() >= State::Ready).count();
     let complete = managed.sized.load(Relaxed) && there as u32 >= managed.size();

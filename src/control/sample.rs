@@ -44,8 +44,10 @@ pub fn longest(service: &config::Service) -> Duration {
 
 /// Gathers it. `wall` and `desired` are left to the caller.
 pub fn take(from: &From<'_>) -> Sample {
-    let entries: Vec<&Entry> =
-        from.pool.into_iter().flat_map(Pool::entries).filter(|e| e.is_orchestrated()).collect();
+    // Backends that somebody else starts and stops are counted all the same, and never chosen from.
+    let elsewhere = from.pool.is_some_and(is_elsewhere);
+    let ours = |e: &&Entry| elsewhere || e.is_orchestrated();
+    let entries: Vec<&Entry> = from.pool.into_iter().flat_map(Pool::entries).filter(ours).collect();
     let traffic = from.windows.service(from.service, from.span);
     let p99 = from
         .windows
@@ -63,7 +65,7 @@ pub fn take(from: &From<'_>) -> Sample {
         last_request: from.pool.and_then(last_request),
         traffic: traffic.as_ref().map(|t| arrived(t, queued)).unwrap_or_default(),
         fixed: from.pool.map_or(0, |pool| {
-            pool.entries().filter(|e| !e.is_orchestrated() && e.is_available()).count() as u32
+            pool.entries().filter(|e| !ours(e) && e.is_available()).count() as u32
         }),
         lead: from
             .pool
@@ -71,7 +73,10 @@ pub fn take(from: &From<'_>) -> Sample {
             .and_then(Pool::lead_time),
         signals: from.wanted.iter().map(|wanted| signal(from, wanted, &entries)).collect(),
         p99,
-        candidates: entries.iter().filter_map(|e| candidate(e, from.now)).collect(),
+        candidates: match elsewhere {
+            true => Vec::new(),
+            false => entries.iter().filter_map(|e| candidate(e, from.now)).collect(),
+        },
         // Before its second tick a window has nothing to say yet.
         stale: traffic.is_none(),
         ..Sample::default()
@@ -85,6 +90,11 @@ fn last_request(pool: &Pool) -> Option<Micros> {
         running.map(|e| e.since).max()
     };
     pool.hold().last().or_else(started)
+}
+
+/// Whether somebody else starts and stops its backends.
+pub fn is_elsewhere(pool: &Pool) -> bool {
+    pool.config().orchestrator.as_ref().is_some_and(config::Orchestrator::is_elsewhere)
 }
 
 fn arrived(reading: &ServiceReading, queued: f64) -> Traffic {

@@ -162,13 +162,17 @@ impl Control {
         });
         sample.lost = lost;
         sample.wall = self.clock.wall(now).into();
-        sample.desired = Some(managed.size());
+        // What somebody else makes of it is no change of what is wanted.
+        sample.desired = (!managed.built().is_elsewhere()).then(|| managed.size());
         sample
     }
 
     /// Turns a plan into orders: bring back, call off, drain, and the new size for the rest.
     fn order(self: &Arc<Self>, managed: &Arc<Managed>, plan: Plan) {
         let service = &managed.service;
+        if managed.built().is_elsewhere() {
+            return managed.order_size(plan.size);
+        }
         for id in &plan.undrain {
             // It may have become idle and been stopped meanwhile; the next tick sees it.
             let changes = lock(&self.registry).undrain(service, id, DrainedBy::Scaling);

@@ -17,6 +17,7 @@ use crate::upstream::outlier;
 use super::core::Control;
 use super::lock;
 use super::managed::Managed;
+use super::sample::is_elsewhere;
 
 /// Rates and quantiles are of so much time.
 pub const RECENT: Duration = Duration::from_secs(10);
@@ -62,7 +63,8 @@ impl Control {
             let pool = registry.pool(&managed.service)?;
             let current = pool
                 .entries()
-                .filter(|e| e.is_orchestrated() && e.drain.is_none() && !e.stopping)
+                .filter(|e| e.is_orchestrated() || is_elsewhere(pool))
+                .filter(|e| e.drain.is_none() && !e.stopping)
                 .count();
             (pool.config().scaling.clone()?, current, pool.lead_time())
         };

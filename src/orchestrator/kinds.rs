@@ -8,13 +8,16 @@ use std::sync::Arc;
 
 use crate::config;
 
+use super::nobody::Nobody;
 use super::process::ProcessFactory;
-use super::{Context, Factory};
+use super::{Context, Factory, Orchestrator};
 
 /// Factories by the name that `kind = "…"` uses.
 #[derive(Clone)]
 pub struct Kinds {
     factories: BTreeMap<String, Arc<dyn Factory>>,
+    /// Of `none`, which is no kind that could be named among others.
+    nobody: Arc<dyn Factory>,
 }
 
 /// Why a kind could not be found or registered.
@@ -36,7 +39,8 @@ pub enum KindError {
 impl Kinds {
     /// No kind at all.
     pub fn empty() -> Self {
-        Self { factories: BTreeMap::new() }
+        let nobody = Arc::new(|_: Context| Ok(Arc::new(Nobody) as Arc<dyn Orchestrator>));
+        Self { factories: BTreeMap::new(), nobody }
     }
 
     /// Adds a kind.
@@ -56,6 +60,9 @@ impl Kinds {
     /// # Errors
     /// [`KindError::Unknown`], whose text lists the known kinds.
     pub fn get(&self, name: &str) -> Result<&Arc<dyn Factory>, KindError> {
+        if name == "none" {
+            return Ok(&self.nobody);
+        }
         self.factories
             .get(name)
             .ok_or_else(|| KindError::Unknown { name: name.to_owned(), known: self.known() })

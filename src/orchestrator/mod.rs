@@ -6,6 +6,7 @@
 pub mod conformance;
 pub mod kinds;
 pub mod memory;
+mod nobody;
 pub mod process;
 
 use std::collections::BTreeMap;

@@ -21,12 +21,9 @@ fn well(backend: &Value) -> bool {
 #[test]
 fn a_backend_that_answers_no_checks_is_replaced_and_nobody_notices() {
     let proxy = Proxy::new()
-        .toml(
-            "[service.app.health]\npath = \"/health\"\ninterval = \"100ms\"\ntimeout = \"500ms\"\n\
-             [service.app.orchestrator]\nkind = \"process\"\nstart_timeout = \"5s\"\nstop_grace = \"1s\"\n\
-             command = [\"{self}\", \"origin\", \"--port\", \"{port}\"]\n\
-             [service.app.scaling]\nmin = 2\nmax = 4\n[service.app.scaling.concurrency]\ntarget = 10\n",
-        )
+        .origins("--slots 100", "start_timeout = \"5s\"\nstop_grace = \"1s\"")
+        .toml("[service.app.outlier]\nconsecutive_failures = 1000\n")
+        .scaling(2, 4, "[service.app.scaling.concurrency]\ntarget = 10")
         .run();
     let before = wait_for("two are ready", || {
         let ready = ids(&proxy.service("app"), well);

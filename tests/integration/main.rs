@@ -10,6 +10,7 @@ mod support;
 mod access_log;
 mod added;
 mod admin_api;
+mod advice;
 mod affinity;
 mod bad_config;
 mod balancing;

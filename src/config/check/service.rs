@@ -18,6 +18,9 @@ use super::{
     Named, balance, discovery, fields, health, listener, overload, scaling, transport, unique,
 };
 
+/// Nobody starts and stops backends, or somebody else does.
+const NONE: &str = "none";
+
 /// Most bytes of a body that are kept for a resend.
 const MAX_BODY_BUFFER: u64 = 64 * 1024;
 
@@ -68,14 +71,20 @@ pub fn read(name: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Service {
         orchestrator: r.section("orchestrator", |r| orchestrator(name, r, context)),
         scaling: r.section_if("scaling", scaling::read),
     };
+    let kind_given =
+        r.table().table("orchestrator").is_some_and(|table| table.get("kind").is_some());
+    // With `kind = "none"` in so many words somebody else acts on what is decided here.
+    if service.orchestrator.as_ref().is_some_and(|o| o.kind == NONE)
+        && !(kind_given && service.scaling.is_some())
+    {
+        service.orchestrator = None;
+    }
     let unix =
         service.backends.iter().any(|fixed| matches!(fixed.address(), Some(Address::Unix(_))));
     if unix && service.health.port != 0 && !r.is_partial() {
         let message = "health: a unix socket has no port; leave port out".to_owned();
         r.problem("health", message);
     }
-    let kind_given =
-        r.table().table("orchestrator").is_some_and(|table| table.get("kind").is_some());
     let discovers = r.table().table("discovery").is_some_and(|table| table.get("kind").is_some());
     if service.max_in_flight > 0
         && let Some(hold) = service.scaling.as_mut().and_then(|scaling| scaling.hold.as_mut())
@@ -84,7 +93,10 @@ pub fn read(name: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Service {
     }
     if service.orchestrator.is_none() && service.scaling.is_some() && !r.is_partial() && !kind_given
     {
-        let message = format!("scaling without an orchestrator; add [service.{name}.orchestrator]");
+        let message = format!(
+            "scaling without an orchestrator; add [service.{name}.orchestrator], with kind = \"none\" if \
+             another autoscaler acts on what is decided here"
+        );
         r.problem("scaling", message);
     }
     if service.backends.is_empty()
@@ -214,7 +226,7 @@ fn retry_on(value: &Value) -> Result<RetryOn, Wrong> {
 }
 
 fn orchestrator(service: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Option<Orchestrator> {
-    let kind = r.string("kind").or("none");
+    let kind = r.string("kind").or(NONE);
     let on_exit = if kind == "process" { "stop" } else { "keep" };
     let mut orchestrator = Orchestrator {
         start_timeout: r.period("start_timeout").or("60s"),
@@ -225,13 +237,13 @@ fn orchestrator(service: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Opt
         table: Default::default(),
         kind,
     };
-    if orchestrator.kind == "none" {
-        return None;
+    if orchestrator.kind == NONE {
+        return Some(orchestrator);
     }
     let known = context.kinds.names();
     orchestrator.table = r.rest();
     if !known.contains(&orchestrator.kind) {
-        let known = std::iter::once("none").chain(known.iter().map(String::as_str));
+        let known = std::iter::once(NONE).chain(known.iter().map(String::as_str));
         let message = format!(
             "kind: {:?} is not known here; {}",
             orchestrator.kind,

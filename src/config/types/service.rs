@@ -321,6 +321,13 @@ impl QueueLimit {
     }
 }
 
+impl Orchestrator {
+    /// Another autoscaler starts and stops backends; here is only decided how many there should be.
+    pub fn is_elsewhere(&self) -> bool {
+        self.kind == "none"
+    }
+}
+
 /// `[service.NAME.orchestrator]`: what is common, and the kind's own table for its factory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Orchestrator {
