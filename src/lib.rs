@@ -29,6 +29,7 @@ pub mod proxy;
 pub mod registry;
 pub mod route;
 pub mod scale;
+pub mod simulate;
 pub mod snapshot;
 pub mod telemetry;
 pub mod tls;

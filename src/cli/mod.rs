@@ -20,6 +20,7 @@ pub mod origin;
 pub mod reload;
 pub mod run;
 pub mod scale;
+pub mod simulate;
 pub mod status;
 mod table;
 #[cfg(test)]
@@ -64,6 +65,7 @@ pub enum Command {
     Undrain(drain::Args),
     /// Have the configuration read again
     Reload(reload::Args),
+    Simulate(Box<simulate::Args>),
     Load(Box<load::Args>),
     Origin(origin::Args),
 }
@@ -108,6 +110,7 @@ impl Cli {
             Command::Drain(args) => drain::run(&args),
             Command::Undrain(args) => drain::run_undrain(&args),
             Command::Reload(args) => reload::run(&args),
+            Command::Simulate(args) => simulate::run(&args),
             Command::Load(args) => load::run(*args),
             Command::Origin(args) => origin::run(args),
         }

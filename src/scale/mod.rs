@@ -8,7 +8,7 @@
 pub mod cost;
 pub mod explain;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod formula;
 pub mod history;
 pub mod journal;

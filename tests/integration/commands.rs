@@ -9,8 +9,10 @@ use crate::support::{Origin, Proxy, get, missing, refusing_address, run, wait_un
 
 const TIDEGATE: &str = env!("CARGO_BIN_EXE_tidegate");
 
-const COMMANDS: [&str; 10] =
-    ["run", "check", "status", "explain", "scale", "drain", "undrain", "reload", "load", "origin"];
+const COMMANDS: [&str; 11] = [
+    "run", "check", "status", "explain", "scale", "drain", "undrain", "reload", "simulate", "load",
+    "origin",
+];
 
 #[test]
 fn help_names_every_command_and_each_shows_an_example() {

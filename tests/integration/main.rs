@@ -61,6 +61,7 @@ mod retries;
 mod routes;
 mod scaling;
 mod sessions;
+mod simulate;
 mod splitting;
 mod standard_load;
 mod stopping;

@@ -5,7 +5,7 @@
 
 mod panels;
 mod series;
-mod svg;
+pub(crate) mod svg;
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
@@ -14,7 +14,7 @@ use svg::escape;
 
 use super::{Judgement, Phases, Report, Sizes, Verdict};
 
-const STYLE: &str = include_str!("style.css");
+pub(crate) const STYLE: &str = include_str!("style.css");
 
 /// What the page is made of.
 #[derive(Debug, Clone, Copy)]

@@ -5,13 +5,13 @@
 use std::fmt::Write;
 
 /// Width of the whole picture, and the place of the panels in it, in pixels.
-pub(super) const WIDTH: f64 = 960.0;
-pub(super) const LEFT: f64 = 64.0;
-pub(super) const RIGHT: f64 = 944.0;
+pub(crate) const WIDTH: f64 = 960.0;
+pub(crate) const LEFT: f64 = 64.0;
+pub(crate) const RIGHT: f64 = 944.0;
 
 /// How values become heights.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Scale {
+pub(crate) enum Scale {
     /// From 0 to this.
     Linear(f64),
     /// From the first to the second, by decades.
@@ -20,22 +20,22 @@ pub(super) enum Scale {
 
 /// One panel: a place in the picture, with axes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Frame {
-    pub(super) top: f64,
-    pub(super) height: f64,
+pub(crate) struct Frame {
+    pub(crate) top: f64,
+    pub(crate) height: f64,
     /// Seconds that the time axis is long.
-    pub(super) seconds: f64,
-    pub(super) scale: Scale,
+    pub(crate) seconds: f64,
+    pub(crate) scale: Scale,
 }
 
 impl Frame {
     /// Where a time is.
-    pub(super) fn x(&self, seconds: f64) -> f64 {
+    pub(crate) fn x(&self, seconds: f64) -> f64 {
         LEFT + (RIGHT - LEFT) * (seconds / self.seconds).clamp(0.0, 1.0)
     }
 
     /// Where a value is; those beyond the scale are at its end.
-    pub(super) fn y(&self, value: f64) -> f64 {
+    pub(crate) fn y(&self, value: f64) -> f64 {
         let share = match self.scale {
             Scale::Linear(max) => value / max,
             Scale::Log(min, max) => (value.max(min) / min).ln() / (max / min).ln(),
@@ -43,12 +43,12 @@ impl Frame {
         self.bottom() - self.height * share.clamp(0.0, 1.0)
     }
 
-    pub(super) fn bottom(&self) -> f64 {
+    pub(crate) fn bottom(&self) -> f64 {
         self.top + self.height
     }
 
     /// Lines of the grid with their labels, and the base line.
-    pub(super) fn grid(&self, out: &mut String, label: impl Fn(f64) -> String) {
+    pub(crate) fn grid(&self, out: &mut String, label: impl Fn(f64) -> String) {
         for (value, strong) in self.ticks() {
             let y = self.y(value);
             let class = if strong { "grid" } else { "grid faint" };
@@ -61,7 +61,7 @@ impl Frame {
     }
 
     /// The time axis below the frame, with faint lines up to `top`.
-    pub(super) fn times(&self, out: &mut String, top: f64) {
+    pub(crate) fn times(&self, out: &mut String, top: f64) {
         let step = step_of_time(self.seconds);
         let mut at = 0.0;
         while at <= self.seconds * 1.0001 {
@@ -92,7 +92,7 @@ impl Frame {
     }
 
     /// A line through points; it is broken where there is no value.
-    pub(super) fn line(&self, out: &mut String, class: &str, points: &[(f64, Option<f64>)]) {
+    pub(crate) fn line(&self, out: &mut String, class: &str, points: &[(f64, Option<f64>)]) {
         let mut path = String::new();
         let mut pen = 'M';
         for (at, value) in points {
@@ -108,14 +108,14 @@ impl Frame {
     }
 
     /// A line of steps: each value holds until the next point, the last until `end`.
-    pub(super) fn steps(&self, out: &mut String, class: &str, points: &[(f64, f64)], end: f64) {
+    pub(crate) fn steps(&self, out: &mut String, class: &str, points: &[(f64, f64)], end: f64) {
         let mut path = String::new();
         self.step_points(&mut path, points, end);
         self.path(out, class, &path);
     }
 
     /// The area below such a line.
-    pub(super) fn area(&self, out: &mut String, class: &str, points: &[(f64, f64)], end: f64) {
+    pub(crate) fn area(&self, out: &mut String, class: &str, points: &[(f64, f64)], end: f64) {
         let Some((first, _)) = points.first() else { return };
         let mut path = String::new();
         self.step_points(&mut path, points, end);
@@ -141,7 +141,7 @@ impl Frame {
     }
 }
 
-pub(super) fn line(out: &mut String, class: &str, from: (f64, f64), to: (f64, f64)) {
+pub(crate) fn line(out: &mut String, class: &str, from: (f64, f64), to: (f64, f64)) {
     let ((x1, y1), (x2, y2)) = (from, to);
     let _ = writeln!(
         out,
@@ -149,13 +149,13 @@ pub(super) fn line(out: &mut String, class: &str, from: (f64, f64), to: (f64, f6
     );
 }
 
-pub(super) fn text(out: &mut String, class: &str, x: f64, y: f64, text: &str) {
+pub(crate) fn text(out: &mut String, class: &str, x: f64, y: f64, text: &str) {
     let _ =
         writeln!(out, "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escape(text));
 }
 
 /// A rectangle with a text that shows when one points at it; without one if it is empty.
-pub(super) fn rect(out: &mut String, class: &str, at: (f64, f64), size: (f64, f64), tip: &str) {
+pub(crate) fn rect(out: &mut String, class: &str, at: (f64, f64), size: (f64, f64), tip: &str) {
     let ((x, y), (width, height)) = (at, size);
     let _ = writeln!(
         out,
@@ -165,14 +165,14 @@ pub(super) fn rect(out: &mut String, class: &str, at: (f64, f64), size: (f64, f6
 }
 
 /// A small shape around a point, as a path relative to it.
-pub(super) fn shape(out: &mut String, class: &str, at: (f64, f64), path: &str, tip: &str) {
+pub(crate) fn shape(out: &mut String, class: &str, at: (f64, f64), path: &str, tip: &str) {
     let (x, y) = at;
     let _ =
         writeln!(out, "<path class=\"{class}\" d=\"M{x:.1} {y:.1}{path}\">{}</path>", title(tip));
 }
 
 /// Text as it may stand in HTML and SVG, also in attributes.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -188,7 +188,7 @@ pub(super) fn escape(text: &str) -> String {
 }
 
 /// `45 s`, `1:30`
-pub(super) fn time(seconds: f64) -> String {
+pub(crate) fn time(seconds: f64) -> String {
     match seconds {
         s if s < 60.0 => format!("{} s", (s * 10.0).round() / 10.0),
         s => {
@@ -202,7 +202,7 @@ pub(super) fn time(seconds: f64) -> String {
 }
 
 /// A round number: not more than so many of it make `max`.
-pub(super) fn step(max: f64, most: f64) -> f64 {
+pub(crate) fn step(max: f64, most: f64) -> f64 {
     let least = max / most;
     let one = 10_f64.powf(least.log10().floor());
     let steps = [1.0, 2.0, 5.0, 10.0];

@@ -1,0 +1,166 @@
+//! A configured service in the simulator: the scaler that runs live, its whole pipeline, on a clock
+//! that is moved on by hand.
+//!
+//! Samples are filled from the plant as the control plane fills them from the data plane. What the
+//! plant does not have (memory, metrics from elsewhere) stays unknown, as a lost metric would.
+
+use std::time::Duration;
+
+use crate::config::types::{Metric, Scaling, ScalingMode};
+use crate::scale::{Counts, Sample, Scaler, Signal, Traffic, Wall, Wanted};
+
+use super::lognormal;
+use super::policy::{Policy, Seen};
+use super::setting::Setting;
+
+/// The simulation's first second, for records: 2026-01-01.
+const EPOCH_MS: u64 = 1_767_225_600_000;
+
+/// Spread of service times, and in how many equal parts their distribution is told.
+const SERVICE_CV: f64 = 0.5;
+const PARTS: u32 = 50;
+
+/// A scaler that is fed by the plant.
+#[derive(Debug)]
+pub struct Own {
+    scaler: Scaler,
+    setting: Setting,
+    interval: u64,
+    size: u32,
+    /// Service times, each of the same share of requests, in seconds.
+    times: Vec<f64>,
+    /// Since the last tick of the scaler.
+    span: Span,
+}
+
+/// Sums of the seconds between two ticks.
+#[derive(Debug, Clone, Copy, Default)]
+struct Span {
+    seconds: f64,
+    busy: f64,
+    arrivals: f64,
+    dropped: f64,
+}
+
+impl Own {
+    /// A service's scaling as configured. Modes that would do nothing are simulated as `on`.
+    pub fn new(name: &str, scaling: &Scaling, setting: &Setting) -> Self {
+        let mut scaling = scaling.clone();
+        if matches!(scaling.mode, ScalingMode::Off | ScalingMode::DryRun) {
+            scaling.mode = ScalingMode::On;
+        }
+        let interval = scaling.interval.as_secs_f64().round().max(1.0) as u64;
+        let scaler = Scaler::new(name.into(), scaling, 1);
+        let middle = |part: u32| (f64::from(part) + 0.5) / f64::from(PARTS);
+        let times = (0..PARTS)
+            .map(|part| lognormal::quantile(setting.service, SERVICE_CV, middle(part)))
+            .collect();
+        Self { scaler, setting: setting.clone(), interval, size: 0, times, span: Span::default() }
+    }
+
+    fn sample(&self, seen: &Seen, stale: bool) -> Sample {
+        let Span { seconds, busy, .. } = self.span;
+        let now = seen.second + 1;
+        Sample {
+            at: now * 1_000_000,
+            wall: Wall(EPOCH_MS + now * 1000),
+            span: Duration::from_secs_f64(seconds),
+            counts: Counts {
+                ready: seen.ready,
+                starting: seen.size - seen.ready,
+                ..Counts::default()
+            },
+            desired: Some(self.size),
+            in_flight: busy / seconds,
+            queued: seen.queued,
+            traffic: self.traffic(seen),
+            lead: Some(Duration::from_secs_f64(seen.lead)),
+            signals: self.scaler.wanted().iter().map(|wanted| self.signal(wanted, seen)).collect(),
+            stale,
+            ..Sample::default()
+        }
+    }
+
+    fn traffic(&self, seen: &Seen) -> Traffic {
+        let Span { seconds, busy, arrivals, .. } = self.span;
+        let finished = (busy / self.setting.service).round() as u64;
+        let wait = self.wait(seen);
+        let parts = u64::from(PARTS);
+        // Of fewer requests than parts: those in the middle.
+        let (skipped, each) = match finished < parts {
+            true => ((parts - finished) / 2, 1),
+            false => (0, finished / parts),
+        };
+        let times = self.times.iter().skip(skipped as usize);
+        let durations = times.take(finished.min(parts) as usize);
+        Traffic {
+            arrivals,
+            busy: busy / seconds,
+            finished,
+            failed: 0,
+            mean: if finished > 0 { self.setting.service + wait } else { 0.0 },
+            durations: durations.map(|time| (time + wait, each)).collect(),
+        }
+    }
+
+    /// What is before a request that comes now, in seconds.
+    fn wait(&self, seen: &Seen) -> f64 {
+        seen.queued / self.setting.capacity(seen.ready.max(1))
+    }
+
+    fn signal(&self, wanted: &Wanted, seen: &Seen) -> Signal {
+        let Span { seconds, busy, arrivals, dropped } = self.span;
+        let (ready, slots) = (f64::from(seen.ready), self.setting.slots);
+        let each = |total: f64| (seen.ready > 0).then(|| total / ready);
+        let in_flight = busy / seconds + seen.queued;
+        let value = match wanted.metric {
+            Metric::Cpu => each(busy / seconds / slots),
+            Metric::Memory => None,
+            Metric::ResponseTime => {
+                let service =
+                    lognormal::quantile(self.setting.service, SERVICE_CV, wanted.quantile);
+                (arrivals > 0.0).then_some(service + self.wait(seen))
+            }
+            Metric::ErrorRate => (arrivals > 0.0).then(|| (dropped / arrivals).min(1.0)),
+            Metric::InFlight | Metric::Connections => each(in_flight),
+            Metric::Rps => each(arrivals / seconds),
+        };
+        let missing = if value.is_none() { seen.ready } else { 0 };
+        Signal {
+            metric: wanted.metric,
+            quantile: wanted.quantile,
+            value,
+            missing,
+            age: Duration::ZERO,
+        }
+    }
+
+    fn decide(&mut self, seen: &Seen, stale: bool) -> u32 {
+        self.span.seconds += 1.0;
+        self.span.busy += seen.busy;
+        self.span.arrivals += seen.arrivals;
+        self.span.dropped += seen.dropped;
+        if self.size == 0 {
+            self.size = seen.size;
+        }
+        if !(seen.second + 1).is_multiple_of(self.interval) {
+            return self.size;
+        }
+        let sample = self.sample(seen, stale);
+        self.span = Span::default();
+        if let Some(plan) = self.scaler.tick(&sample).plan {
+            self.size = plan.size;
+        }
+        self.size
+    }
+}
+
+impl Policy for Own {
+    fn tick(&mut self, seen: &Seen) -> u32 {
+        self.decide(seen, false)
+    }
+
+    fn blind(&mut self, seen: &Seen) -> u32 {
+        self.decide(seen, true)
+    }
+}
