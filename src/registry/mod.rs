@@ -185,6 +185,21 @@ impl Registry {
         self.pools.get_mut(service)
     }
 
+    /// Requests that wait for a service to wake, and for how long one of them may.
+    pub fn held(&self) -> Option<Duration> {
+        let held = self.pools.values().filter(|pool| pool.hold().waiting() > 0);
+        let rules = held.filter_map(|pool| pool.config().scaling.as_ref()?.hold.as_ref());
+        rules.map(|rules| rules.timeout).max()
+    }
+
+    /// Those that wait still are told why there will be nobody.
+    pub fn release_held(&self, why: &str) {
+        for pool in self.pools.values().filter(|pool| pool.hold().waiting() > 0) {
+            pool.hold().fail(why);
+            pool.wake_queue();
+        }
+    }
+
     /// A backend of a service could not be started.
     pub fn start_failed(&self, service: &str, cause: &str) {
         if let Some(pool) = self.pools.get(service) {

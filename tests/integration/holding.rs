@@ -11,7 +11,8 @@ use crate::upgrades::{echoed, frame};
 
 /// A service that sleeps after a moment; `more`: of `[service.app.scaling.hold]`.
 fn sleeping(max: u32, policy: &str, more: &str) -> Proxy {
-    let hold = format!("{policy}\n[service.app.scaling.hold]\nidle_after = \"1s\"\n{more}");
+    let idle = if more.contains("idle_after") { "" } else { "idle_after = \"1s\"" };
+    let hold = format!("{policy}\n[service.app.scaling.hold]\n{idle}\n{more}");
     Proxy::new().scaling(0, max, &hold)
 }
 
@@ -246,4 +247,18 @@ fn a_request_in_the_moment_of_falling_asleep_is_answered() {
     }
     assert!(slept > 1, "{slept} of {asked}");
     assert_eq!(proxy.metric("tidegate_shed_total", &[]), 0.0);
+}
+
+#[test]
+fn a_hand_over_waits_for_what_is_held() {
+    let slow = "[\"/bin/sh\", \"-c\", \"sleep 1; exec {self} origin --port {port}\"]";
+    let mut proxy = sleeping(1, "", "idle_after = \"1h\"").processes(slow, "").run();
+    let mut client = ask(&proxy, "/");
+    wait_until("it is held", || held(&proxy) == 1.0);
+    crate::handover::hand_over(&mut proxy);
+    assert_eq!(client.answer().status, 200, "of the process that it came to");
+    assert_eq!(get(&proxy.url("/")).status, 200, "by the same backend");
+    assert_eq!(proxy.ready().len(), 1);
+    assert!(proxy.records("scale").iter().all(|record| record["action"]["to"] == 1));
+    crate::handover::stop(&proxy);
 }

@@ -98,6 +98,8 @@ impl Control {
         // No reload from here on.
         let mut reloader = self.reloading.lock().await;
         self.may_be_handed_over()?;
+        let mut cancel = cancel;
+        self.wait_for_held(&mut cancel).await;
         let (channel, theirs) = Channel::pair()?;
         let path = giver.program.path();
         let child = giver.program.start(theirs).map_err(|error| {
@@ -112,6 +114,7 @@ impl Control {
                 self.standing.handed_over.store(true, SeqCst);
                 self.stopping.store(true, SeqCst);
                 giver.admin.own(false);
+                lock(&self.registry).release_held("another process has taken over");
                 Ok(Handed { pid: talk.child.id(), _channel: talk.channel })
             }
             Err((error, released)) => {
@@ -124,6 +127,22 @@ impl Control {
                     error => error,
                 })
             }
+        }
+    }
+
+    /// Requests that wait for a backend to start cannot go along, and what is started later is the other's. While there are
+    /// any, for as long as one may wait.
+    async fn wait_for_held(&self, cancel: &mut watch::Receiver<bool>) {
+        let Some(longest) = lock(&self.registry).held() else { return };
+        let served = async {
+            while lock(&self.registry).held().is_some() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            _ = tokio::time::timeout(longest, served) => {}
+            // It is seen again where it is heeded.
+            _ = cancel.wait_for(|cancelled| *cancelled) => {}
         }
     }
 
