@@ -28,16 +28,16 @@ pub async fn connect(url: &Url) -> Result<Connection, FetchError> {
         "https" => Some(believed(url)?),
         _ => None,
     };
-    let failed = |error| FetchError::Connect(url.clone(), error);
+    let failed = |error| FetchError::Connect(url.to_string(), error);
     let stream = TcpStream::connect((url.host.as_str(), url.port())).await.map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
     let Some(config) = tls else { return Ok(Connection::Plain(stream)) };
     let name = ServerName::try_from(url.host.clone())
-        .map_err(|error| FetchError::Tls(url.clone(), error.to_string()))?;
+        .map_err(|error| FetchError::Tls(url.to_string(), error.to_string()))?;
     let stream = TlsConnector::from(config)
         .connect(name, stream)
         .await
-        .map_err(|error| FetchError::Tls(url.clone(), error.to_string()))?;
+        .map_err(|error| FetchError::Tls(url.to_string(), error.to_string()))?;
     Ok(Connection::Tls(Box::new(stream)))
 }
 
@@ -48,7 +48,7 @@ fn believed(url: &Url) -> Result<Arc<ClientConfig>, FetchError> {
         return Ok(config.clone());
     }
     let config = trust::client(&Trust::System, None, &[b"http/1.1"])
-        .map_err(|error| FetchError::Tls(url.clone(), error.to_string()))?;
+        .map_err(|error| FetchError::Tls(url.to_string(), error.to_string()))?;
     Ok(SYSTEM.get_or_init(|| Arc::new(config)).clone())
 }
 

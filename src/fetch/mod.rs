@@ -48,15 +48,15 @@ pub struct Answer {
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     #[error("{0}: no answer within {1:?}")]
-    Timeout(Url, Duration),
+    Timeout(String, Duration),
     #[error("{0}: {1}")]
-    Connect(Url, std::io::Error),
+    Connect(String, std::io::Error),
     #[error("{0}: no TLS: {1}")]
-    Tls(Url, String),
+    Tls(String, String),
     #[error("{0}: {1}")]
-    Http(Url, String),
+    Http(String, String),
     #[error("{0}: the answer has more than {1} bytes")]
-    TooLarge(Url, usize),
+    TooLarge(String, usize),
 }
 
 impl Ask {
@@ -71,7 +71,7 @@ impl Ask {
 /// # Errors
 /// There is no whole answer within the limits.
 pub async fn fetch(ask: Ask, limits: Limits) -> Result<Answer, FetchError> {
-    let url = ask.url.clone();
+    let url = ask.url.to_string();
     match tokio::time::timeout(limits.timeout, exchange(ask, limits.bytes)).await {
         Ok(result) => result,
         Err(_) => Err(FetchError::Timeout(url, limits.timeout)),
@@ -80,7 +80,7 @@ pub async fn fetch(ask: Ask, limits: Limits) -> Result<Answer, FetchError> {
 
 async fn exchange(ask: Ask, most: usize) -> Result<Answer, FetchError> {
     let url = ask.url.clone();
-    let bad = |error: &dyn std::fmt::Display| FetchError::Http(url.clone(), error.to_string());
+    let bad = |error: &dyn std::fmt::Display| FetchError::Http(url.to_string(), error.to_string());
     let stream = connect::connect(&url).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| bad(&e))?;
@@ -91,7 +91,7 @@ async fn exchange(ask: Ask, most: usize) -> Result<Answer, FetchError> {
         let body = Limited::new(body, most).collect().await.map_err(|error| match error
             .downcast_ref::<LengthLimitError>(
         ) {
-            Some(_) => FetchError::TooLarge(url.clone(), most),
+            Some(_) => FetchError::TooLarge(url.to_string(), most),
             None => bad(&error),
         })?;
         Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })

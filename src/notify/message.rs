@@ -46,7 +46,7 @@ pub fn ask(target: &Notify, batch: &Batch, now: SystemTime) -> Ask {
         headers.insert(ID, ascii(&id));
         headers.insert(TIMESTAMP, HeaderValue::from(timestamp));
     }
-    Ask { method: Method::POST, url: target.url.clone(), headers, body: body.into() }
+    Ask { method: Method::POST, url: target.url.clone(), headers, body }
 }
 
 /// Standard Webhooks 1.0: HMAC-SHA256 over `id.timestamp.body`, in base64.

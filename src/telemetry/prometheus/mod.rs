@@ -19,6 +19,9 @@ use super::histogram::Merged;
 use super::{BackendStats, ListenerStats, PerWorker, RouteStats, ServiceStats};
 use text::Encoder;
 
+/// Counts by what came of something.
+pub type Results = [(&'static str, u64); 3];
+
 /// All that is exported.
 #[derive(Debug, Default)]
 pub struct Metrics<'a> {
@@ -39,7 +42,7 @@ pub struct Metrics<'a> {
     pub worker_stall: Option<&'a Merged>,
     pub process: Process,
     /// What came of the events for each target of `[[notify]]`, by result.
-    pub notifications: Vec<(Arc<str>, [(&'static str, u64); 3])>,
+    pub notifications: Vec<(Arc<str>, Results)>,
 }
 
 #[derive(Debug)]
