@@ -194,8 +194,10 @@ impl Control {
                 let winner =
                     record.proposals.iter().find(|p| Some(&p.policy) == record.winner.as_ref());
                 let reason = match winner {
-                    Some(winner) => format!("{}: {}", winner.policy, winner.formula),
-                    None => format!("{reason:?}"),
+                    Some(winner) if reason.is_wish() => {
+                        format!("{}: {}", winner.policy, winner.formula)
+                    }
+                    _ => word(*reason),
                 };
                 Kind::Scaled { from: *from, to: *to, reason, decision }
             }

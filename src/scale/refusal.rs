@@ -64,7 +64,11 @@ fn refused(view: &View<'_>, verdict: &Verdict) -> Option<(u32, Reason)> {
     }
     let last = verdict.moves.last()?;
     match last.change.reason {
-        Reason::AtMin | Reason::Awake | Reason::Tolerance | Reason::BrokenBackends => None,
+        Reason::AtMin
+        | Reason::Awake
+        | Reason::Idle
+        | Reason::Tolerance
+        | Reason::BrokenBackends => None,
         Reason::DryRun => Some((last.from, Reason::DryRun)),
         Reason::MetricMissing | Reason::StaleUpOnly => Some((last.from, last.change.reason)),
         reason if verdict.wish != view.from => Some((verdict.wish, reason)),

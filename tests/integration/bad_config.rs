@@ -326,6 +326,8 @@ fn configurations_in_the_documents_pass() {
     }
     std::fs::copy(key, folder.path().join("certs/shop.key")).unwrap();
     std::fs::copy(TIDEGATE, folder.path().join("app")).unwrap();
+    std::fs::create_dir(folder.path().join("errors")).unwrap();
+    std::fs::write(folder.path().join("errors/starting.html"), "<p>One moment").unwrap();
     let mut checked = 0;
     for (document, text) in DOCUMENTS
         .iter()
