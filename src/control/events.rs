@@ -1,7 +1,7 @@
 //! What happens, as typed events: one stream for the log, the terminal and `/v1/events`.
 //!
 //! The stream is bounded: a reader that falls behind loses the oldest events and is told how
-//! many. Sending never waits. What an event looks like on a terminal is in [`text`];
+//! many. Sending never waits. What an event looks like on a terminal is in `text`;
 //! how lines are written is left to `control::log`.
 
 #[cfg(test)]

@@ -6,10 +6,10 @@
 //! randomness. One tick reads from top to bottom in [`Slo::tick`]. Limits to the number (minimum,
 //! maximum, surge) and where the signals come from are left to others.
 //!
-//! - [`staffing`]: how many for a rate (Erlang C).
-//! - [`arrivals`]: the last minutes of arrivals, their means and their noise.
-//! - [`trend`]: where the rate will be.
-//! - [`hold`]: what was needed lately, so that the number does not fall at once.
+//! - `staffing`: how many for a rate (Erlang C).
+//! - `arrivals`: the last minutes of arrivals, their means and their noise.
+//! - `trend`: where the rate will be.
+//! - `hold`: what was needed lately, so that the number does not fall at once.
 
 mod arrivals;
 mod hold;
