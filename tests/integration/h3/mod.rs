@@ -1,5 +1,6 @@
 //! HTTP/3 from clients: the same as over other protocols, and what is its own.
 
+mod floods;
 mod hostile;
 mod life;
 mod peers;
