@@ -30,6 +30,7 @@ pub mod registry;
 pub mod route;
 pub mod scale;
 pub mod simulate;
+pub mod signals;
 pub mod snapshot;
 pub mod telemetry;
 pub mod tls;

@@ -61,7 +61,7 @@ impl Applied {
     }
 
     /// The first configuration, as far as it concerns the process as a whole: without listeners,
-    /// routes and services.
+    /// routes, services and metrics.
     pub fn started(&self) -> &Config {
         &self.started
     }
@@ -77,5 +77,6 @@ fn of_process(config: &Config) -> Config {
         routes: Vec::new(),
         services: BTreeMap::new(),
         notify: Vec::new(),
+        metrics: Vec::new(),
     }
 }

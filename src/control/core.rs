@@ -18,6 +18,7 @@ use crate::health;
 use crate::health::judge::Verdict;
 use crate::notify::Notifiers;
 use crate::registry::{Change, DrainedBy, Registry};
+use crate::signals::Signals;
 use crate::telemetry::window::Windows;
 use crate::upstream::backend::{Backend, Source};
 use crate::upstream::gate::State;
@@ -65,6 +66,8 @@ pub struct Control {
     pub certificates: Mutex<super::certificates::Certificates>,
     pub notifiers: Mutex<Notifiers>,
     pub broken: Mutex<super::heal::Broken>,
+    /// Numbers from elsewhere.
+    pub signals: Signals,
     checks: Mutex<HashMap<u64, AbortHandle>>,
     /// Permits for checks under way, by service.
     parallel: Mutex<HashMap<Arc<str>, Permits>>,
@@ -107,6 +110,7 @@ impl Control {
             certificates: Mutex::default(),
             notifiers: Mutex::default(),
             broken: Mutex::default(),
+            signals: Signals::default(),
             checks: Mutex::default(),
             parallel: Mutex::default(),
             dark: Mutex::default(),

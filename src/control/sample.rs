@@ -9,6 +9,7 @@ use crate::config::types::{self as config, Metric};
 use crate::orchestrator::Usage;
 use crate::registry::{Entry, Pool};
 use crate::scale::{Candidate, Counts, Life, Sample, Signal, Traffic, WINDOW, Wanted};
+use crate::signals::Signals;
 use crate::telemetry::window::{ServiceReading, Windows};
 use crate::upstream::gate::State;
 
@@ -27,6 +28,7 @@ pub struct From<'a> {
     pub service: &'a Arc<str>,
     pub pool: Option<&'a Pool>,
     pub windows: &'a Windows,
+    pub signals: &'a Signals,
     pub usage: &'a Measured,
     pub wanted: &'a [Wanted],
     pub now: Micros,
@@ -167,7 +169,11 @@ fn signal(from: &From<'_>, wanted: &Wanted, entries: &[&Entry]) -> Signal {
     };
     let recent = || from.windows.service(from.service, from.span);
     let windowed = || from.windows.service(from.service, wanted.window.max(from.span));
-    let (value, missing) = match wanted.metric {
+    let external = match &wanted.metric {
+        Metric::External(name) => from.signals.read(name, from.now),
+        _ => None,
+    };
+    let (value, missing) = match &wanted.metric {
         Metric::Cpu => mean(&cpu_ratio),
         Metric::Memory => mean(&|u| u.memory_bytes as f64),
         Metric::ResponseTime => {
@@ -183,19 +189,22 @@ fn signal(from: &From<'_>, wanted: &Wanted, entries: &[&Entry]) -> Signal {
             let open = from.pool.map(|p| p.stats().sum(|s| s.connections_active.get()) as f64);
             (open.and_then(each), 0)
         }
+        Metric::External(_) => (external.map(|(reading, _)| reading.value), 0),
     };
     Signal {
-        metric: wanted.metric,
+        metric: wanted.metric.clone(),
         quantile: wanted.quantile,
         value,
         missing: missing as u32,
-        age: match wanted.metric {
+        age: match &wanted.metric {
             Metric::Cpu | Metric::Memory => {
                 Duration::from_micros(from.now.saturating_sub(from.usage.at))
             }
+            Metric::External(_) => external.map_or(Duration::ZERO, |(_, age)| age),
             // Read from the counters this very tick.
             _ => Duration::ZERO,
         },
+        oldest: external.and_then(|(reading, _)| reading.oldest),
     }
 }
 

@@ -62,6 +62,8 @@ impl Control {
     pub fn tick(self: &Arc<Self>) {
         self.ticked.store(self.clock.now(), Relaxed);
         self.measure_traffic();
+        let metrics = lock(&self.applied).taken.config.metrics.clone();
+        self.signals.follow(&metrics, &self.clock);
         lock(&self.errors).tick(&self.plane.current().services, self.clock.now());
         self.judge_outliers();
         self.tell_of_floods();
@@ -155,6 +157,7 @@ impl Control {
             service: &managed.service,
             pool,
             windows: &windows,
+            signals: &self.signals,
             usage: &usage,
             wanted,
             now,

@@ -214,6 +214,7 @@ fn sentence(reason: Reason, record: &Record) -> String {
         Reason::RestartHold => {
             "just started: nothing is removed until there is a window of history"
         }
+        Reason::Scheduled => "a schedule asks for it",
         Reason::AtMin => return format!("min is {}", record.min),
         Reason::Budget => "the budget of this month is spent, so nothing is added",
         Reason::Idle => "there was no request for idle_after",

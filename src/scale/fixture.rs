@@ -34,6 +34,8 @@ pub(crate) fn params() -> Scaling {
         concurrency: None,
         targets: Vec::new(),
         thresholds: Vec::new(),
+        queues: Vec::new(),
+        schedules: Vec::new(),
         up: Behaviour {
             stabilization: Duration::ZERO,
             select: Select::Max,
@@ -81,7 +83,7 @@ pub(crate) fn sample(second: u64, ready: u32, in_flight: f64) -> Sample {
 
 pub(crate) fn signal(metric: Metric, value: Option<f64>) -> Signal {
     let quantile = if metric == Metric::ResponseTime { 0.95 } else { 0.0 };
-    Signal { metric, quantile, value, missing: 0, age: Duration::ZERO }
+    Signal { metric, quantile, value, missing: 0, age: Duration::ZERO, oldest: None }
 }
 
 pub(crate) fn scaler(params: Scaling) -> Scaler {

@@ -37,9 +37,9 @@ impl History {
             return;
         }
         let sums =
-            sample.signals.iter().filter(|signal| additive(signal.metric)).filter_map(|signal| {
+            sample.signals.iter().filter(|signal| additive(&signal.metric)).filter_map(|signal| {
                 let reporting = sample.counts.ready.saturating_sub(signal.missing);
-                Some((signal.metric, signal.value? * f64::from(reporting)))
+                Some((signal.metric.clone(), signal.value? * f64::from(reporting)))
             });
         self.points.push_back(Point {
             at: sample.at,
@@ -62,9 +62,9 @@ impl History {
 
     /// Mean over a window of a metric's sum over all backends. The sum follows the load and not
     /// the number of backends, so it stays right while that number changes.
-    pub fn sum(&self, metric: Metric, now: Micros, window: Duration) -> Option<f64> {
+    pub fn sum(&self, metric: &Metric, now: Micros, window: Duration) -> Option<f64> {
         mean(self.within(now, window).filter_map(|point| {
-            let (_, sum) = point.sums.iter().find(|(of, _)| *of == metric)?;
+            let (_, sum) = point.sums.iter().find(|(of, _)| of == metric)?;
             Some((*sum, point.weight))
         }))
     }
@@ -76,10 +76,10 @@ impl History {
 }
 
 /// Whether the sum over backends is a property of the load, so that it is shared by however many there are.
-pub fn additive(metric: Metric) -> bool {
+pub fn additive(metric: &Metric) -> bool {
     match metric {
         Metric::Cpu | Metric::InFlight | Metric::Rps | Metric::Connections => true,
-        Metric::Memory | Metric::ResponseTime | Metric::ErrorRate => false,
+        Metric::Memory | Metric::ResponseTime | Metric::ErrorRate | Metric::External(_) => false,
     }
 }
 

@@ -24,6 +24,7 @@ mod refusal;
 mod report;
 pub mod sample;
 pub mod scaler;
+pub mod schedule;
 pub mod slo;
 pub mod victims;
 pub mod wall;

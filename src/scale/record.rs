@@ -172,6 +172,8 @@ pub enum Reason {
     OutsideCooldown,
     /// After a restart nothing is removed for one window.
     RestartHold,
+    /// A schedule asks for more.
+    Scheduled,
     AtMin,
     AtMax,
     /// This month's budget is spent: nothing is added.

@@ -92,7 +92,7 @@ fn signals(view: &View<'_>) -> Vec<SignalSeen> {
         age_ms: 0,
     };
     let asked = view.sample.signals.iter().map(|signal| SignalSeen {
-        name: metric_name(signal.metric, signal.quantile),
+        name: metric_name(&signal.metric, signal.quantile),
         value: signal.value,
         missing: signal.missing,
         age_ms: signal.age.as_millis() as u64,

@@ -55,8 +55,8 @@ pub struct Sample {
 
 impl Sample {
     /// The signal a policy asked for.
-    pub fn signal(&self, metric: Metric, quantile: f64) -> Option<&Signal> {
-        self.signals.iter().find(|signal| signal.metric == metric && signal.quantile == quantile)
+    pub fn signal(&self, metric: &Metric, quantile: f64) -> Option<&Signal> {
+        self.signals.iter().find(|signal| signal.metric == *metric && signal.quantile == quantile)
     }
 }
 
@@ -103,19 +103,21 @@ impl Counts {
 }
 
 /// One metric as a policy sees it.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Signal {
     pub metric: Metric,
     /// For `response_time`; 0 for all others.
     pub quantile: f64,
     /// In the metric's unit (ratio, bytes, seconds, requests, requests/s); the mean per ready
-    /// backend that reports, except for `response_time` and `error_rate`, which are the service's.
+    /// backend that reports, except for `response_time`, `error_rate` and those from elsewhere, which are the service's.
     /// `None`: nobody knows.
     pub value: Option<f64>,
     /// Ready backends that do not report.
     pub missing: u32,
     /// How old the value is.
     pub age: Duration,
+    /// Age of the oldest job in seconds, where the metric has one.
+    pub oldest: Option<f64>,
 }
 
 /// One backend, as far as choosing whom to remove (or to bring back) goes.

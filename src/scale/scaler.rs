@@ -13,6 +13,7 @@ use super::pipeline::{self, Verdict, View};
 use super::policy::{self, Input, Policy, Wanted};
 use super::record::{Action, Outcome, Proposed, Reason, Record, Stage};
 use super::refusal::Refusals;
+use super::schedule::{self, Scheduled};
 use super::{Override, Plan, Sample, report};
 
 /// Decides for one service. Holds history and nothing that talks to the world.
@@ -20,6 +21,9 @@ use super::{Override, Plan, Sample, report};
 pub struct Scaler {
     service: Arc<str>,
     params: Scaling,
+    /// The same with the bounds of the schedules that hold now.
+    bound: Scaling,
+    scheduled: Scheduled,
     policies: Vec<Box<dyn Policy>>,
     history: History,
     memory: Memory,
@@ -68,6 +72,8 @@ impl Scaler {
         Self {
             policies: policy::build(&params),
             service,
+            bound: params.clone(),
+            scheduled: Scheduled::default(),
             params,
             history: History::default(),
             memory: Memory::default(),
@@ -104,6 +110,8 @@ impl Scaler {
         if let Some(panic) = panic {
             self.policies.iter_mut().for_each(|policy| policy.resume(panic));
         }
+        self.scheduled = Scheduled::default();
+        self.bound = params.clone();
         self.params = params;
     }
 
@@ -167,6 +175,11 @@ impl Scaler {
         self.memory.forget(sample.at, &self.params);
         self.lost += sample.lost;
         self.history.push(sample);
+        let scheduled = schedule::at(&self.params.schedules, sample.wall);
+        if scheduled != self.scheduled {
+            self.bound = scheduled.bound(&self.params);
+            self.scheduled = scheduled;
+        }
         if self.operator.is_some_and(|operator| operator.is_over(sample.at)) {
             self.set_override(None);
         }
@@ -184,13 +197,14 @@ impl Scaler {
         View {
             now: sample.at,
             sample,
-            params: &self.params,
+            params: &self.bound,
             memory: &self.memory,
             from,
             proposals,
             winner: pipeline::winner(proposals),
             needs,
             operator: self.operator,
+            scheduled: self.scheduled,
         }
     }
 

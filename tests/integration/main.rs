@@ -62,6 +62,7 @@ mod routes;
 mod scaling;
 mod sessions;
 mod simulate;
+mod signals;
 mod splitting;
 mod standard_load;
 mod stopping;

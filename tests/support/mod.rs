@@ -24,6 +24,7 @@
 //! | `frames` | an HTTP/2 client's connection, driven frame by frame |
 //! | `process` | [`Process`]: a child with captured output; nothing of it outlives its test |
 //! | `scaled` | [`Proxy::origins`]: backends that tidegate starts; their sizes, processes, records |
+//! | `sources` | [`Redis`], [`Prometheus`]: numbers to scale by |
 //! | `dns` | [`Nameserver`]: answers and counts what is asked over UDP |
 //! | `island` | [`Islands`]: backends that differ in their address and share a port |
 //! | `events` | [`Events`] follows `/v1/events` |
@@ -55,6 +56,7 @@ mod proxy;
 mod python;
 mod raw;
 mod scaled;
+mod sources;
 mod tool;
 
 pub use connection::Connection;
@@ -71,6 +73,7 @@ pub use proxy::{Proxy, Running};
 pub use python::{PyPeer, PyTalk, missing_aioquic, missing_module};
 pub use raw::{RawOrigin, Step};
 pub use scaled::{each, port_range, quickstart};
+pub use sources::{Prometheus, Redis};
 pub use tool::{Output, certificate, curl, missing, run};
 
 use std::net::SocketAddr;

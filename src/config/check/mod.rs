@@ -18,11 +18,13 @@ mod discovery;
 mod fields;
 mod health;
 mod listener;
+mod metric;
 mod notify;
 mod overload;
 mod process;
 mod route;
 mod scaling;
+mod schedule;
 mod service;
 mod transport;
 
@@ -79,10 +81,13 @@ fn read(
     let dns = discovery::dns(r);
     let log = process::log(r);
     let (admin, mut bound) = process::admin(r);
+    let metrics = r.named("metric", metric::read);
+    let names: Vec<_> = metrics.iter().map(|metric| metric.name.clone()).collect();
     let context = service::Context {
         kinds,
         state_dir: &runtime.state_dir,
         added: !admin.dynamic_backends.is_empty(),
+        metrics: &names,
     };
     r.section_if("defaults", |r| {
         r.partial(|r| {
@@ -129,6 +134,7 @@ fn read(
         routes: routes.into_iter().map(|one| Arc::new(one.item.route)).collect(),
         services,
         notify,
+        metrics: metrics.into_iter().map(Arc::new).collect(),
     };
     (config, needs)
 }

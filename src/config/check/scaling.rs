@@ -8,12 +8,15 @@ use bytes::Bytes;
 use crate::config::reader::Reader;
 use crate::config::tree::{Entry, Node, Place, Table, Value};
 use crate::config::types::{
-    Behaviour, ConcurrencyPolicy, Hold, LimitAmount, Metric, ScaleLimit, Scaling, ScalingMode,
-    Select, SloPolicy, TargetPolicy, ThresholdPolicy,
+    Algorithm, Behaviour, ConcurrencyPolicy, Hold, LimitAmount, Metric, QueuePolicy, ScaleLimit,
+    Scaling, ScalingMode, Select, SloPolicy, TargetPolicy, ThresholdPolicy,
 };
 use crate::config::values::{self, Wrong, wrong};
 
-use super::{cost, fields};
+use super::{cost, fields, schedule};
+
+/// The names of `[metric.NAME]`, in file order.
+pub type MetricNames = [Arc<str>];
 
 /// More backends of one service than anyone runs.
 const MAX_BACKENDS: i64 = 100_000;
@@ -28,11 +31,13 @@ const METRICS: &[(&str, Metric)] = &[
     ("connections", Metric::Connections),
 ];
 
-pub fn read(r: &mut Reader<'_>) -> Scaling {
-    let targets = r.named("target", |name, r| (Arc::from(name), target(r)));
-    let thresholds = r.named("threshold", |name, r| (Arc::from(name), threshold(r)));
+pub fn read(r: &mut Reader<'_>, metrics: &MetricNames) -> Scaling {
+    let targets = r.named("target", |name, r| (Arc::from(name), target(r, metrics)));
+    let thresholds = r.named("threshold", |name, r| (Arc::from(name), threshold(r, metrics)));
+    let queues: Vec<_> = r.named("queue", |name, r| (Arc::from(name), queue(r, metrics)));
     let concurrency = r.section_if("concurrency", concurrency);
-    let others = concurrency.is_some() || !targets.is_empty() || !thresholds.is_empty();
+    let tables = targets.len() + thresholds.len() + queues.len();
+    let others = concurrency.is_some() || tables > 0;
     // The default policy when none is named.
     let slo = match others {
         true => r.section_if("slo", slo),
@@ -63,6 +68,8 @@ pub fn read(r: &mut Reader<'_>) -> Scaling {
         targets,
         thresholds,
         cost: r.section("cost", cost::read),
+        queues,
+        schedules: r.sections("schedule", schedule::read).into_iter().map(Arc::new).collect(),
         up: r.section("up", |r| match alone {
             true => behaviour(r, "0s", &[]),
             false => behaviour(r, "0s", &[("percent", 100, "15s"), ("backends", 4, "15s")]),
@@ -172,13 +179,14 @@ fn concurrency(r: &mut Reader<'_>) -> ConcurrencyPolicy {
     }
 }
 
-fn target(r: &mut Reader<'_>) -> TargetPolicy {
-    let metric = r.one_of("metric", METRICS).required_or(Metric::InFlight);
+fn target(r: &mut Reader<'_>, metrics: &MetricNames) -> TargetPolicy {
+    let metric = metric(r, metrics);
+    let of = metric.clone();
     TargetPolicy {
         metric,
         quantile: r.ratio("quantile").and(above_zero).or(0.95),
         value: r
-            .field("value", move |value| level(metric, value))
+            .field("value", move |value| level(&of, value))
             .and(|value| match value > 0.0 {
                 true => Ok(value),
                 false => Err("a target of zero; write one above it".to_owned()),
@@ -188,18 +196,61 @@ fn target(r: &mut Reader<'_>) -> TargetPolicy {
     }
 }
 
-fn threshold(r: &mut Reader<'_>) -> ThresholdPolicy {
-    let metric = r.one_of("metric", METRICS).required_or(Metric::InFlight);
+fn threshold(r: &mut Reader<'_>, metrics: &MetricNames) -> ThresholdPolicy {
+    let metric = metric(r, metrics);
+    let (above, below) = (metric.clone(), metric.clone());
     let policy = ThresholdPolicy {
         metric,
         quantile: r.ratio("quantile").and(above_zero).or(0.95),
-        up_above: r.field("up_above", move |value| level(metric, value)).required(),
-        down_below: r.field("down_below", move |value| level(metric, value)).required(),
+        up_above: r.field("up_above", move |value| level(&above, value)).required(),
+        down_below: r.field("down_below", move |value| level(&below, value)).required(),
+        algorithm: r
+            .one_of(
+                "algorithm",
+                &[
+                    ("linear", Algorithm::Linear),
+                    ("exponential", Algorithm::Exponential),
+                    ("predictive", Algorithm::Predictive),
+                ],
+            )
+            .or("linear"),
     };
     if r.has("up_above") && r.has("down_below") && policy.down_below > policy.up_above {
         r.problem("down_below", "down_below is above up_above; write down_below ≤ up_above");
     }
     policy
+}
+
+fn queue(r: &mut Reader<'_>, metrics: &MetricNames) -> QueuePolicy {
+    QueuePolicy {
+        metric: metric(r, metrics),
+        per_backend: r.number("per_backend", 0.001..=1e9).or(100),
+        max_age: r.duration("max_age").or("0s"),
+    }
+}
+
+/// One of ours, or the name of a `[metric.NAME]`.
+fn metric(r: &mut Reader<'_>, metrics: &MetricNames) -> Metric {
+    let names = metrics.to_vec();
+    let parse = move |value: &Value| {
+        let text = values::string(value)?;
+        let own = METRICS.iter().find(|(word, _)| *word == text).map(|(_, metric)| metric.clone());
+        let external = || names.iter().find(|name| ***name == *text).cloned().map(Metric::External);
+        own.or_else(external).map_or_else(
+            || {
+                let words = METRICS.iter().map(|(word, _)| *word);
+                let there = fields::there_are(words.chain(names.iter().map(|name| &**name)));
+                wrong(value, format!("{text:?} is not known here; {there}; or add [metric.{text}]"))
+            },
+            Ok,
+        )
+    };
+    r.field("metric", parse).required_or(Metric::InFlight)
+}
+
+/// Whether that is the name of a metric of ours.
+pub fn is_own_metric(name: &str) -> bool {
+    METRICS.iter().any(|(own, _)| *own == name)
 }
 
 fn above_zero(ratio: f64) -> Result<f64, String> {
@@ -210,7 +261,7 @@ fn above_zero(ratio: f64) -> Result<f64, String> {
 }
 
 /// A value of a metric, in its unit.
-fn level(metric: Metric, value: &Value) -> Result<f64, Wrong> {
+fn level(metric: &Metric, value: &Value) -> Result<f64, Wrong> {
     match metric {
         // More than one core is more than 100 %.
         Metric::Cpu => match &value.node {
@@ -220,7 +271,7 @@ fn level(metric: Metric, value: &Value) -> Result<f64, Wrong> {
         Metric::ErrorRate => values::ratio(value),
         Metric::Memory => values::size(value).map(|bytes| bytes as f64),
         Metric::ResponseTime => values::duration(value).map(|time| time.as_secs_f64()),
-        Metric::InFlight | Metric::Rps | Metric::Connections => {
+        Metric::InFlight | Metric::Rps | Metric::Connections | Metric::External(_) => {
             values::number(value, &(0.0..=f64::INFINITY))
         }
     }

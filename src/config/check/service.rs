@@ -30,6 +30,8 @@ pub struct Context<'a> {
     pub state_dir: &'a Path,
     /// Backends may be added over the admin API.
     pub added: bool,
+    /// The names of `[metric.NAME]`.
+    pub metrics: &'a scaling::MetricNames,
 }
 
 pub fn read(name: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Service {
@@ -69,7 +71,7 @@ pub fn read(name: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Service {
         retry: r.section("retry", retry),
         overload: r.section("overload", overload::read),
         orchestrator: r.section("orchestrator", |r| orchestrator(name, r, context)),
-        scaling: r.section_if("scaling", scaling::read),
+        scaling: r.section_if("scaling", |r| scaling::read(r, context.metrics)),
     };
     let kind_given =
         r.table().table("orchestrator").is_some_and(|table| table.get("kind").is_some());

@@ -7,10 +7,12 @@
 mod address;
 mod discovery;
 mod listener;
+mod metric;
 mod notify;
 mod process;
 mod route;
 mod scaling;
+mod schedule;
 mod service;
 mod url;
 
@@ -20,10 +22,12 @@ use std::sync::Arc;
 pub use address::*;
 pub use discovery::*;
 pub use listener::*;
+pub use metric::*;
 pub use notify::*;
 pub use process::*;
 pub use route::*;
 pub use scaling::*;
+pub use schedule::*;
 pub use service::*;
 pub use url::*;
 
@@ -39,4 +43,6 @@ pub struct Config {
     pub routes: Vec<Arc<Route>>,
     pub services: BTreeMap<Arc<str>, Arc<Service>>,
     pub notify: Vec<Arc<Notify>>,
+    /// Signals from elsewhere.
+    pub metrics: Vec<Arc<ExternalMetric>>,
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::Schedule;
+
 /// `[service.NAME.scaling]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scaling {
@@ -21,6 +23,8 @@ pub struct Scaling {
     pub targets: Vec<(Arc<str>, TargetPolicy)>,
     pub thresholds: Vec<(Arc<str>, ThresholdPolicy)>,
     pub cost: Cost,
+    pub queues: Vec<(Arc<str>, QueuePolicy)>,
+    pub schedules: Vec<Arc<Schedule>>,
     pub up: Behaviour,
     pub down: Behaviour,
     /// With `min = 0`.
@@ -54,6 +58,7 @@ impl Scaling {
             && self.concurrency.is_none()
             && self.targets.is_empty()
             && self.thresholds.is_empty()
+            && self.queues.is_empty()
     }
 }
 
@@ -106,10 +111,31 @@ pub struct ThresholdPolicy {
     pub quantile: f64,
     pub up_above: f64,
     pub down_below: f64,
+    pub algorithm: Algorithm,
+}
+
+/// How a threshold moves the number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// By one.
+    Linear,
+    /// By half, doubled far above; down by a third.
+    Exponential,
+    /// By one, before the value is there: when its trend will be.
+    Predictive,
+}
+
+/// Jobs that wait, over what one backend may have waiting.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueuePolicy {
+    pub metric: Metric,
+    pub per_backend: f64,
+    /// Of the oldest job; zero = it does not count.
+    pub max_age: Duration,
 }
 
 /// What a policy looks at. CPU, memory, in-flight, rps and connections are means per ready backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Metric {
     Cpu,
     Memory,
@@ -118,6 +144,8 @@ pub enum Metric {
     InFlight,
     Rps,
     Connections,
+    /// `[metric.NAME]`: one number for the whole service.
+    External(Arc<str>),
 }
 
 /// `[service.NAME.scaling.up]` and `.down`: Kubernetes HPA v2 `behavior`, same meaning.

@@ -6,6 +6,7 @@
 mod budget;
 mod clamp;
 mod cooldown;
+mod floors;
 mod health_gate;
 mod limits;
 mod mode;
@@ -22,6 +23,7 @@ use crate::config::types::Scaling;
 
 use super::memory::Memory;
 use super::record::{Proposed, Reason, Stage};
+use super::schedule::Scheduled;
 use super::{Override, Sample};
 
 /// Everything a stage may look at.
@@ -39,6 +41,8 @@ pub struct View<'a> {
     /// Capacity below which the policies' present demand would not fit; `None` where nobody can tell.
     pub needs: Option<u32>,
     pub operator: Option<Override>,
+    /// What schedules ask for now. Their bounds are in `params` already.
+    pub scheduled: Scheduled,
 }
 
 impl View<'_> {
@@ -87,7 +91,7 @@ type Apply = fn(u32, &View<'_>) -> Option<Change>;
 /// The pipeline. Floors of schedules and forecasts come between validity and the health gate.
 pub const STAGES: [(Stage, Apply); 12] = [
     (Stage::Validity, validity::apply),
-    (Stage::Floors, |_, _| None),
+    (Stage::Floors, floors::apply),
     (Stage::HealthGate, health_gate::apply),
     (Stage::Tolerance, tolerance),
     (Stage::Stabilization, stabilization::apply),

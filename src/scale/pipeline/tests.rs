@@ -78,6 +78,7 @@ impl Case {
                 winner: winner(&proposals),
                 needs: Some(self.needs),
                 operator: self.operator,
+                scheduled: Default::default(),
             },
             None,
         )

@@ -6,6 +6,7 @@
 
 mod concurrency;
 mod held;
+mod queue;
 mod slo;
 mod target;
 mod threshold;
@@ -37,7 +38,7 @@ pub const SLOWEST_SIGNAL: Duration = Duration::from_secs(5);
 const SATURATED: f64 = 0.5;
 
 /// A signal that a policy needs in every sample.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Wanted {
     pub metric: Metric,
     /// For `response_time`; 0 for all others.
@@ -102,6 +103,9 @@ pub fn build(params: &Scaling) -> Vec<Box<dyn Policy>> {
     if let Some(hold) = &params.hold {
         policies.push(Box::new(held::Held::new(hold)));
     }
+    for (name, params) in &params.queues {
+        policies.push(Box::new(queue::Queue::new(name, params.clone())));
+    }
     policies
 }
 
@@ -118,7 +122,7 @@ pub fn keep_learned(policies: &mut [Box<dyn Policy>], before: Vec<Box<dyn Policy
 
 /// Signs of saturation: requests wait, processors are half busy, or half of the concurrency target is in flight.
 pub fn saturated(params: &Scaling, sample: &Sample, history: &History) -> bool {
-    let busy = sample.signal(Metric::Cpu, 0.0).and_then(|signal| signal.value);
+    let busy = sample.signal(&Metric::Cpu, 0.0).and_then(|signal| signal.value);
     let full = params.concurrency.as_ref().and_then(|policy| {
         let load = history.load(sample.at, WINDOW)?;
         Some(load / (policy.target * f64::from(sample.counts.ready.max(1))))
@@ -129,7 +133,7 @@ pub fn saturated(params: &Scaling, sample: &Sample, history: &History) -> bool {
 }
 
 /// `cpu`, `response_time p95`
-pub fn metric_name(metric: Metric, quantile: f64) -> String {
+pub fn metric_name(metric: &Metric, quantile: f64) -> String {
     let name = match metric {
         Metric::Cpu => "cpu",
         Metric::Memory => "memory",
@@ -138,18 +142,19 @@ pub fn metric_name(metric: Metric, quantile: f64) -> String {
         Metric::InFlight => "in_flight",
         Metric::Rps => "rps",
         Metric::Connections => "connections",
+        Metric::External(name) => &**name,
     };
-    if metric == Metric::ResponseTime {
+    if *metric == Metric::ResponseTime {
         format!("{name} p{}", super::formula::rounded(quantile * 100.0))
     } else {
         name.to_owned()
     }
 }
 
-fn wanted_for(metric: Metric, quantile: f64) -> Vec<Wanted> {
-    let quantile = if metric == Metric::ResponseTime { quantile } else { 0.0 };
-    let mut wanted = vec![Wanted { metric, quantile, window: WINDOW }];
-    if metric == Metric::ErrorRate {
+fn wanted_for(metric: &Metric, quantile: f64) -> Vec<Wanted> {
+    let quantile = if *metric == Metric::ResponseTime { quantile } else { 0.0 };
+    let mut wanted = vec![Wanted { metric: metric.clone(), quantile, window: WINDOW }];
+    if *metric == Metric::ErrorRate {
         // To tell errors of an overloaded service from those of a broken one.
         wanted.push(Wanted { metric: Metric::Cpu, quantile: 0.0, window: WINDOW });
     }
@@ -165,15 +170,20 @@ struct Reading {
     missing: u32,
 }
 
-fn read(input: &Input<'_>, metric: Metric, quantile: f64) -> Option<Reading> {
-    let quantile = if metric == Metric::ResponseTime { quantile } else { 0.0 };
+fn read(input: &Input<'_>, metric: &Metric, quantile: f64) -> Option<Reading> {
+    let quantile = if *metric == Metric::ResponseTime { quantile } else { 0.0 };
     let signal: &Signal = input.sample.signal(metric, quantile)?;
+    let ready = input.sample.counts.ready;
+    let good = |value: &f64| value.is_finite() && *value >= 0.0;
+    if let Metric::External(_) = metric {
+        // Whoever asks for it knows when it is stale. It is there with no backend, too.
+        let value = signal.value.filter(good)?;
+        return Some(Reading { value, reporting: ready, missing: 0 });
+    }
     let per_backend = !matches!(metric, Metric::ResponseTime | Metric::ErrorRate);
     // Without a single request there is no response time; that is calm, not missing data.
     let idle = !per_backend && input.history.load(input.now, WINDOW) == Some(0.0);
-    let value = signal.value.or(idle.then_some(0.0));
-    let value = value.filter(|value| value.is_finite() && *value >= 0.0)?;
-    let ready = input.sample.counts.ready;
+    let value = signal.value.or(idle.then_some(0.0)).filter(good)?;
     let missing = if per_backend { signal.missing.min(ready) } else { 0 };
     let reporting = ready - missing;
     if signal.age > input.max_age || reporting == 0 {
@@ -185,6 +195,11 @@ fn read(input: &Input<'_>, metric: Metric, quantile: f64) -> Option<Reading> {
         value
     };
     Some(Reading { value, reporting, missing })
+}
+
+/// A metric's name as a unit in a formula: letters only, so that nothing in it is read as arithmetic.
+fn words(name: &str) -> String {
+    name.replace(|c: char| !c.is_alphabetic() && c != '_', " ").trim().to_owned()
 }
 
 /// No data: the present capacity, and nothing may be removed.

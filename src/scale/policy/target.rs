@@ -9,7 +9,7 @@ use crate::scale::formula::Term;
 use crate::scale::history::additive;
 use crate::scale::record::{Proposed, Reason};
 
-use super::{Input, Policy, Reading, Wanted, blind, metric_name, read, wanted_for};
+use super::{Input, Policy, Reading, Wanted, blind, metric_name, read, wanted_for, words};
 
 #[derive(Debug)]
 pub struct Target {
@@ -20,14 +20,14 @@ pub struct Target {
 
 impl Target {
     pub fn new(name: &str, params: TargetPolicy) -> Self {
-        let metric_name = metric_name(params.metric, params.quantile);
+        let metric_name = metric_name(&params.metric, params.quantile);
         Self { name: format!("target {name}"), metric_name, params }
     }
 
     /// The wish, its formula, and the ratio to the target with all backends counted in.
     fn wish(&self, reading: &Reading) -> (Term, f64) {
         let target = || Term::number(self.params.value, "");
-        let value = Term::number(reading.value, &self.metric_name.replace(char::is_numeric, ""));
+        let value = Term::number(reading.value, &words(&self.metric_name));
         let ratio = value.value() / self.params.value;
         let reporting = Term::count(reading.reporting, "ready");
         if reading.missing == 0 {
@@ -63,11 +63,11 @@ impl Policy for Target {
     }
 
     fn wanted(&self) -> Vec<Wanted> {
-        wanted_for(self.params.metric, self.params.quantile)
+        wanted_for(&self.params.metric, self.params.quantile)
     }
 
     fn propose(&mut self, input: &Input<'_>) -> Proposed {
-        let Some(reading) = read(input, self.params.metric, self.params.quantile) else {
+        let Some(reading) = read(input, &self.params.metric, self.params.quantile) else {
             return blind(&self.name, input.current, &self.metric_name);
         };
         let (wish, ratio) = self.wish(&reading);
@@ -86,10 +86,10 @@ impl Policy for Target {
     }
 
     fn needs(&self, input: &Input<'_>) -> Option<u32> {
-        if !additive(self.params.metric) {
+        if !additive(&self.params.metric) {
             return None;
         }
-        let reading = read(input, self.params.metric, self.params.quantile)?;
+        let reading = read(input, &self.params.metric, self.params.quantile)?;
         let most = Term::number(self.params.value * (1.0 + self.params.tolerance), "");
         let sum = Term::count(reading.reporting, "").times(Term::number(reading.value, ""));
         Some(sum.over(most).ceil().finish().0)

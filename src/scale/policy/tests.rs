@@ -1,7 +1,7 @@
 //! The arithmetic of the HPA and of Knative's KPA, with their documented cases.
 
 use super::*;
-use crate::config::types::ThresholdPolicy;
+use crate::config::types::{Algorithm, QueuePolicy, ThresholdPolicy};
 use crate::scale::fixture::{concurrency, sample, seconds, signal, target};
 use crate::scale::formula::tests::evaluate;
 
@@ -135,17 +135,76 @@ fn errors_count_only_with_signs_of_saturation() {
     assert_eq!(bench.one(4, Metric::ErrorRate, 0.1), (8, None));
 }
 
+fn threshold(metric: Metric, algorithm: Algorithm) -> Bench {
+    let policy =
+        ThresholdPolicy { metric, quantile: 0.95, up_above: 1.0, down_below: 0.2, algorithm };
+    Bench::new(|params| params.thresholds = vec![("t".into(), policy)])
+}
+
+#[test]
+fn exponential_adds_half_or_all_and_takes_away_a_third() {
+    let mut bench = threshold(Metric::ResponseTime, Algorithm::Exponential);
+    let mut at = |ready, value| bench.one(ready, Metric::ResponseTime, value).0;
+    assert_eq!([at(4, 1.2), at(5, 1.2), at(1, 1.2)], [6, 8, 2]);
+    assert_eq!([at(4, 1.5), at(1, 9.0)], [8, 2], "far above");
+    assert_eq!([at(9, 0.1), at(10, 0.1), at(2, 0.1), at(1, 0.1)], [6, 6, 1, 0]);
+    assert_eq!(at(4, 0.5), 4);
+    bench.starting = 2;
+    assert_eq!(bench.one(4, Metric::ResponseTime, 1.2).0, 6, "they are waited for");
+}
+
+#[test]
+fn predictive_goes_up_before_the_value_is_there_and_never_for_noise() {
+    let queue = || Metric::External("depth".into());
+    let mut bench = threshold(queue(), Algorithm::Predictive);
+    // 0.01 a second: 30 s ahead it crosses 1 at about 0.7.
+    let numbers: Vec<u32> =
+        (0..90).map(|t| bench.one(4, queue(), 0.3 + f64::from(t) / 100.0).0).collect();
+    let first = numbers.iter().position(|n| *n == 5).expect("it goes up");
+    assert!((39..=42).contains(&first), "{first}");
+    let mut noisy = threshold(queue(), Algorithm::Predictive);
+    let mut rng = fastrand::Rng::with_seed(3);
+    assert!((0..600).all(|_| noisy.one(4, queue(), 0.4 + 0.5 * rng.f64()).0 == 4));
+}
+
+fn queue(max_age: u64) -> Bench {
+    let metric = Metric::External("jobs".into());
+    let policy = QueuePolicy { metric, per_backend: 100.0, max_age: seconds(max_age) };
+    Bench::new(|params| params.queues = vec![("jobs".into(), policy)])
+}
+
+#[test]
+fn a_queue_needs_a_backend_for_each_so_many_jobs_with_none_there_too() {
+    let jobs = |value| [signal(Metric::External("jobs".into()), value)];
+    let n = |ready, value| queue(0).tick(ready, 0.0, &jobs(Some(value))).n;
+    assert_eq!([n(3, 0.0), n(3, 1.0), n(3, 100.0), n(3, 101.0), n(0, 5000.0)], [0, 1, 1, 2, 50]);
+    let proposed = queue(0).tick(3, 0.0, &jobs(Some(431.0)));
+    assert_eq!(proposed.formula, "ceil(431 jobs ÷ 100 per backend) = 5");
+    let blind = queue(0).tick(3, 0.0, &jobs(None));
+    assert_eq!((blind.n, blind.valid, blind.held), (3, false, Some(Reason::MetricMissing)));
+}
+
+#[test]
+fn a_job_that_waits_for_too_long_needs_more_backends_twice_as_many_at_most() {
+    let n = |age| {
+        let jobs =
+            Signal { oldest: Some(age), ..signal(Metric::External("jobs".into()), Some(10.0)) };
+        queue(60).tick(4, 0.0, &[jobs]).n
+    };
+    assert_eq!([n(30.0), n(60.0), n(90.0), n(3000.0)], [1, 1, 6, 8]);
+}
+
+#[test]
+fn a_number_from_elsewhere_is_a_target_of_the_whole_service() {
+    let depth = || Metric::External("depth".into());
+    assert_eq!(Bench::target(depth(), 10.0).one(4, depth(), 20.0), (8, None));
+    let missing = Bench::target(depth(), 10.0).tick(4, 0.0, &[signal(depth(), None)]);
+    assert_eq!((missing.n, missing.valid), (4, false));
+}
+
 #[test]
 fn threshold_goes_one_up_or_one_down_and_waits_for_the_one_that_starts() {
-    let mut bench = Bench::new(|params| {
-        let policy = ThresholdPolicy {
-            metric: Metric::ResponseTime,
-            quantile: 0.95,
-            up_above: 1.0,
-            down_below: 0.2,
-        };
-        params.thresholds = vec![("slow".into(), policy)];
-    });
+    let mut bench = threshold(Metric::ResponseTime, Algorithm::Linear);
     assert_eq!(bench.one(4, Metric::ResponseTime, 1.2).0, 5);
     assert_eq!(bench.one(4, Metric::ResponseTime, 0.5).0, 4);
     assert_eq!(bench.one(4, Metric::ResponseTime, 0.1).0, 3);

@@ -1,0 +1,154 @@
+//! Scaling by numbers from elsewhere: real sources, workers that no route leads to, and what
+//! happens when a source is gone.
+
+use serde_json::Value;
+
+use crate::support::{
+    Origin, Prometheus, Proxy, Redis, Running, formula, get, missing, port_range, wait_until,
+};
+
+/// Workers that take their jobs elsewhere: they listen nowhere, and no route leads to them.
+fn workers(metric: &str, scaling: &str) -> Proxy {
+    workers_on(&port_range(), metric, scaling)
+}
+
+/// The same with ports that stay the same over reloads.
+fn workers_on(ports: &str, metric: &str, scaling: &str) -> Proxy {
+    Proxy::new().route("respond = { status = 200 }").toml(&format!(
+        "[service.app.health]\nkind = \"none\"\n\
+         [service.app.orchestrator]\nkind = \"process\"\ncommand = [\"sleep\", \"3600\"]\n\
+         port_range = \"{ports}\"\n\
+         [service.app.scaling]\nmin = 1\nmax = 6\n\
+         up = {{ limits = [] }}\ndown = {{ stabilization = \"0s\", limits = [] }}\n\
+         {scaling}\n\
+         [metric.jobs]\ninterval = \"200ms\"\nstale_after = \"2s\"\n{metric}\n",
+    ))
+}
+
+/// A hundred jobs a worker.
+const QUEUE: &str = "[service.app.scaling.queue.jobs]\nmetric = \"jobs\"\nper_backend = 100";
+
+/// Waits until nothing is done for want of the number, and says so; the size is still that.
+#[track_caller]
+fn holds(proxy: &Running, size: usize, changes: usize) {
+    wait_until("it says that the number is missing", || {
+        let refused = proxy.records("refuse");
+        refused.iter().any(|record| record["action"]["reason"] == "metric_missing")
+    });
+    assert_eq!(proxy.ready().len(), size);
+    assert_eq!(proxy.records("scale").len(), changes, "nothing changed meanwhile");
+    let refused = proxy.records("refuse");
+    let last = refused.last().expect("there is one");
+    let note = last["proposals"][0]["note"].as_str().unwrap_or_default();
+    assert!(note.contains("no data for jobs"), "{last}");
+}
+
+#[test]
+fn a_redis_list_drives_workers_to_their_number_and_back_and_its_end_changes_nothing() {
+    if missing("redis-server") {
+        return;
+    }
+    let mut redis = Redis::start();
+    redis.list("celery", 500);
+    let metric = format!("kind = \"redis_list\"\nurl = \"{}/0\"\nkey = \"celery\"", redis.url());
+    let proxy = workers(&metric, QUEUE).run();
+    proxy.wait_for_size(5);
+    // More than there may be.
+    redis.list("celery", 5000);
+    proxy.wait_for_size(6);
+    redis.list("celery", 250);
+    let before = proxy.wait_for_size(3);
+
+    let changes = proxy.records("scale");
+    let up: Vec<&Value> = changes.iter().filter(|r| r["action"]["to"] == 5).collect();
+    assert_eq!(up.len(), 1, "{changes:#?}");
+    assert_eq!(up[0]["proposals"][0]["formula"], "ceil(500 jobs ÷ 100 per backend) = 5");
+    let limited = changes.iter().find(|r| r["action"]["to"] == 6).expect("it was there");
+    assert_eq!(limited["proposals"][0]["wanted"], 50);
+    assert_eq!(limited["steps"].as_array().and_then(|s| s.last()).unwrap()["reason"], "at_max");
+    changes.iter().for_each(formula::check);
+
+    redis.crash();
+    holds(&proxy, 3, changes.len());
+    let pid = |backends: &[Value]| -> Vec<Value> {
+        backends.iter().map(|backend| backend["id"].clone()).collect()
+    };
+    assert_eq!(pid(&proxy.ready()), pid(&before), "the same workers");
+}
+
+#[test]
+fn an_empty_list_leaves_the_least() {
+    if missing("redis-server") {
+        return;
+    }
+    let redis = Redis::start();
+    redis.list("celery", 300);
+    let metric = format!("kind = \"redis_list\"\nurl = \"{}\"\nkey = \"celery\"", redis.url());
+    let proxy = workers(&metric, QUEUE).run();
+    proxy.wait_for_size(3);
+    redis.list("celery", 0);
+    proxy.wait_for_size(1);
+}
+
+#[test]
+fn a_prometheus_query_is_a_target_and_one_that_fails_is_no_zero() {
+    if missing("prometheus") {
+        return;
+    }
+    let prometheus = Prometheus::start();
+    let metric = |query: &str| {
+        format!("kind = \"prometheus\"\nurl = \"{}\"\nquery = \"{query}\"", prometheus.url("/"))
+    };
+    let target = "[service.app.scaling.queue.load]\nmetric = \"jobs\"\nper_backend = 2.5";
+    let ports = port_range();
+    let asking = |query| workers_on(&ports, &metric(query), target);
+    let mut proxy = asking("sum(vector(10))").run();
+    proxy.wait_for_size(4);
+    // Another question by a reload.
+    assert_eq!(proxy.reload(|_| asking("vector(5) or vector(5)")).status, 200);
+    proxy.wait_for_size(2);
+    let changes = proxy.records("scale").len();
+    assert_eq!(proxy.reload(|_| asking("sum(nothing_of_that_name)")).status, 200);
+    holds(&proxy, 2, changes);
+}
+
+#[test]
+fn a_number_of_a_document_moves_a_threshold() {
+    let origin = Origin::new().start();
+    let metric = format!(
+        "kind = \"http_json\"\nurl = \"{}\"\npointer = \"/requests\"",
+        origin.url("/stats")
+    );
+    let threshold = "[service.app.scaling.threshold.busy]\nmetric = \"jobs\"\nup_above = 20\n\
+                     down_below = 5\nalgorithm = \"exponential\"";
+    let proxy = workers(&metric, threshold).run();
+    proxy.wait_for_size(1);
+    for _ in 0..25 {
+        assert_eq!(get(&origin.url("/")).status, 200);
+    }
+    proxy.wait_for_size(6);
+    let sizes: Vec<Value> =
+        proxy.records("scale").iter().map(|record| record["action"]["to"].clone()).collect();
+    assert_eq!(sizes, [2, 3, 5, 6].map(Value::from), "half of them more each time");
+}
+
+#[test]
+fn a_schedule_lifts_the_least_for_its_time() {
+    let origin = Origin::new().start();
+    let metric = format!(
+        "kind = \"http_json\"\nurl = \"{}\"\npointer = \"/requests\"",
+        origin.url("/stats")
+    );
+    let always = "[[service.app.scaling.schedule]]\nname = \"always\"\ncron = \"* * * * *\"\n\
+                  for = \"1h\"\ntimezone = \"Europe/Berlin\"\nmin = 3\nmax = 20";
+    let proxy = workers(&metric, &format!("{QUEUE}\n{always}")).run();
+    proxy.wait_for_size(3);
+    let changes = proxy.records("scale");
+    let lifted = changes.last().expect("it changed");
+    let steps = lifted["steps"].as_array().expect("a list");
+    assert!(
+        steps.iter().any(|step| step["reason"] == "scheduled" && !step["until"].is_null()),
+        "{lifted}"
+    );
+    assert_eq!((&lifted["min"], &lifted["max"]), (&Value::from(3), &Value::from(20)));
+}
