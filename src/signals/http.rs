@@ -75,7 +75,8 @@ fn number(value: &Value) -> Option<f64> {
 async fn get(url: &Url, timeout: Duration) -> Result<Value, SignalError> {
     let mut ask = Ask::get(url.clone());
     ask.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    let answer = fetch(ask, Limits { timeout, bytes: LIMIT }).await?;
+    let answer = fetch(ask, Limits { timeout, bytes: LIMIT }).await;
+    let answer = answer.map_err(|error| SignalError::Fetch(Box::new(error)))?;
     match (answer.status.as_u16(), serde_json::from_slice(&answer.body)) {
         (200, document) => Ok(document?),
         // An error of Prometheus is in the body of a 400.

@@ -30,7 +30,7 @@ pub struct Reading {
 #[derive(Debug, thiserror::Error)]
 pub enum SignalError {
     #[error(transparent)]
-    Fetch(#[from] FetchError),
+    Fetch(Box<FetchError>),
     #[error("connection: {0}")]
     Io(#[from] std::io::Error),
     #[error("status {0}")]

@@ -33,7 +33,8 @@ pub fn read(r: &mut Reader<'_>) -> Schedule {
         max: r.int("max", 1..=MAX_BACKENDS).optional(),
         desired: r.int("desired", 0..=MAX_BACKENDS).optional(),
     };
-    if !(r.has("min") || r.has("max") || r.has("desired")) && !r.is_partial() {
+    let changes = r.has("min") || r.has("max") || r.has("desired");
+    if !changes && !r.is_partial() {
         r.missing("this schedule changes nothing; add min, max or desired");
     }
     if let (Some(min), Some(max)) = (schedule.min, schedule.max)

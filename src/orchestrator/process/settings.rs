@@ -44,6 +44,12 @@ impl Settings {
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
     }
 
+    /// It is told its port, so it is expected to listen there. Others are workers that listen nowhere.
+    pub(super) fn gives_port(&self) -> bool {
+        let words = self.command.iter().chain(self.env.iter().map(|(_, value)| value));
+        words.into_iter().any(|word| word.contains("{port}"))
+    }
+
     /// Program and arguments of one instance.
     pub(super) fn command(&self, port: u16) -> Vec<String> {
         self.command.iter().map(|word| word.replace("{port}", &port.to_string())).collect()

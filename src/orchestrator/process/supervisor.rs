@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -29,6 +30,8 @@ use crate::clock::{Clock, Micros};
 
 /// How often output is carried over.
 const OUTPUT_EVERY: Micros = 200_000;
+/// A worker that listens nowhere runs when it has stayed for so long.
+const SETTLED: Micros = 1_000_000;
 /// Exits that nobody listed; older ones are dropped.
 const MAX_EXITS: usize = 256;
 
@@ -276,8 +279,15 @@ impl Supervisor {
                 _ => 200_000,
             };
         let sockets = procfs::listening();
+        let gives_port = self.settings.gives_port();
         for member in self.members.iter_mut().filter(|m| m.phase == Phase::Starting) {
             let port = member.port.port();
+            // A worker that was told no port need not listen: that it stays is all there is to see.
+            if !gives_port && now >= member.started + SETTLED {
+                member.address = Some(SocketAddr::from(([127, 0, 0, 1], port)));
+                member.phase = Phase::Running;
+                continue;
+            }
             if !sockets.iter().any(|socket| socket.port == port) {
                 continue;
             }

@@ -56,7 +56,7 @@ fn role() {
             spawn::ignore_requests_to_end();
             rest();
         }
-        ["idle"] => rest(),
+        ["idle"] | ["idle", _] => rest(),
         ["fail"] => {
             eprintln!("no database");
             std::process::exit(3);
@@ -243,7 +243,7 @@ async fn who_ignores_the_signal_is_killed() {
 #[tokio::test]
 async fn a_stranger_on_the_port_is_not_taken_for_the_child() {
     let folder = tempfile::tempdir().expect("a folder");
-    let all = subject(folder.path(), "idle", "", DEADLINE);
+    let all = subject(folder.path(), "idle {port}", "", DEADLINE);
     apply(&all, 1, 1).await;
     let saved = Store::open(folder.path().join("app")).expect("there").load().expect("saved");
     let stranger = TcpListener::bind(("127.0.0.1", saved.instances[0].port)).expect("free");
