@@ -113,9 +113,10 @@ impl Own {
         let (ready, slots) = (f64::from(seen.ready), self.setting.slots);
         let each = |total: f64| (seen.ready > 0).then(|| total / ready);
         let in_flight = busy / seconds + seen.queued;
-        let value = match wanted.metric {
+        let value = match &wanted.metric {
             Metric::Cpu => each(busy / seconds / slots),
-            Metric::Memory => None,
+            // Nothing here tells them.
+            Metric::Memory | Metric::External(_) => None,
             Metric::ResponseTime => {
                 let service =
                     lognormal::quantile(self.setting.service, SERVICE_CV, wanted.quantile);
@@ -127,11 +128,12 @@ impl Own {
         };
         let missing = if value.is_none() { seen.ready } else { 0 };
         Signal {
-            metric: wanted.metric,
+            metric: wanted.metric.clone(),
             quantile: wanted.quantile,
             value,
             missing,
             age: Duration::ZERO,
+            oldest: None,
         }
     }
 

@@ -33,7 +33,7 @@ const QUEUE: &str = "[service.app.scaling.queue.jobs]\nmetric = \"jobs\"\nper_ba
 fn holds(proxy: &Running, size: usize, changes: usize) {
     wait_until("it says that the number is missing", || {
         let refused = proxy.records("refuse");
-        refused.iter().any(|record| record["action"]["reason"] == "metric_missing")
+        refused.last().is_some_and(|record| record["action"]["reason"] == "metric_missing")
     });
     assert_eq!(proxy.ready().len(), size);
     assert_eq!(proxy.records("scale").len(), changes, "nothing changed meanwhile");

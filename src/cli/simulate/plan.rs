@@ -131,9 +131,9 @@ fn notes(scaling: &Scaling) -> Vec<String> {
     if matches!(scaling.mode, ScalingMode::Off | ScalingMode::DryRun) {
         notes.push("its mode does nothing; simulated as \"on\"".to_owned());
     }
-    let metrics = scaling.targets.iter().map(|(_, target)| target.metric);
-    let metrics = metrics.chain(scaling.thresholds.iter().map(|(_, threshold)| threshold.metric));
-    if metrics.into_iter().any(|metric| metric == Metric::Memory) {
+    let metrics = scaling.targets.iter().map(|(_, target)| &target.metric);
+    let metrics = metrics.chain(scaling.thresholds.iter().map(|(_, threshold)| &threshold.metric));
+    if metrics.into_iter().any(|metric| *metric == Metric::Memory) {
         notes.push(
             "memory is not simulated: its policy has no data, and nothing goes down".to_owned(),
         );
