@@ -5,7 +5,7 @@
     benches/side_by_side/run.py                         # every case, five rounds of two seconds
     benches/side_by_side/run.py --case a,c --rounds 9
     benches/side_by_side/run.py --rival haproxy=/opt/haproxy/sbin/haproxy
-    benches/side_by_side/run.py --rival tidegate=/tmp/before/tidegate    # against an earlier build
+    benches/side_by_side/run.py --rival tidegate=EARLIER_BUILD    # against an earlier build
     benches/side_by_side/run.py --write docs/performance.md
 
 Needs nginx, haproxy, wrk and h2load (Debian: nginx-light haproxy wrk nghttp2-client) and Python 3.9.
