@@ -51,17 +51,6 @@ pub struct Hold {
     pub slots: u32,
 }
 
-impl Scaling {
-    /// `slo` decides alone: it has windows and limits of its own.
-    pub fn is_slo_alone(&self) -> bool {
-        self.slo.is_some()
-            && self.concurrency.is_none()
-            && self.targets.is_empty()
-            && self.thresholds.is_empty()
-            && self.queues.is_empty()
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScalingMode {
     On,
