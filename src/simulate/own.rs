@@ -1,7 +1,8 @@
 //! A configured service in the simulator: the scaler that runs live, its whole pipeline, on a clock
 //! that is moved on by hand.
 //!
-//! Samples are filled from the plant as the control plane fills them from the data plane. What the
+//! Samples are filled from the plant as the control plane fills them from the data plane, of a
+//! service without `max_in_flight`: what waits for a slot waits at its backend and is in flight. What the
 //! plant does not have (memory, metrics from elsewhere) stays unknown, as a lost metric would.
 
 use std::time::Duration;
@@ -71,8 +72,7 @@ impl Own {
                 ..Counts::default()
             },
             desired: Some(self.size),
-            in_flight: busy / seconds,
-            queued: seen.queued,
+            in_flight: busy / seconds + seen.queued,
             traffic: self.traffic(seen),
             lead: Some(Duration::from_secs_f64(seen.lead)),
             signals: self.scaler.wanted().iter().map(|wanted| self.signal(wanted, seen)).collect(),
@@ -95,7 +95,7 @@ impl Own {
         let durations = times.take(finished.min(parts) as usize);
         Traffic {
             arrivals,
-            busy: busy / seconds,
+            busy: busy / seconds + seen.queued,
             finished,
             failed: 0,
             mean: if finished > 0 { self.setting.service + wait } else { 0.0 },
@@ -164,5 +164,37 @@ impl Policy for Own {
 
     fn blind(&mut self, seen: &Seen) -> u32 {
         self.decide(seen, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scale::fixture;
+
+    /// As the control plane counts it for backends that take whatever comes.
+    #[test]
+    fn who_waits_for_a_slot_is_in_flight_and_takes_longer() {
+        let mut own = Own::new("app", &fixture::params(), &Setting::standard(30.0));
+        let seen = Seen {
+            second: 4,
+            arrivals: 100.0,
+            busy: 8.0,
+            queued: 40.0,
+            ready: 2,
+            size: 3,
+            lead: 30.0,
+            ..Seen::default()
+        };
+        own.span = Span { seconds: 1.0, busy: 8.0, arrivals: 100.0, dropped: 0.0 };
+        let sample = own.sample(&seen, false);
+        assert_eq!((sample.counts.ready, sample.counts.starting), (2, 1));
+        assert_eq!((sample.in_flight, sample.queued, sample.traffic.busy), (48.0, 0.0, 48.0));
+        // 8 busy slots of 100 ms make 80 in a second; 40 of 80 a second are before whoever comes.
+        assert_eq!((sample.traffic.finished, sample.traffic.arrivals), (80, 100.0));
+        assert!((sample.traffic.mean - 0.6).abs() < 1e-9, "{}", sample.traffic.mean);
+        let times: Vec<f64> = sample.traffic.durations.iter().map(|(time, _)| *time).collect();
+        assert!(times.iter().all(|time| *time > 0.5) && times.is_sorted_by(|a, b| a < b));
+        assert_eq!(sample.lead, Some(Duration::from_secs(30)));
     }
 }

@@ -131,6 +131,12 @@ fn notes(scaling: &Scaling) -> Vec<String> {
     if matches!(scaling.mode, ScalingMode::Off | ScalingMode::DryRun) {
         notes.push("its mode does nothing; simulated as \"on\"".to_owned());
     }
+    if scaling.slo.as_ref().is_some_and(|slo| slo.slots.is_none() || slo.service_time.is_none()) {
+        notes.push(
+            "slots or service_time of slo are not configured: it learns them from the beginning of the load"
+                .to_owned(),
+        );
+    }
     let metrics = scaling.targets.iter().map(|(_, target)| &target.metric);
     let metrics = metrics.chain(scaling.thresholds.iter().map(|(_, threshold)| &threshold.metric));
     if metrics.into_iter().any(|metric| *metric == Metric::Memory) {
