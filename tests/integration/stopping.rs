@@ -172,7 +172,10 @@ fn kept_backends_live_on_and_are_adopted() {
 #[test]
 fn after_a_crash_backends_are_found_again_and_the_surplus_is_drained() {
     let service = |mode: &str| {
-        let more = format!("mode = \"{mode}\"\n[service.app.scaling.down]\nstabilization = \"0s\"");
+        let more = format!(
+            "mode = \"{mode}\"\n[service.app.scaling.concurrency]\ntarget = 10\n\
+             [service.app.scaling.down]\nstabilization = \"0s\""
+        );
         Proxy::new().origins("--delay 10ms", "on_crash = \"adopt\"").scaling(2, 4, &more)
     };
     let first = service("on").run();

@@ -219,6 +219,8 @@ fn nothing_is_added_once_the_budget_is_spent() {
     assert_eq!(case.to(2), 2, "less is always possible");
     case.params.min = 6;
     assert_eq!(case.to(9), 6, "min holds");
+    (case.params.min, case.from) = (0, 0);
+    assert_eq!(case.to(9), 1, "a service that sleeps is woken");
     case.params.cost.budget_per_month = 0.0;
     assert_eq!(case.to(9), 9);
 }
