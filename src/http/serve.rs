@@ -39,7 +39,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1 << 20;
 /// Of an answer for a client that does not read as fast as it comes, at least (the codec goes beyond it by what it
 /// is given at once); and what is read of an upload at once.
-const BUFFER: usize = 128 * 1024;
+const BUFFER: usize = 256 * 1024;
 /// Read at once of what is thrown away.
 const WASTE: usize = 16 * 1024;
 

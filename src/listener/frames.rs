@@ -27,9 +27,7 @@ pub const SETTINGS_PER_SECOND: u32 = 100;
 pub const EMPTY_DATA_PER_SECOND: u32 = 1000;
 /// A second's WINDOW_UPDATE frames, besides one for each of so many bytes that were sent to the client.
 pub const UPDATES_PER_SECOND: u32 = 1000;
-/// So many requests that come at once are more than a page asks for.
-const BURST: u32 = 16;
-/// So many are served before more of them are read.
+/// So many requests that come at once are served before more are read, and may have been taken back already.
 const TURN: u32 = 64;
 const BYTES_PER_UPDATE: usize = 256;
 /// So many updates may be owed at most.
@@ -193,7 +191,7 @@ impl Frames {
     /// Whether a request may have been taken back before it was looked at: streams were reset within this
     /// second, by either side, or so many came at once that they may be.
     pub fn is_hasty(&self) -> bool {
-        self.counts.resets + self.counts.forced > 0 || self.opened > BURST
+        self.counts.resets + self.counts.forced > 0 || self.opened >= TURN
     }
 
     /// The preface, or the head of a request, has begun and not ended.

@@ -81,6 +81,13 @@ pub fn read(name: &str, r: &mut Reader<'_>, context: &Context<'_>) -> Service {
     {
         service.orchestrator = None;
     }
+    if let Some(slo) = service.scaling.as_mut().and_then(|scaling| scaling.slo.as_mut())
+        && slo.slots.is_none()
+        && service.max_in_flight > 0
+    {
+        // No more is ever seen at once, so that nothing beyond could be learned.
+        slo.slots = Some(f64::from(service.max_in_flight));
+    }
     let unix =
         service.backends.iter().any(|fixed| matches!(fixed.address(), Some(Address::Unix(_))));
     if unix && service.health.port != 0 && !r.is_partial() {

@@ -85,14 +85,26 @@ impl Learner {
         let (first, _) = self.quietest(quiet)?;
         let mut good = None;
         let mut limited = false;
+        let mut last = first;
         for (index, level) in self.known().filter(|(index, _)| *index >= first) {
             if level.quantile(0.95) > GOOD * goal || !self.brings_more(index, level) {
                 limited = true;
                 break;
             }
             good = Some(bound(index));
+            last = index;
         }
+        limited = limited || self.is_slow_beyond(last, GOOD * goal);
         good.or(Some(bound(first))).filter(|_| limited)
+    }
+
+    /// Under a growing overload no level lasts for long; what was seen above one counts together.
+    fn is_slow_beyond(&self, last: usize, most: f64) -> bool {
+        let beyond = || self.levels.iter().skip(last + 1);
+        let seconds: u32 = beyond().map(|level| level.seconds).sum();
+        let requests: f64 = beyond().map(|level| level.requests).sum();
+        let slow: f64 = beyond().map(|level| level.slower(most)).sum();
+        seconds >= SECONDS && requests >= REQUESTS && slow > 0.05 * requests
     }
 
     /// More throughput than at the levels well below; by Little's law it is concurrency over time.
@@ -147,6 +159,12 @@ impl Level {
         means.sort_by(f32::total_cmp);
         let at = (LOW * means.len() as f64) as usize;
         means.get(at).map_or(0.0, |mean| f64::from(*mean)).max(1e-6)
+    }
+
+    /// Requests that took longer.
+    fn slower(&self, than: f64) -> f64 {
+        let slower = self.durations.iter().filter(|(seconds, _)| f64::from(*seconds) > than);
+        slower.map(|(_, count)| f64::from(*count)).sum()
     }
 
     fn quantile(&self, q: f64) -> f64 {
@@ -229,6 +247,33 @@ mod tests {
         }
         assert_eq!(learner.slots(2.0, 0.25), Some(4.0), "5 bring no more than 4");
         assert_eq!(learner.slots(2.0, 0.12), Some(1.0), "not even one is fast enough");
+    }
+
+    #[test]
+    fn an_overload_that_grows_every_second_is_enough() {
+        let mut learner = Learner::default();
+        for concurrency in [1.0, 2.0, 3.0] {
+            seconds(&mut learner, 4.0, concurrency, false);
+        }
+        let overload = |learner: &mut Learner, second: u32| {
+            let (concurrency, time) =
+                (f64::from(20 + 8 * second), 0.1 * f64::from(20 + 8 * second) / 4.0);
+            learner.look(&Sample {
+                counts: Counts { ready: 1, ..Counts::default() },
+                in_flight: concurrency,
+                traffic: Traffic {
+                    finished: 40,
+                    mean: time,
+                    durations: vec![(time, 40)],
+                    ..Traffic::default()
+                },
+                ..Sample::default()
+            });
+        };
+        (0..9).for_each(|second| overload(&mut learner, second));
+        assert_eq!(learner.slots(2.0, 0.35), None, "nine seconds may be chance");
+        overload(&mut learner, 9);
+        assert_eq!(learner.slots(2.0, 0.35), Some(3.0), "more than three is not known to be good");
     }
 
     #[test]
