@@ -92,6 +92,24 @@ pub async fn remove_backend(
     done.map(|()| StatusCode::NO_CONTENT)
 }
 
+/// `{"on": true}`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordBody {
+    on: bool,
+}
+
+pub async fn record(
+    State(app): State<App>,
+    peer: Peer,
+    Params(name): Params<String>,
+    extract::Json(body): extract::Json<RecordBody>,
+) -> Result<Json<view::Recording>, Problem> {
+    let done = bounded(TIMEOUT, async { app.source.record(&name, body.on) }).await;
+    audit(peer, format_args!("record {name} on={}", body.on), &done);
+    done.map(Json)
+}
+
 /// `{"replicas": 4, "for": "10m"}` or `{"mode": "pause", "for": "10m"}`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

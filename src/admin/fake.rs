@@ -106,6 +106,11 @@ impl Source for Fake {
         Some((0..limit).map(record).collect())
     }
 
+    fn record(&self, service: &str, on: bool) -> Result<Recording, Refusal> {
+        self.note(format!("record {service} {on}"));
+        Ok(Recording { on, file: "record/app.csv".into() })
+    }
+
     fn costs(&self, since: SystemTime) -> Costs {
         Costs { since: since.into(), until: at(0), services: Vec::new() }
     }

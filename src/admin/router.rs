@@ -47,6 +47,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::DELETE, "/v1/services/{name}/backends/{id}", change::remove_backend),
         endpoint(Method::POST, "/v1/services/{name}/backends/{id}/drain", change::drain),
         endpoint(Method::POST, "/v1/services/{name}/backends/{id}/undrain", change::undrain),
+        endpoint(Method::POST, "/v1/services/{name}/record", change::record),
         endpoint(Method::POST, "/v1/reload", change::reload),
         endpoint(get.clone(), "/v1/config", read::config),
         endpoint(get.clone(), "/v1/events", events::events),

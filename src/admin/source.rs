@@ -29,6 +29,12 @@ pub trait Source: Send + Sync + 'static {
     /// `scale::Record` as JSON. `None`: there is no such service.
     fn decisions(&self, name: &str, limit: usize) -> Option<Vec<serde_json::Value>>;
 
+    /// Records what arrives at a service, or ends that.
+    ///
+    /// # Errors
+    /// There is no such service.
+    fn record(&self, service: &str, on: bool) -> Result<view::Recording, Refusal>;
+
     /// What backends came to since then.
     fn costs(&self, since: SystemTime) -> view::Costs;
 

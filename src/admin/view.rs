@@ -236,6 +236,14 @@ pub struct Problem {
     pub message: String,
 }
 
+/// `POST /v1/services/{name}/record`: how it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recording {
+    pub on: bool,
+    /// Where it is, or was, written: `unix_second,requests`, a row a second.
+    pub file: String,
+}
+
 /// One event of `GET /v1/events`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {

@@ -66,6 +66,8 @@ pub struct Control {
     pub certificates: Mutex<super::certificates::Certificates>,
     pub notifiers: Mutex<Notifiers>,
     pub broken: Mutex<super::heal::Broken>,
+    pub scribes: super::journal::Scribes,
+    pub recordings: Mutex<super::recording::Recordings>,
     /// Numbers from elsewhere.
     pub signals: Signals,
     checks: Mutex<HashMap<u64, AbortHandle>>,
@@ -86,6 +88,7 @@ impl Control {
         reloader: super::reload::Reloader,
     ) -> Arc<Self> {
         let workers = plane.workers();
+        let scribes = reloader.scribes.clone();
         Arc::new(Self {
             registry: Mutex::new(Registry::new(clock.clone(), workers)),
             assembly: Mutex::new(Assembly::new(workers)),
@@ -110,6 +113,8 @@ impl Control {
             certificates: Mutex::default(),
             notifiers: Mutex::default(),
             broken: Mutex::default(),
+            scribes,
+            recordings: Mutex::default(),
             signals: Signals::default(),
             checks: Mutex::default(),
             parallel: Mutex::default(),

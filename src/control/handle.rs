@@ -135,6 +135,10 @@ impl Source for Handle {
         Some(newest.filter_map(|record| serde_json::to_value(record).ok()).collect())
     }
 
+    fn record(&self, service: &str, on: bool) -> Result<view::Recording, Refusal> {
+        self.control.record(service, on)
+    }
+
     fn costs(&self, since: SystemTime) -> view::Costs {
         self.control.costs(since)
     }

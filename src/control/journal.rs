@@ -66,6 +66,12 @@ impl Scribes {
         (journal, Scribe { path, lines: self.lines.clone() })
     }
 
+    /// Who writes down what arrives at a service.
+    pub fn recording(&self, service: &Arc<str>) -> Scribe {
+        let path = self.folder.with_file_name("record").join(format!("{service}.csv"));
+        Scribe { path, lines: self.lines.clone() }
+    }
+
     /// The books of a service's costs as they were left, and who continues them.
     pub fn books(&self, service: &Arc<str>) -> Books {
         let path = self.folder.with_file_name("cost").join(format!("{service}.jsonl"));
@@ -87,6 +93,15 @@ impl Scribes {
 }
 
 impl Scribe {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Requests of one second, for a trace.
+    pub fn row(&self, second: u64, requests: u64) {
+        self.send(format!("{second},{requests}"));
+    }
+
     pub fn hour(&self, hour: &Hour) {
         self.send(cost::line(hour));
     }

@@ -30,6 +30,7 @@ pub mod metrics;
 pub mod orchestrate;
 mod outlier;
 pub mod privileges;
+mod recording;
 pub mod reload;
 mod retire;
 mod sample;

@@ -62,6 +62,7 @@ impl Control {
     pub fn tick(self: &Arc<Self>) {
         self.ticked.store(self.clock.now(), Relaxed);
         self.measure_traffic();
+        self.write_recordings();
         let metrics = lock(&self.applied).taken.config.metrics.clone();
         self.signals.follow(&metrics, &self.clock);
         lock(&self.errors).tick(&self.plane.current().services, self.clock.now());

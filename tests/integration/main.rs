@@ -55,6 +55,7 @@ mod proxy_protocol;
 mod proxy_protocol_out;
 mod queueing;
 mod quickstart;
+mod recording;
 mod reload_effects;
 mod reloads;
 mod retries;
