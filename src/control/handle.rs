@@ -17,6 +17,7 @@ use crate::scale::Override;
 
 use super::core::Control;
 use super::events::Kind;
+use super::handover::state::{moved, to_wall};
 use super::lock;
 use super::managed::Managed;
 
@@ -76,8 +77,14 @@ impl Handle {
     ) -> Result<view::ScalingValue, Refusal> {
         self.may_change()?;
         let managed = self.scaled(service)?;
-        if let Some(scaler) = lock(&managed.scaling).scaler.as_mut() {
-            scaler.set_override(operator);
+        {
+            let mut scaling = lock(&managed.scaling);
+            if let Some(scaler) = scaling.scaler.as_mut() {
+                scaler.set_override(operator);
+            }
+            let clock = &self.control.clock;
+            let operator = operator.map(|o| moved(o, |at| to_wall(clock, at)));
+            scaling.scribe.operator(clock.wall(clock.now()).into(), operator);
         }
         self.control.events.send(Some(&managed.service), Kind::Operator { order: text });
         self.control

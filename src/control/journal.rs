@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::scale::cost::{self, Hour, Ledger};
-use crate::scale::journal::{outcome_line, record_line};
+use crate::scale::journal::{operator_line, outcome_line, record_line};
 use crate::scale::record::{Outcome, Record};
-use crate::scale::{Journal, JournalFile, Sink};
+use crate::scale::{Journal, JournalFile, Override, Sink, Wall};
 
 use super::cost::Books;
 use super::scaling::JOURNAL;
@@ -56,6 +56,7 @@ impl Scribes {
                 for problem in back.problems {
                     tracing::warn!("journal: {problem}");
                 }
+                journal.operator = back.operator;
                 for record in back.records {
                     journal.push(record);
                 }
@@ -112,6 +113,11 @@ impl Scribe {
 
     pub fn outcome(&self, seq: u64, outcome: &Outcome) {
         self.send(outcome_line(seq, outcome));
+    }
+
+    /// `operator`: with moments in µs since 1970.
+    pub fn operator(&self, ordered: Wall, operator: Option<Override>) {
+        self.send(operator_line(ordered, operator));
     }
 
     fn send(&self, line: String) {

@@ -16,6 +16,7 @@ use crate::upstream::backend::Backend;
 use super::core::Control;
 use super::discover::{First, Following, first_answers};
 use super::events::Kind;
+use super::handover::state::{moved, of_wall};
 use super::managed::{Backoff, Managed};
 use super::reload::{Reloader, build};
 use super::scaling::Scaling;
@@ -116,10 +117,14 @@ impl Control {
             }
             let Some(orchestrator) = built.remove(name) else { continue };
             let (journal, scribe) = reloader.scribes.open(name);
-            let scaler = service
-                .scaling
-                .as_ref()
-                .map(|params| Scaler::new(name.clone(), params.clone(), journal.next_seq()));
+            let scaler = service.scaling.as_ref().map(|params| {
+                let mut scaler = Scaler::new(name.clone(), params.clone(), journal.next_seq());
+                scaler.recall(journal.oldest());
+                // One that is over ends with the first tick.
+                let operator = journal.operator.map(|o| moved(o, |at| of_wall(&self.clock, at)));
+                scaler.set_override(operator);
+                scaler
+            });
             let mut scaling = Scaling::new(scaler, journal, scribe);
             scaling.books = reloader.scribes.books(name);
             let managed =

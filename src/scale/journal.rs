@@ -8,6 +8,8 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use super::Override;
+use super::Wall;
 use super::record::{Outcome, Record};
 
 pub use super::journal_file::{JournalFile, ReadBack};
@@ -18,6 +20,8 @@ pub struct Journal {
     records: VecDeque<Record>,
     capacity: usize,
     next_seq: u64,
+    /// What an operator had ordered when the file was left; moments in µs since 1970.
+    pub operator: Option<Override>,
 }
 
 /// Takes finished lines (without the line end). The control plane may hand them to another
@@ -36,12 +40,17 @@ pub enum Line {
         seq: u64,
         outcome: Outcome,
     },
+    /// What an operator ordered, `null`: nothing any more. Moments in µs since 1970.
+    Operator {
+        ordered: Wall,
+        operator: Option<Override>,
+    },
 }
 
 impl Journal {
     /// Keeps at most `capacity` records.
     pub fn new(capacity: usize) -> Self {
-        Self { records: VecDeque::new(), capacity: capacity.max(1), next_seq: 1 }
+        Self { records: VecDeque::new(), capacity: capacity.max(1), next_seq: 1, operator: None }
     }
 
     /// Adds the newest; the oldest goes when there are too many.
@@ -58,6 +67,11 @@ impl Journal {
         if let Some(record) = self.records.iter_mut().rev().find(|record| record.seq == seq) {
             record.outcome = Some(outcome);
         }
+    }
+
+    /// Oldest first.
+    pub fn oldest(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter()
     }
 
     /// Newest first.
@@ -79,6 +93,11 @@ pub fn record_line(record: &Record) -> String {
 /// The line of an outcome that came later.
 pub fn outcome_line(seq: u64, outcome: &Outcome) -> String {
     line(&Line::Outcome { seq, outcome: *outcome })
+}
+
+/// The line of an operator's order, for a restart.
+pub fn operator_line(ordered: Wall, operator: Option<Override>) -> String {
+    line(&Line::Operator { ordered, operator })
 }
 
 fn line(line: &Line) -> String {

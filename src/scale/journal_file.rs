@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use super::Override;
 use super::journal::{Line, Sink};
 use super::record::Record;
 
@@ -26,6 +27,8 @@ pub struct JournalFile {
 pub struct ReadBack {
     /// Oldest first; outcomes merged in.
     pub records: VecDeque<Record>,
+    /// What an operator ordered last; moments in µs since 1970.
+    pub operator: Option<Override>,
     /// Lines that could not be read, for the log: `app.jsonl:12: …`; the first ten.
     pub problems: Vec<String>,
 }
@@ -118,6 +121,7 @@ impl ReadBack {
                         record.outcome = Some(outcome);
                     }
                 }
+                Ok(Line::Operator { operator, .. }) => self.operator = operator,
                 Err(error) if self.problems.len() < 10 => {
                     self.problems.push(format!("{name}:{}: not a record: {error}", number + 1));
                 }

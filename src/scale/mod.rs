@@ -10,6 +10,8 @@ pub mod explain;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod formula;
+#[cfg(test)]
+mod golden;
 pub mod history;
 pub mod journal;
 mod journal_file;
@@ -19,6 +21,8 @@ pub mod outcome;
 pub mod pipeline;
 pub mod plan;
 pub mod policy;
+#[cfg(test)]
+mod properties;
 pub mod record;
 mod refusal;
 mod report;

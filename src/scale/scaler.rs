@@ -7,7 +7,7 @@ use crate::clock::Micros;
 use crate::config::types::{Scaling, ScalingMode};
 
 use super::history::History;
-use super::memory::{Memory, micros};
+use super::memory::{Memory, Past, micros};
 use super::outcome::Watch;
 use super::pipeline::{self, Verdict, View};
 use super::policy::{self, Input, Policy, Wanted};
@@ -27,6 +27,8 @@ pub struct Scaler {
     policies: Vec<Box<dyn Policy>>,
     history: History,
     memory: Memory,
+    /// Changes of size before a restart, until the first tick tells what time it is.
+    past: Vec<Past>,
     operator: Option<Override>,
     /// The size that is wanted; `None` before the first tick.
     desired: Option<u32>,
@@ -77,6 +79,7 @@ impl Scaler {
             params,
             history: History::default(),
             memory: Memory::default(),
+            past: Vec::new(),
             operator: None,
             desired: None,
             told: None,
@@ -115,6 +118,14 @@ impl Scaler {
         self.params = params;
     }
 
+    /// Goes on after a restart: `records` of the journal, oldest first. To be called before the first tick.
+    pub fn recall<'r>(&mut self, records: impl Iterator<Item = &'r Record>) {
+        self.past.extend(records.filter_map(|record| match record.action {
+            Action::Scale { from, to, .. } => Some((record.time, from, to)),
+            _ => None,
+        }));
+    }
+
     /// Pins or pauses; `None` ends it.
     pub fn set_override(&mut self, operator: Option<Override>) {
         self.operator = operator;
@@ -127,6 +138,16 @@ impl Scaler {
 
     pub fn status(&self) -> &Status {
         &self.status
+    }
+
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    #[cfg(test)]
+    pub(crate) fn seq(&self) -> u64 {
+        self.next_seq
     }
 
     /// One decision. The time is the sample's.
@@ -151,10 +172,12 @@ impl Scaler {
         let found = sample.desired.unwrap_or(sample.counts.size());
         let Some(desired) = self.desired else {
             self.desired = Some(found);
+            self.memory.recall(&std::mem::take(&mut self.past), sample);
             if found > 0 {
                 let own = self.params.slo.as_ref().map_or(Duration::ZERO, |_| policy::SLO_HISTORY);
                 let history = own.max(self.params.down.stabilization);
                 self.memory.hold_until = sample.at + micros(history);
+                self.memory.found = Some((sample.at, found));
             }
             return None;
         };
@@ -203,9 +226,15 @@ impl Scaler {
             proposals,
             winner: pipeline::winner(proposals),
             needs,
+            asked: self.scheduled.floor.is_some_and(|floor| floor > 0) || self.is_asked(proposals),
             operator: self.operator,
             scheduled: self.scheduled,
         }
+    }
+
+    fn is_asked(&self, proposals: &[Proposed]) -> bool {
+        let asking = self.policies.iter().zip(proposals).filter(|(policy, _)| policy.asks());
+        asking.into_iter().any(|(_, proposed)| proposed.n > 0)
     }
 
     /// What is worth a record, if anything.

@@ -226,7 +226,7 @@ impl Known {
 }
 
 /// The same order with its end told by another clock.
-fn moved(operator: Override, clock: impl Fn(Micros) -> Micros) -> Override {
+pub(in crate::control) fn moved(operator: Override, clock: impl Fn(Micros) -> Micros) -> Override {
     match operator {
         Override::Pin { replicas, until } => Override::Pin { replicas, until: until.map(clock) },
         Override::Pause { until } => Override::Pause { until: until.map(clock) },
@@ -234,12 +234,12 @@ fn moved(operator: Override, clock: impl Fn(Micros) -> Micros) -> Override {
 }
 
 /// A moment of our clock in µs since 1970.
-fn to_wall(clock: &Clock, at: Micros) -> Micros {
+pub(in crate::control) fn to_wall(clock: &Clock, at: Micros) -> Micros {
     clock.wall(at).duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as Micros
 }
 
 /// The moment of our clock; its beginning if that was before.
-fn of_wall(clock: &Clock, at: Micros) -> Micros {
+pub(in crate::control) fn of_wall(clock: &Clock, at: Micros) -> Micros {
     let at: SystemTime = UNIX_EPOCH + Duration::from_micros(at);
     at.duration_since(clock.wall(0)).unwrap_or_default().as_micros() as Micros
 }

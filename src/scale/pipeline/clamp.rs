@@ -11,6 +11,7 @@ pub fn apply(n: u32, view: &View<'_>) -> Option<Change> {
     let change = |to, reason| Some(Change { to, reason, until: None });
     if let Some(hold) = &params.hold
         && n <= 1
+        && params.min == 0
     {
         return sleep(n, view, hold);
     }
@@ -34,6 +35,8 @@ pub fn apply(n: u32, view: &View<'_>) -> Option<Change> {
 fn sleep(n: u32, view: &View<'_>, hold: &Hold) -> Option<Change> {
     let change = |to, reason, until| (n != to).then_some(Change { to, reason, until });
     match is_idle(view, hold) {
+        // Who cannot see does not send the last one away.
+        true if view.memory.stale > 0 => change(view.from.min(1), Reason::StaleUpOnly, None),
         true => change(0, Reason::Idle, None),
         false => {
             let until = view.sample.last_request.map(|last| last + micros(hold.idle_after));
@@ -42,11 +45,14 @@ fn sleep(n: u32, view: &View<'_>, hold: &Hold) -> Option<Change> {
     }
 }
 
-/// Nobody waits, nothing runs on any backend, and the last request is long ago.
+/// Nobody waits, nothing runs on any backend, nothing waits elsewhere, and the last request is long ago.
 pub fn is_idle(view: &View<'_>, hold: &Hold) -> bool {
     let sample = view.sample;
     let quiet = sample.last_request.is_none_or(|last| last + micros(hold.idle_after) <= view.now);
-    quiet && sample.queued == 0.0 && sample.candidates.iter().all(|c| c.in_flight == 0)
+    quiet
+        && !view.asked
+        && sample.queued == 0.0
+        && sample.candidates.iter().all(|c| c.in_flight == 0)
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! Waits after a change. An up never waits for a down's cooldown; a down waits for both.
 
 use crate::clock::Micros;
-use crate::scale::memory::micros;
+use crate::scale::memory::{self, Then};
 
 use super::{Change, Reason, View};
 
 pub fn apply(n: u32, view: &View<'_>) -> Option<Change> {
     let (memory, params) = (view.memory, view.params);
     let hold = |reason, until: Micros| Change { to: view.from, reason, until: Some(until) };
-    let after = |at: Option<Micros>, time| at.map(|at| at + micros(time));
+    let after = |at: Option<Then>, time| at.map(|at| memory::after(at, time));
     let (cooldown, ends) = match n.cmp(&view.from) {
         std::cmp::Ordering::Equal => return None,
         std::cmp::Ordering::Greater => {

@@ -7,7 +7,7 @@
 
 use crate::clock::Micros;
 use crate::config::types::{Behaviour, LimitAmount, ScaleLimit, Select};
-use crate::scale::memory::micros;
+use crate::scale::memory;
 
 use super::{Change, Reason, View};
 
@@ -29,8 +29,8 @@ pub fn apply(n: u32, view: &View<'_>) -> Option<Change> {
 fn bound<'a>(view: &View<'_>, behaviour: &'a Behaviour, up: bool) -> Option<(u32, &'a ScaleLimit)> {
     let bounds = behaviour.limits.iter().map(|limit| {
         let (added, removed) = view.memory.within(view.now, limit.per);
-        let start = view.from.saturating_sub(added).saturating_add(removed);
-        let start = u64::from(start);
+        // In this order: what was added and removed again may be more than there is now.
+        let start = (u64::from(view.from) + u64::from(removed)).saturating_sub(u64::from(added));
         let bound = match (limit.amount, up) {
             (LimitAmount::Backends(k), true) => start + u64::from(k),
             (LimitAmount::Backends(k), false) => start.saturating_sub(u64::from(k)),
@@ -49,8 +49,8 @@ fn bound<'a>(view: &View<'_>, behaviour: &'a Behaviour, up: bool) -> Option<(u32
 
 /// When the oldest change leaves the limit's period: more is allowed then.
 fn until(view: &View<'_>, limit: &ScaleLimit) -> Option<Micros> {
-    let period = micros(limit.per);
-    let oldest = view.memory.changes.iter().find(|(at, _)| at + period > view.now);
+    let ends = view.memory.changes.iter().map(|(at, _)| memory::after(*at, limit.per));
+    let next = ends.into_iter().find(|end| *end > view.now);
     // Nothing changed in the period: this tick's change will be the first.
-    Some(oldest.map_or(view.now, |(at, _)| *at) + period)
+    Some(next.unwrap_or(view.now + memory::micros(limit.per)))
 }

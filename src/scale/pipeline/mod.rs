@@ -40,6 +40,8 @@ pub struct View<'a> {
     pub winner: Option<&'a Proposed>,
     /// Capacity below which the policies' present demand would not fit; `None` where nobody can tell.
     pub needs: Option<u32>,
+    /// A policy that can tell without requests, or a schedule, wants some.
+    pub asked: bool,
     pub operator: Option<Override>,
     /// What schedules ask for now. Their bounds are in `params` already.
     pub scheduled: Scheduled,

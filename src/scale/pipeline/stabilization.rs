@@ -15,7 +15,9 @@ pub fn apply(n: u32, view: &View<'_>) -> Option<Change> {
         let wishes = view.memory.wishes.iter().rev();
         wishes.take_while(move |(at, _)| at + window > view.now).copied()
     };
-    let least = within(up_window).map(|(_, wish)| wish).chain([n]).min().unwrap_or(n);
+    // As the HPA does, which takes the size that it finds for its first recommendation.
+    let found = view.memory.found.filter(|(at, _)| at + up_window > view.now);
+    let least = within(up_window).chain(found).map(|(_, wish)| wish).chain([n]).min().unwrap_or(n);
     let most = within(down_window).map(|(_, wish)| wish).chain([n]).max().unwrap_or(n);
     let to = view.from.max(least).min(most);
     let (window, reason) = if to < n {
@@ -26,7 +28,9 @@ pub fn apply(n: u32, view: &View<'_>) -> Option<Change> {
         (down_window, Reason::Stabilization)
     };
     // The newest wish that forbids n is the last to leave the window.
-    let newest = within(window).find(|(_, wish)| if to < n { *wish < n } else { *wish > n });
+    let found = found.filter(|_| to < n);
+    let newest =
+        within(window).chain(found).find(|(_, wish)| if to < n { *wish < n } else { *wish > n });
     let until = newest.map(|(at, _)| at + window);
     Some(Change { to, reason, until })
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::types::{ScaleLimit, ScalingMode, Select};
 use crate::scale::fixture::{backends, params, percent, sample, seconds};
+use crate::scale::memory::then;
 
 const NOW: Micros = 10_000_000_000;
 
@@ -46,7 +47,7 @@ impl Case {
     }
 
     fn changed(mut self, seconds_ago: u64, by: i64) -> Self {
-        self.memory.changes.push_back((NOW - seconds_ago * 1_000_000, by));
+        self.memory.changes.push_back((then(NOW - seconds_ago * 1_000_000), by));
         self
     }
 
@@ -77,6 +78,7 @@ impl Case {
                 proposals: &proposals,
                 winner: winner(&proposals),
                 needs: Some(self.needs),
+                asked: false,
                 operator: self.operator,
                 scheduled: Default::default(),
             },
@@ -189,12 +191,12 @@ fn an_up_does_not_wait_for_the_cooldown_of_a_down() {
     let mut case = Case::new(5);
     case.params.up.cooldown = seconds(30);
     case.params.down.cooldown = seconds(30);
-    case.memory.last_down = Some(NOW - 1_000_000);
+    case.memory.last_down = Some(then(NOW - 1_000_000));
     assert_eq!(case.to(7), 7);
     assert_eq!((case.to(3), case.reason(3)), (5, Reason::Cooldown));
-    case.memory.last_up = Some(NOW - 1_000_000);
+    case.memory.last_up = Some(then(NOW - 1_000_000));
     assert_eq!((case.to(7), case.reason(7)), (5, Reason::Cooldown));
-    case.memory.last_up = Some(NOW - 30_000_000);
+    case.memory.last_up = Some(then(NOW - 30_000_000));
     assert_eq!(case.to(7), 7);
 }
 
@@ -287,4 +289,11 @@ fn a_restart_and_a_change_from_outside_are_waited_for() {
     case.memory.outside = Some(NOW);
     assert_eq!((case.to(7), case.reason(7)), (5, Reason::OutsideCooldown));
     assert_eq!(case.memory.outside_until(Duration::ZERO), Some(NOW + 15_000_000));
+}
+
+/// What was added and removed again within a period may be more than there is.
+#[test]
+fn a_period_of_ups_and_downs_starts_where_it_did() {
+    let case = Case::new(1).changed(9, 4).changed(8, -4).up(Select::Max, &[percent(100, 15)]);
+    assert_eq!(case.to(100), 2, "1 − 4 + 4 = 1, and as many again");
 }

@@ -76,6 +76,12 @@ pub trait Policy: Debug + Send {
     /// The least capacity that would hold what it sees at this moment, where it can tell.
     fn needs(&self, input: &Input<'_>) -> Option<u32>;
 
+    /// Whether its wish says by itself that there is something to do, so that a service without
+    /// requests is not asleep (`min = 0`): jobs that wait elsewhere.
+    fn asks(&self) -> bool {
+        false
+    }
+
     /// What it remembers, for its successor after a reload.
     fn panic(&self) -> Option<Panic> {
         None

@@ -76,6 +76,10 @@ impl Policy for Queue {
         }
     }
 
+    fn asks(&self) -> bool {
+        true
+    }
+
     fn needs(&self, input: &Input<'_>) -> Option<u32> {
         Some(self.jobs(input)?.finish().0)
     }

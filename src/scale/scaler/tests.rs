@@ -2,16 +2,10 @@
 
 use std::time::Duration;
 
-use proptest::prelude::*;
-
 use super::*;
-use crate::config::types::{LimitAmount, Metric, ScalingMode};
-use crate::scale::Signal;
+use crate::config::types::ScalingMode;
 use crate::scale::explain::{explain, one_line};
-use crate::scale::fixture::{
-    backends, concurrency, params, percent, quick, run, sample, scaler, seconds, signal, target,
-};
-use crate::scale::formula::tests::evaluate;
+use crate::scale::fixture::{backends, concurrency, quick, run, sample, scaler, seconds};
 
 /// Concurrency target 4 at 70 %, min 2, max 20, small windows.
 fn app() -> Scaling {
@@ -213,110 +207,6 @@ fn the_outcome_of_a_change_is_told_later() {
         p99_after_ms: Some(84.0),
     };
     assert_eq!(outcome, Some((seq, expected)));
-}
-
-/// One second of an arbitrary world.
-#[derive(Debug, Clone)]
-struct World {
-    load: f64,
-    cpu: Option<f64>,
-    silent: u32,
-    broken: u32,
-    stale: bool,
-}
-
-fn world() -> impl Strategy<Value = World> {
-    (0.0..60.0, proptest::option::weighted(0.9, 0.0..1.2), 0..3u32, 0..3u32, 0..20u32).prop_map(
-        |(load, cpu, silent, broken, stale)| World { load, cpu, silent, broken, stale: stale == 0 },
-    )
-}
-
-fn any_params() -> impl Strategy<Value = Scaling> {
-    (1..4u32, 0..16u32, 0..3u64, 1..200u32, 1..6u32, 0..20u64).prop_map(
-        |(min, above, cooldown, part, count, window)| {
-            let mut params = params();
-            (params.min, params.max) = (min, min + above);
-            params.concurrency = concurrency(4.0, 0.7);
-            params.targets = vec![("cpu".into(), target(Metric::Cpu, 0.6))];
-            params.up.limits = vec![percent(part, 5), backends(count, 3)];
-            params.down.limits = vec![percent(part.min(100), 4), backends(count, 7)];
-            params.up.cooldown = seconds(cooldown);
-            params.down.cooldown = seconds(2 * cooldown);
-            params.down.stabilization = seconds(window);
-            params
-        },
-    )
-}
-
-fn play(params: &Scaling, seconds: &[World]) -> Vec<(Sample, Tick)> {
-    let mut scaler = scaler(params.clone());
-    let mut size = params.min;
-    let mut played = Vec::new();
-    for (second, world) in seconds.iter().enumerate() {
-        let broken = world.broken.min(size);
-        let mut sample = sample(second as u64 + 1, size - broken, world.load);
-        sample.counts.unhealthy = broken;
-        sample.stale = world.stale;
-        let missing = world.silent.min(size - broken);
-        sample.signals = vec![Signal { missing, ..signal(Metric::Cpu, world.cpu) }];
-        let tick = scaler.tick(&sample);
-        size = tick.plan.as_ref().map_or(size, |plan| plan.size);
-        played.push((sample, tick));
-    }
-    played
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
-
-    #[test]
-    fn whatever_happens(params in any_params(), seconds in prop::collection::vec(world(), 1..120)) {
-        let played = play(&params, &seconds);
-        prop_assert_eq!(&played, &play(&params, &seconds));
-        let mut changes: Vec<(u64, u32, u32)> = Vec::new();
-        for (sample, tick) in &played {
-            let size = tick.plan.as_ref().map_or(0, |plan| plan.size);
-            prop_assert!((params.min..=params.max).contains(&size), "{size} is outside");
-            for proposal in tick.record.iter().flat_map(|record| &record.proposals) {
-                let (value, n) = evaluate(&proposal.formula);
-                prop_assert_eq!((value, n), (f64::from(proposal.wanted), proposal.wanted));
-                prop_assert!(proposal.n == proposal.wanted || proposal.held.is_some());
-            }
-            if size < sample.counts.size() {
-                prop_assert!(!sample.stale, "removed without telemetry");
-                prop_assert!(sample.signals[0].value.is_some(), "removed on missing data");
-            }
-            if size != sample.counts.size() {
-                changes.push((sample.at, sample.counts.size(), size));
-                let recorded = tick.record.as_ref().map(|record| record.action.clone());
-                let is_scale = matches!(recorded, Some(Action::Scale { to, .. }) if to == size);
-                prop_assert!(is_scale, "every change has its record");
-            }
-        }
-        for (at, from, to) in &changes {
-            prop_assert!(allowed(&params, &changes, *at, *from, *to), "beyond the limits: {changes:?}");
-        }
-    }
-}
-
-/// Whether one of the limits (the largest counts) allows a change, told anew from the list of changes.
-fn allowed(params: &Scaling, changes: &[(u64, u32, u32)], at: u64, from: u32, to: u32) -> bool {
-    let limits = if to > from { &params.up.limits } else { &params.down.limits };
-    limits.iter().any(|limit| {
-        let period = limit.per.as_micros() as u64;
-        let first = changes.iter().find(|(then, _, _)| then + period > at && *then <= at);
-        let start = f64::from(first.map_or(from, |(_, start, _)| *start));
-        let part = match limit.amount {
-            LimitAmount::Backends(k) => f64::from(k),
-            LimitAmount::Percent(p) => start * f64::from(p) / 100.0,
-        };
-        // Upwards the allowed size is rounded up, downwards it is truncated.
-        if to > from {
-            f64::from(to) <= (start + part - 1e-9).ceil()
-        } else {
-            f64::from(to) >= (start - part + 1e-9).floor()
-        }
-    })
 }
 
 #[test]
