@@ -20,6 +20,7 @@ pub mod fuzzing;
 pub mod health;
 pub mod http;
 pub mod http3;
+pub mod limits;
 pub mod listener;
 pub mod load;
 pub mod notify;

@@ -11,6 +11,7 @@ mod forward;
 mod hedge;
 mod holding;
 mod interim;
+mod limited;
 mod load_report;
 mod logged;
 mod mirror;
@@ -35,6 +36,7 @@ use crate::http::respond::{self, Asked};
 use crate::http::serve::Client;
 use crate::http::streams::Turn;
 use crate::http::{fields, headers, hops, host};
+use crate::limits;
 use crate::route::{path, redirect, rewrite};
 use crate::snapshot::RouteView;
 use crate::upstream::received::Received;
@@ -73,7 +75,7 @@ pub fn handle_informed(
             Begun::Forward(forward) => forward.run().await,
             Begun::Over(outcome) => outcome.take(),
         };
-        Ok(finish(&client, outcome, &wants))
+        Ok(finish(&client, outcome, wants))
     }
 }
 
@@ -84,6 +86,8 @@ struct Wants {
     accept: Option<HeaderValue>,
     grpc: bool,
     request_id: RequestId,
+    /// Where the client stands with the route's limits.
+    standing: Option<Box<limits::Fields>>,
 }
 
 /// What can be said of a request at once.
@@ -118,6 +122,7 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Received) -> (Wants, Begun)
     let grpc = head.version >= Version::HTTP_2 && is_grpc(&head.headers);
     let last = last_stop(&mut head);
     let local = client.worker.local();
+    let mut standing = None;
     let outcome = match route(client, &local, &head, &body) {
         _ if odd.is_some() => Outcome::Fault(odd.unwrap_or(Fault::Internal), exchange),
         _ if too_many => Outcome::Fault(Fault::HeadTooLarge, exchange),
@@ -128,10 +133,18 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Received) -> (Wants, Begun)
         Err(fault) => Outcome::Fault(fault, exchange),
         Ok(Found { route, rewritten }) => {
             exchange.routed(&route);
-            match (last, &route.config.action) {
-                (Some(Ok(response)), _) => Outcome::Own(response, exchange),
-                (Some(Err(fault)), _) => Outcome::Fault(fault, exchange),
-                (None, RouteAction::Service(_) | RouteAction::Split(_)) => {
+            let refused = match &route.limits {
+                None => None,
+                Some(limits) => {
+                    let asked = (&head.headers, received.client);
+                    limited::admit(&mut exchange, &local, limits, asked, &mut standing).err()
+                }
+            };
+            match (refused, last, &route.config.action) {
+                (Some(fault), ..) => Outcome::Fault(fault, exchange),
+                (None, Some(Ok(response)), _) => Outcome::Own(response, exchange),
+                (None, Some(Err(fault)), _) => Outcome::Fault(fault, exchange),
+                (None, None, RouteAction::Service(_) | RouteAction::Split(_)) => {
                     let request = (head, body);
                     match forward::prepare(exchange, &local, route, &received, request, rewritten) {
                         Ok(mut forward) => {
@@ -141,20 +154,21 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Received) -> (Wants, Begun)
                                 accept,
                                 grpc,
                                 request_id: received.id,
+                                standing,
                             };
                             return (wants, Begun::Forward(forward));
                         }
                         Err(exchange) => Outcome::Fault(Fault::Internal, exchange),
                     }
                 }
-                (None, own) => match answer(own, &head) {
+                (None, None, own) => match answer(own, &head) {
                     Ok(response) => Outcome::Own(response, exchange),
                     Err(fault) => Outcome::Fault(fault, exchange),
                 },
             }
         }
     };
-    let wants = Wants { asked: received.asked, accept, grpc, request_id: received.id };
+    let wants = Wants { asked: received.asked, accept, grpc, request_id: received.id, standing };
     (wants, Begun::Over(Some(outcome)))
 }
 
@@ -273,7 +287,7 @@ fn answer(action: &RouteAction, head: &Parts) -> Result<Response<bytes::Bytes>, 
 }
 
 /// Puts the answer into its last shape and lets go of what an own answer need not hold.
-fn finish(client: &Client, outcome: Option<Outcome>, wants: &Wants) -> Response<ResponseBody> {
+fn finish(client: &Client, outcome: Option<Outcome>, wants: Wants) -> Response<ResponseBody> {
     let mut closes = client.worker.stopping();
     let mut response = match outcome {
         Some(Outcome::Relayed(response)) => response,
@@ -308,6 +322,9 @@ fn finish(client: &Client, outcome: Option<Outcome>, wants: &Wants) -> Response<
     };
     if wants.asked && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         client.stays();
+    }
+    if let Some(standing) = wants.standing {
+        standing.write(response.headers_mut());
     }
     if let Some(alt_svc) = &client.alt_svc {
         // What the route says of it goes first.

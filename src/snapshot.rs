@@ -11,6 +11,7 @@ pub mod sessions;
 use std::sync::Arc;
 
 use crate::config::types as config;
+use crate::limits::Limits;
 use crate::route::Router;
 use crate::route::split::Split;
 use crate::telemetry::access_log::AccessLog;
@@ -62,6 +63,8 @@ pub struct RouteView {
     pub split: Split,
     /// Who gets a copy.
     pub mirror: Option<Target>,
+    /// What it holds requests to, if to anything. What they count lives through reloads.
+    pub limits: Option<Arc<Limits>>,
 }
 
 /// One of the services of a route.

@@ -1,10 +1,12 @@
 //! (configuration, registry) → snapshot. What is counted lives through reloads: the counters of a
 //! route belong to (route, service), of a listener to its name, of a service to the registry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::clock::Clock;
 use crate::config::types as config;
+use crate::limits::Limits;
 use crate::registry::Registry;
 use crate::route::Router;
 use crate::route::split::Split;
@@ -23,6 +25,7 @@ type RouteKey = (Arc<str>, Option<Arc<str>>);
 #[derive(Debug)]
 pub struct Assembly {
     workers: usize,
+    clock: Clock,
     listeners: Vec<Arc<ListenerView>>,
     router: Arc<Router>,
     routes: Vec<Arc<RouteView>>,
@@ -32,9 +35,10 @@ pub struct Assembly {
 }
 
 impl Assembly {
-    pub fn new(workers: usize) -> Self {
+    pub fn new(workers: usize, clock: Clock) -> Self {
         Self {
             workers,
+            clock,
             listeners: Vec::new(),
             router: Arc::new(Router::new(&[], &[])),
             routes: Vec::new(),
@@ -91,10 +95,16 @@ impl Assembly {
                 stats: stats.unwrap_or_else(|| Arc::new(PerWorker::new(self.workers))),
             }
         };
+        // Routes without a name may be called the same: then they follow each other in their order.
+        let mut limits: HashMap<_, Vec<_>> = HashMap::new();
+        for route in self.routes.iter().rev() {
+            limits.entry(route.config.name.clone()).or_default().push(route.limits.clone());
+        }
         let routes = config
             .routes
             .iter()
             .map(|route| {
+                let old = limits.get_mut(&route.name).and_then(Vec::pop).flatten();
                 let weights = route.action.services().map(|(_, weight)| weight);
                 let targets = route.action.services().map(|(name, _)| target(route, Some(name)));
                 let mut targets: Vec<_> = targets.collect();
@@ -106,6 +116,7 @@ impl Assembly {
                     targets: targets.into(),
                     split: Split::new(weights),
                     mirror: route.mirror.as_ref().map(|name| target(route, Some(name))),
+                    limits: Limits::new(route, old.as_deref(), &self.clock),
                 })
             })
             .collect();

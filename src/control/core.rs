@@ -91,7 +91,7 @@ impl Control {
         let scribes = reloader.scribes.clone();
         Arc::new(Self {
             registry: Mutex::new(Registry::new(clock.clone(), workers)),
-            assembly: Mutex::new(Assembly::new(workers)),
+            assembly: Mutex::new(Assembly::new(workers, clock.clone())),
             clock,
             plane,
             events: Events::default(),

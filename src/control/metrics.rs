@@ -87,6 +87,17 @@ impl Control {
                 }
             }));
         }
+        for route in &snapshot.routes {
+            let rates = route.limits.iter().flat_map(|limits| limits.rates());
+            metrics.limits.extend(rates.map(|rate| prometheus::Limit {
+                route: &route.config.name,
+                name: rate.limit.name(),
+                refused: rate.limit.counts.refused.load(Relaxed),
+                dry_run: rate.limit.counts.dry_run.load(Relaxed),
+                keys: rate.limit.keys(),
+                overflowed: rate.limit.overflowed(),
+            }));
+        }
         for service in &snapshot.services {
             let name = &service.config.name;
             let known = of(name);

@@ -24,6 +24,7 @@ pub mod handover;
 mod heal;
 pub mod journal;
 mod life;
+mod limits;
 pub mod log;
 pub mod managed;
 pub mod metrics;

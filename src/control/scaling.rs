@@ -67,6 +67,7 @@ impl Control {
         self.signals.follow(&metrics, &self.clock);
         lock(&self.errors).tick(&self.plane.current().services, self.clock.now());
         self.judge_outliers();
+        self.sweep_limits();
         self.tell_of_floods();
         self.tell_of_certificates();
         let managed: Vec<_> = lock(&self.managed).values().cloned().collect();

@@ -28,6 +28,12 @@ pub enum Fault {
     HeadTooLarge,
     /// 421: the host is not one of this connection's.
     Misdirected,
+    /// 403: by `route.access`.
+    Denied,
+    /// 429: over this limit of the route's; so long until a request would pass.
+    RateLimited { limit: Arc<str>, wait: Duration },
+    /// 503: the route has as many requests in flight as it may have.
+    RouteFull { route: Arc<str>, max: u32 },
     /// 500: a defect of ours, caught.
     Internal,
     /// 503: nobody to send it to.
@@ -171,10 +177,13 @@ impl Fault {
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::Denied => StatusCode::FORBIDDEN,
+            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::NoBackend { .. } | Self::Overloaded { .. } | Self::NotHeld { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::NoBackend { .. }
+            | Self::Overloaded { .. }
+            | Self::NotHeld { .. }
+            | Self::RouteFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect { kind: ConnectKind::TimedOut, .. }
             | Self::ResponseTimeout { .. }
             | Self::RouteTimeout { .. }
@@ -205,7 +214,7 @@ impl Fault {
 
     /// Worth a Retry-After: the same request may pass in a moment.
     pub(super) fn passes_later(&self) -> bool {
-        self.status() == StatusCode::SERVICE_UNAVAILABLE
+        matches!(self.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
     }
 
     /// Error type of RFC 9209 §2.3.
@@ -218,10 +227,11 @@ impl Fault {
             | Self::UriTooLong
             | Self::HeadTooLarge
             | Self::Misdirected => "http_request_error",
+            Self::Denied | Self::RateLimited { .. } => "http_request_denied",
             Self::NoRoute => "destination_not_found",
             Self::Internal => "proxy_internal_error",
             Self::NoBackend { .. } | Self::NotHeld { .. } => "destination_unavailable",
-            Self::Overloaded { .. } => "connection_limit_reached",
+            Self::Overloaded { .. } | Self::RouteFull { .. } => "connection_limit_reached",
             Self::Connect { kind, .. } => match kind {
                 ConnectKind::Refused => "connection_refused",
                 ConnectKind::TimedOut => "connection_timeout",
@@ -266,6 +276,8 @@ impl Fault {
             }
             Self::Overloaded { service, why } => format!("{service}: {why}"),
             Self::NotHeld { service, why, .. } => format!("{service}: {why}"),
+            Self::RateLimited { limit, .. } => format!("over the rate limit {limit}"),
+            Self::RouteFull { route, max } => format!("{route}: {max} requests in flight"),
             Self::QueueRouteTimeout { service, after } => {
                 let after = after.as_secs_f64();
                 format!("{service}: queued, after {after:.3} s, the route's timeout is over")
@@ -297,9 +309,13 @@ impl Fault {
             Self::UriTooLong => "The address is too long.",
             Self::HeadTooLarge => "The request headers are too large.",
             Self::Misdirected => "This host is not served on this connection.",
+            Self::Denied => "You may not use this address from where you are.",
+            Self::RateLimited { .. } => "There were too many requests; wait a moment.",
             Self::Internal => "Something went wrong on our side.",
             Self::NoBackend { .. } => "The service is not available at the moment.",
-            Self::Overloaded { .. } => "The service is busy at the moment.",
+            Self::Overloaded { .. } | Self::RouteFull { .. } => {
+                "The service is busy at the moment."
+            }
             Self::NotHeld { why: NotHeld::Failed { .. }, .. } => {
                 "The service could not be started."
             }

@@ -9,6 +9,7 @@ use crate::clock::Micros;
 use crate::http::fault::At;
 use crate::http::interim::Informed;
 use crate::http::serve::{Active, Client};
+use crate::limits::concurrency::Place;
 use crate::snapshot::{RouteView, Target};
 use crate::telemetry::counter::Label;
 use crate::telemetry::{BackendStats, InFlight};
@@ -40,6 +41,8 @@ pub struct Exchange {
     in_flight: Option<InFlight>,
     held: Option<Held>,
     pub upload: Option<Rc<Upload>>,
+    /// Among the route's requests in flight, where those are limited.
+    pub place: Option<Place>,
     /// Who sends informational answers to this client, if not its connection.
     pub informed: Option<Rc<dyn Informed>>,
     /// While the access log is on.
@@ -82,6 +85,7 @@ impl Exchange {
             in_flight: None,
             held: None,
             upload: None,
+            place: None,
             informed: None,
             logged: None,
             received: 0,

@@ -149,7 +149,8 @@ fn describe(failure: Failure) -> &'static str {
 pub fn retry_after(fault: &Fault) -> Option<Duration> {
     const SOON: Duration = Duration::from_secs(1);
     match fault {
-        Fault::NoBackend { .. } | Fault::Overloaded { .. } => Some(SOON),
+        Fault::NoBackend { .. } | Fault::Overloaded { .. } | Fault::RouteFull { .. } => Some(SOON),
+        Fault::RateLimited { wait, .. } => Some(*wait),
         Fault::NotHeld { lead, .. } => Some(lead.unwrap_or(SOON)),
         _ => None,
     }
@@ -184,7 +185,12 @@ pub fn record(fault: &Fault, exchange: &mut Exchange) {
     if matches!(fault, Fault::RequestTimeout) {
         exchange.client.listener.stats.flood(Flood::SlowBody);
     }
-    let Some(cause) = cause(fault) else { return };
+    let Some(cause) = cause(fault) else {
+        if let Some(logged) = &mut exchange.logged {
+            logged.error = refusal(fault);
+        }
+        return;
+    };
     if let Some(logged) = &mut exchange.logged {
         logged.error = Some(cause.as_str());
         logged.at = fault.at().map(|(at, phase)| (at.clone(), phase));
@@ -201,6 +207,7 @@ pub fn count(fault: &Fault, stats: &ServiceStats) {
     stats.went_wrong(cause, uid, after);
     stats.shed.inc(match fault {
         Fault::NoBackend { .. } => ShedReason::NoBackend,
+        Fault::RouteFull { .. } => ShedReason::RouteLimit,
         Fault::Overloaded { why: Busy::Full { .. }, .. } => ShedReason::QueueFull,
         Fault::Overloaded { why: Busy::Waited { .. }, .. } => ShedReason::QueueTimeout,
         Fault::NotHeld { why, .. } => match why {
@@ -213,6 +220,15 @@ pub fn count(fault: &Fault, stats: &ServiceStats) {
     });
 }
 
+/// What the access log says where the client was refused by the route's rules.
+fn refusal(fault: &Fault) -> Option<&'static str> {
+    match fault {
+        Fault::Denied => Some("access_denied"),
+        Fault::RateLimited { .. } => Some("rate_limited"),
+        _ => None,
+    }
+}
+
 /// `None`: the client's doing.
 fn cause(fault: &Fault) -> Option<Cause> {
     Some(match fault {
@@ -223,7 +239,7 @@ fn cause(fault: &Fault) -> Option<Cause> {
         Fault::BadAnswer { .. } => Cause::Protocol,
         Fault::ResponseTimeout { .. } | Fault::WriteTimeout { .. } => Cause::ResponseTimeout,
         Fault::RouteTimeout { .. } | Fault::QueueRouteTimeout { .. } => Cause::RouteTimeout,
-        Fault::Overloaded { .. } => Cause::Overload,
+        Fault::Overloaded { .. } | Fault::RouteFull { .. } => Cause::Overload,
         Fault::Internal => Cause::Internal,
         _ => return None,
     })

@@ -47,6 +47,9 @@ fn route(line: &str) -> Arc<config::Route> {
         max_body: None,
         rewrite: None,
         headers_in: config::HeaderRules::default(),
+        access: config::Access::default(),
+        rate_limits: Vec::new(),
+        concurrency_limit: None,
         headers_out: config::HeaderRules::default(),
     })
 }

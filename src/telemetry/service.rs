@@ -44,6 +44,8 @@ labels! {
         Starting = "starting",
         QueueFull = "queue_full",
         QueueTimeout = "queue_timeout",
+        /// The route had as many requests in flight as it may have.
+        RouteLimit = "route_limit",
         Memory = "memory",
     }
 }

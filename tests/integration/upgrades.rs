@@ -11,7 +11,7 @@ use crate::support::{
 pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-fn upgrade(path: &str) -> String {
+pub fn upgrade(path: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
          sec-websocket-version: 13\r\nsec-websocket-key: {KEY}\r\n\r\n"

@@ -17,6 +17,7 @@ mod cost;
 mod discovery;
 mod fields;
 mod health;
+mod limits;
 mod listener;
 mod metric;
 mod notify;
@@ -123,6 +124,7 @@ fn read(
     let secret = |service: &Arc<Service>| service.sticky.as_ref()?.secret.as_ref()?.file.clone();
     needs.extend(services.values().filter_map(secret));
     needs.extend(services.values().flat_map(|service| service.transport.files()));
+    needs.extend(routes.iter().flat_map(|route| route.item.route.access.files.iter().cloned()));
     let notify: Vec<_> = notify.into_iter().filter_map(|one| one.item).map(Arc::new).collect();
     needs.extend(notify.iter().flat_map(|one| one.files()));
     let config = Config {

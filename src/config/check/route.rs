@@ -11,7 +11,7 @@ use crate::config::types::{
 };
 use crate::config::values::{self, Wrong, wrong};
 
-use super::{Named, fields, listener};
+use super::{Named, fields, limits, listener};
 
 const ACTIONS: [&str; 4] = ["service", "split", "redirect", "respond"];
 
@@ -52,6 +52,9 @@ pub fn read(r: &mut Reader<'_>) -> Named<Read> {
         rewrite: r.section_if("rewrite", rewrite),
         headers_in: r.section("headers_in", header_rules),
         headers_out: r.section("headers_out", header_rules),
+        access: r.section("access", limits::access),
+        rate_limits: limits::rate_limits(r),
+        concurrency_limit: r.section("concurrency_limit", limits::concurrency),
     };
     Named { place: r.place("name"), name: own_name, item: Read { route, listeners, services } }
 }

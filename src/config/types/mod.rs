@@ -6,6 +6,7 @@
 
 mod address;
 mod discovery;
+mod limits;
 mod listener;
 mod metric;
 mod notify;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 pub use address::*;
 pub use discovery::*;
+pub use limits::*;
 pub use listener::*;
 pub use metric::*;
 pub use notify::*;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::limits::{Access, RateLimit};
+
 /// `[[route]]`
 #[derive(Debug, Clone)]
 pub struct Route {
@@ -25,6 +27,11 @@ pub struct Route {
     pub rewrite: Option<Rewrite>,
     pub headers_in: HeaderRules,
     pub headers_out: HeaderRules,
+    pub access: Access,
+    /// Several may apply.
+    pub rate_limits: Vec<RateLimit>,
+    /// Requests in flight; `None` = no limit.
+    pub concurrency_limit: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

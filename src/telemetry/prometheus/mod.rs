@@ -28,6 +28,7 @@ pub struct Metrics<'a> {
     pub version: &'a str,
     pub listeners: Vec<Listener<'a>>,
     pub routes: Vec<Route<'a>>,
+    pub limits: Vec<Limit<'a>>,
     pub services: Vec<Service<'a>>,
     pub backends: Vec<Backend<'a>>,
     /// Name and seconds until it is no longer valid.
@@ -60,6 +61,21 @@ pub struct Route<'a> {
     pub is_mirror: bool,
     pub stats: &'a PerWorker<RouteStats>,
     pub duration: Option<&'a Merged>,
+}
+
+/// A rate limit of a route.
+#[derive(Debug)]
+pub struct Limit<'a> {
+    pub route: &'a str,
+    pub name: &'a str,
+    /// Requests that were refused.
+    pub refused: u64,
+    /// Requests that would have been.
+    pub dry_run: u64,
+    /// Keys that are counted apart now.
+    pub keys: usize,
+    /// Requests whose key found no place of its own.
+    pub overflowed: u64,
 }
 
 /// A service; everything that scaling knows may be left out.
@@ -114,6 +130,7 @@ impl Metrics<'_> {
         let mut encoder = Encoder::new(openmetrics);
         self.requests(&mut encoder);
         self.mirrors(&mut encoder);
+        self.limits(&mut encoder);
         self.listeners(&mut encoder);
         self.bad_requests(&mut encoder);
         self.floods(&mut encoder);

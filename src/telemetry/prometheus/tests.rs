@@ -67,6 +67,14 @@ fn page(openmetrics: bool) -> String {
         version: "0.1.0",
         listeners: vec![Listener { name: "http", stats: &listener }],
         routes,
+        limits: vec![Limit {
+            route: "all",
+            name: "per-client",
+            refused: 5,
+            dry_run: 0,
+            keys: 2,
+            overflowed: 1,
+        }],
         services,
         backends,
         certificates: vec![("example.com", 86_400.5)],
@@ -92,6 +100,8 @@ fn counts_of_all_workers_are_one_series() {
     assert!(page.lines().any(|l| l == line), "{page}");
     assert!(!page.contains(r#"backend="odd \"name\"\\\n",reason="reset""#), "none, no series");
     let line = r#"tidegate_retries_total{service="app",reason="reset"} 1"#;
+    assert!(page.lines().any(|l| l == line), "{page}");
+    let line = r#"tidegate_rate_limited_total{route="all",limit="per-client"} 5"#;
     assert!(page.lines().any(|l| l == line), "{page}");
     let line = r#"tidegate_notifications_total{name="ops",result="sent"} 3"#;
     assert!(page.lines().any(|l| l == line), "{page}");

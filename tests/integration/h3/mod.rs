@@ -60,7 +60,7 @@ impl Site {
         peer
     }
 
-    fn curl(&self, arguments: &[&str]) -> String {
+    pub fn curl(&self, arguments: &[&str]) -> String {
         let address = self.proxy.address("http");
         let resolve = format!("a.test:{}:{}", address.port(), address.ip());
         let url = format!("https://a.test:{}/", address.port());

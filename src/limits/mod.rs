@@ -1,0 +1,178 @@
+//! The limits that are asked for: who may use a route, how many requests at once, how many a time.
+//!
+//! A route without any of these has no [`Limits`], and pays one branch. One with some pays for what it has: an access
+//! list is a binary search, concurrency an atomic add, a rate a look into a sharded map, whose shard is locked for
+//! that long. All of it is decided from the head, before anything of a body is read.
+//!
+//! What follows capacity (queues, learned limits) is `upstream`'s.
+
+pub mod concurrency;
+mod fields;
+mod key;
+mod networks;
+pub mod rate;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
+use smallvec::SmallVec;
+
+use crate::clock::Clock;
+use crate::config::types as config;
+
+use concurrency::{InFlight, Place};
+pub use fields::Fields;
+use fields::Standing;
+use networks::Networks;
+use rate::{Limit, Over, Taken};
+
+/// What one route holds its requests to.
+#[derive(Debug)]
+pub struct Limits {
+    /// `None` = everybody.
+    allow: Option<Networks>,
+    deny: Networks,
+    concurrency: Option<(u32, Arc<InFlight>)>,
+    rates: Box<[Rate]>,
+    /// Of the rates that are enforced; `None`: there are none.
+    policy: Option<HeaderValue>,
+}
+
+/// One of the rates. What it has counted lives through reloads; how it is enforced may change.
+#[derive(Debug)]
+pub struct Rate {
+    pub limit: Arc<Limit>,
+    pub dry_run: bool,
+}
+
+/// Why a request is not let through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// By `[route.access]`.
+    Denied,
+    /// The route has `max` requests in flight.
+    Full { max: u32 },
+    /// By this limit, of those it is over the one with the longest wait.
+    Limited { limit: Arc<str>, wait: Duration },
+}
+
+/// What is to be done with a request.
+#[derive(Debug)]
+pub struct Verdict {
+    /// The place that it holds to its end, if places are limited.
+    pub result: Result<Option<Place>, Refused>,
+    /// For the answer, whatever it will be.
+    pub fields: Option<Box<Fields>>,
+}
+
+impl Limits {
+    /// Of a route; `None`: it has none. What `old`, the same route's of before, has counted is kept where it counts
+    /// the same.
+    pub fn new(route: &config::Route, old: Option<&Self>, clock: &Clock) -> Option<Arc<Self>> {
+        let (access, rates) = (&route.access, &route.rate_limits);
+        if *access == config::Access::default()
+            && rates.is_empty()
+            && route.concurrency_limit.is_none()
+        {
+            return None;
+        }
+        let in_flight = || {
+            let kept = old.and_then(|old| old.concurrency.as_ref());
+            kept.map(|(_, in_flight)| in_flight.clone()).unwrap_or_default()
+        };
+        let rate = |config: &config::RateLimit| {
+            let mut kept = old.iter().flat_map(|old| &*old.rates).map(|rate| &rate.limit);
+            let limit = match kept.find(|limit| limit.counts_as(config)) {
+                Some(kept) => kept.clone(),
+                None => Arc::new(Limit::new(config, clock)),
+            };
+            Rate { limit, dry_run: config.dry_run }
+        };
+        let mut enforced = rates.iter().filter(|rate| !rate.dry_run).peekable();
+        Some(Arc::new(Self {
+            allow: access.allow.as_deref().map(Networks::new),
+            deny: Networks::new(&access.deny),
+            concurrency: route.concurrency_limit.map(|max| (max, in_flight())),
+            policy: enforced.peek().is_some().then(|| fields::policy(enforced)),
+            rates: rates.iter().map(rate).collect(),
+        }))
+    }
+
+    /// Decides about a request by its head. A refused one takes nothing from any limit.
+    pub fn admit(&self, headers: &HeaderMap, client: IpAddr) -> Verdict {
+        if !self.may_enter(client) {
+            return Verdict { result: Err(Refused::Denied), fields: None };
+        }
+        let place = match &self.concurrency {
+            None => None,
+            Some((max, in_flight)) => match in_flight.enter(*max) {
+                None => return Verdict { result: Err(Refused::Full { max: *max }), fields: None },
+                place => place,
+            },
+        };
+        if self.rates.is_empty() {
+            return Verdict { result: Ok(place), fields: None };
+        }
+        let (refused, fields) = self.take(headers, client);
+        Verdict { result: refused.map_or(Ok(place), Err), fields }
+    }
+
+    /// Whether this address is let in at all. What is denied is denied, also within what is allowed.
+    fn may_enter(&self, client: IpAddr) -> bool {
+        !self.deny.contains(client)
+            && self.allow.as_ref().is_none_or(|allow| allow.contains(client))
+    }
+
+    /// Asks every rate; if one refuses, the others get back what they gave.
+    fn take(&self, headers: &HeaderMap, client: IpAddr) -> (Option<Refused>, Option<Box<Fields>>) {
+        let asked: SmallVec<[(&Rate, Result<Taken, Over>); 4]> =
+            self.rates.iter().map(|rate| (rate, rate.limit.take(headers, client))).collect();
+        for (rate, _) in asked.iter().filter(|(_, result)| result.is_err()) {
+            rate.limit.count(rate.dry_run);
+        }
+        let enforced = || asked.iter().filter(|(rate, _)| !rate.dry_run);
+        let over = enforced().filter_map(|(rate, result)| Some((rate, result.as_ref().err()?)));
+        let strictest = over.max_by_key(|(_, over)| over.wait);
+        if strictest.is_some() {
+            for (rate, result) in &asked {
+                if let Ok(taken) = result {
+                    rate.limit.give_back(taken);
+                }
+            }
+        }
+        let given_back = u32::from(strictest.is_some());
+        let fields = self.policy.as_ref().map(|policy| {
+            let standings = enforced().map(|(rate, result)| {
+                let name = &**rate.limit.name();
+                match result {
+                    Ok(taken) => {
+                        let remaining = taken.remaining + given_back;
+                        Standing { name, remaining, reset: rate.limit.full_in(remaining) }
+                    }
+                    Err(over) => Standing { name, remaining: 0, reset: over.wait },
+                }
+            });
+            Box::new(Fields::new(policy, standings))
+        });
+        let refused = strictest.map(|(rate, over)| {
+            let limit = rate.limit.name().clone();
+            Refused::Limited { limit, wait: over.wait }
+        });
+        (refused, fields)
+    }
+
+    /// The rates, for whoever shows their counts.
+    pub fn rates(&self) -> &[Rate] {
+        &self.rates
+    }
+
+    /// Requests in flight, where they are limited.
+    pub fn in_flight(&self) -> Option<u32> {
+        self.concurrency.as_ref().map(|(_, in_flight)| in_flight.now())
+    }
+}
