@@ -73,6 +73,11 @@ impl Term {
         Self::plain(self.value.max(other.value), text)
     }
 
+    pub fn min(self, other: Self) -> Self {
+        let text = format!("min({}, {})", self.text, other.text);
+        Self::plain(self.value.min(other.value), text)
+    }
+
     /// The whole number and the line `… = n`. Negative values are 0.
     pub fn finish(self) -> (u32, String) {
         let n = ceil(self.value) as u32;
@@ -129,6 +134,7 @@ pub(crate) mod tests {
     #[test]
     fn the_evaluator_agrees_with_hands() {
         assert_eq!(evaluate("max(ceil(17.3 in flight ÷ (0.7 × 4)), 11) = 11"), (11.0, 11));
+        assert_eq!(evaluate("min(max(7, 9), 2 × 3 ready) = 6"), (6.0, 6));
         assert_eq!(evaluate("4 now − 1 = 3"), (3.0, 3));
         assert_eq!(evaluate("ceil((9 × 3 + 1 × 0) ÷ 5) = 6"), (6.0, 6));
     }
@@ -161,7 +167,7 @@ pub(crate) mod tests {
                     word.push(c);
                     chars.next();
                 }
-                if (word == "ceil" || word == "max") && chars.peek() == Some(&'(') {
+                if ["ceil", "max", "min"].contains(&&*word) && chars.peek() == Some(&'(') {
                     out.push(word);
                 }
             } else {
@@ -203,12 +209,13 @@ pub(crate) mod tests {
                 *at += 1;
                 value
             }
-            "ceil" | "max" => {
+            "ceil" | "max" | "min" => {
                 *at += 1;
                 let mut value = sum(tokens, at);
                 while tokens[*at] == "," {
                     *at += 1;
-                    value = value.max(sum(tokens, at));
+                    let other = sum(tokens, at);
+                    value = if token == "min" { value.min(other) } else { value.max(other) };
                 }
                 *at += 1;
                 if token == "ceil" { ceil(value) } else { value }

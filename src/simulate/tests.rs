@@ -212,21 +212,28 @@ fn its_stabilization_window_holds_it_after_a_spike() {
     );
 }
 
-/// The policy within the pipeline is the policy: the same violations, and at most a little dearer.
-#[test]
-fn slo_alone_does_in_the_pipeline_what_it_does_without() {
-    let slo = SloPolicy {
+fn slo(slots: Option<f64>) -> SloPolicy {
+    SloPolicy {
         latency: Some(Duration::from_millis(450)),
         quantile: 0.99,
         headroom: 1.25,
         max_utilization: 0.95,
         wait_probability: 0.002,
-        slots: Some(4.0),
-        service_time: Some(Duration::from_millis(100)),
+        slots,
+        service_time: slots.map(|_| Duration::from_millis(100)),
         lead_time: Duration::from_secs(5),
-    };
-    let scaling =
-        Scaling { slo: Some(slo), concurrency: None, down: behaviour(0), ..scaling(2, 60) };
+    }
+}
+
+fn slo_alone(slots: Option<f64>) -> Scaling {
+    let slo = Some(slo(slots));
+    Scaling { slo, concurrency: None, down: behaviour(0), ..scaling(2, 60) }
+}
+
+/// The policy within the pipeline is the policy: the same violations, and at most a little dearer.
+#[test]
+fn slo_alone_does_in_the_pipeline_what_it_does_without() {
+    let scaling = slo_alone(Some(4.0));
     let piped = own(scaling, Shape::Step.load()).summary;
     let alone = &play(&trial(Shape::Step.load(), 5.0, 1, Fidelity::Fluid), &[Kind::Slo])[0].summary;
     let (piped, alone) = (
@@ -235,4 +242,17 @@ fn slo_alone_does_in_the_pipeline_what_it_does_without() {
     );
     assert!((piped.0 - alone.0).abs() < 0.2, "{piped:?} {alone:?}");
     assert!((piped.1 - alone.1).abs() < 0.1, "{piped:?} {alone:?}");
+}
+
+/// Who has to find out slots and service time, from the first request on, loses seconds by it.
+#[test]
+fn slo_that_knows_nothing_of_its_backends_does_nearly_as_well() {
+    for shape in Shape::ALL {
+        let [known, learned] =
+            [Some(4.0), None].map(|slots| own(slo_alone(slots), shape.load()).summary);
+        let late = known.violations_percent.mean;
+        let most = late * 1.4 + 0.05;
+        assert!(learned.violations_percent.mean < most, "{shape:?}: {learned:?} {late}");
+        assert!(learned.cost.mean < 1.15 * known.cost.mean, "{shape:?}: {learned:?} {known:?}");
+    }
 }

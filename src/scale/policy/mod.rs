@@ -95,7 +95,7 @@ pub trait Policy: Debug + Send {
 pub fn build(params: &Scaling) -> Vec<Box<dyn Policy>> {
     let mut policies: Vec<Box<dyn Policy>> = Vec::new();
     if let Some(slo) = &params.slo {
-        policies.push(Box::new(slo::SloPolicy::new(slo.clone(), params.concurrency.clone())));
+        policies.push(Box::new(slo::SloPolicy::new(slo.clone(), params.concurrency.as_ref())));
     }
     if let Some(params) = &params.concurrency {
         policies.push(Box::new(concurrency::Concurrency::new(params.clone())));

@@ -1,65 +1,59 @@
 //! `slo`: as many backends as keep requests from waiting for too long.
 //!
 //! The arithmetic is [`crate::scale::slo`]'s. This makes its signals of samples: a second of
-//! arrivals, what waits, the lead time; slots and service time as configured or as learned. Until
-//! both are known it answers with the arithmetic of `concurrency`, and says so. Its sentences are
-//! left to `words`.
+//! arrivals, what waits, the lead time; slots and service time as configured or as learned. While
+//! they are not known for sure it goes by what was seen to be served well, with care: it orders at
+//! most as many again as are ready. Its sentences are left to `words`.
+//!
+//! - `learn`: the service time, from the quietest seconds.
+//! - `pace`: the slots, from what a backend gets done.
+//! - `model`: what is configured and what is learned, together.
 
 mod learn;
+mod model;
+mod pace;
 #[cfg(test)]
 mod tests;
 mod words;
 
+use std::time::Duration;
+
 use crate::config::types::{self as config, ConcurrencyPolicy};
+use crate::scale::formula::Term;
 use crate::scale::record::{Proposed, Reason};
 use crate::scale::slo::{Decision, Params, Signals, Slo};
 
-use super::concurrency::Concurrency;
-use super::{Input, Panic, Policy, Wanted};
+use super::{Input, Policy, Wanted, blind};
 
 use learn::Learner;
+use model::{Model, Unknown};
 
 /// What it is called in records.
 pub(super) const NAME: &str = "slo";
-/// What `concurrency` has where it is not configured.
-const FALLBACK: ConcurrencyPolicy = ConcurrencyPolicy { target: 10.0, utilization: 0.7 };
 /// The least span of a tick of the arithmetic, in seconds: a timer is a little early at times.
 const LEAST_TICK: f64 = 0.9;
 /// Ticks that are made up at most, after a gap.
 const MOST_TICKS: u32 = 60;
-/// The goal where none is configured, as a multiple of the service quantile.
-const AUTO: f64 = 2.5;
-/// What the service quantile is taken for while only the service time is known.
-const ASSUMED: f64 = 2.0;
-/// Requests may wait for at least this share of a service time.
-const LEAST_WAIT: f64 = 0.25;
+/// Share of the goal that p95 may take at a backend that serves well.
+const GOOD: f64 = 0.8;
+/// Before the first answers: requests in flight are counted over these, and may fill this share of the slots.
+const WINDOWS: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(6)];
+const FILLED: f64 = 0.7;
 
 #[derive(Debug)]
 pub struct SloPolicy {
     config: config::SloPolicy,
+    /// Slots that a backend is taken for before anything was seen.
+    start: f64,
     arithmetic: Slo,
     learner: Learner,
-    fallback: Concurrency,
     /// Seconds and arrivals since the last tick of the arithmetic.
     pending: (f64, f64),
     last: Option<(Decision, Model)>,
 }
 
-/// The service as it is known.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Model {
-    pub slots: f64,
-    /// Seconds.
-    pub service: f64,
-    /// How long a request may wait, in seconds.
-    pub wait: f64,
-    /// The goal and what a request takes without waiting, both at the quantile, in seconds, if the
-    /// goal cannot be reached by any number of backends.
-    pub unreachable: Option<(f64, f64)>,
-}
-
 impl SloPolicy {
-    pub fn new(config: config::SloPolicy, concurrency: Option<ConcurrencyPolicy>) -> Self {
+    pub fn new(config: config::SloPolicy, concurrency: Option<&ConcurrencyPolicy>) -> Self {
         let params = Params {
             headroom: config.headroom,
             max_utilization: config.max_utilization,
@@ -67,35 +61,47 @@ impl SloPolicy {
             ..Params::default()
         };
         Self {
+            start: concurrency.map_or(model::START, |policy| policy.target),
             arithmetic: Slo::new(params),
             learner: Learner::default(),
-            fallback: Concurrency::new(concurrency.unwrap_or(FALLBACK)),
             pending: (0.0, 0.0),
             last: None,
             config,
         }
     }
 
-    /// `Err`: what is not known yet.
-    fn model(&self) -> Result<Model, &'static str> {
-        let quiet = self.config.slots.map_or(2.0, |slots| slots / 2.0);
-        let configured = self.config.service_time.map(|time| time.as_secs_f64());
-        let learned = self.learner.service(quiet);
-        let service = configured.or(learned).ok_or("the time of a request without waiting")?;
-        // At the quantile, and not below the mean, which measured in other seconds it might be.
-        let quantile = self.learner.quantile(quiet, self.config.quantile);
-        let quantile = quantile.filter(|_| learned.is_some()).unwrap_or(ASSUMED * service);
-        let quantile = quantile.max(service);
-        let goal = self.config.latency.map_or(AUTO * quantile, |latency| latency.as_secs_f64());
-        let slots = match self.config.slots {
-            Some(slots) => slots,
-            None => {
-                self.learner.slots(quiet, goal).ok_or("how many requests a backend serves well")?
-            }
+    /// What the seconds of this sample tell.
+    fn learn(&mut self, input: &Input<'_>) {
+        if input.sample.stale {
+            return;
+        }
+        self.pending.0 += input.sample.span.as_secs_f64();
+        self.pending.1 += input.sample.traffic.arrivals;
+        let configured = self.config.latency.map(|latency| latency.as_secs_f64());
+        let goal = configured.or(self.last.as_ref().map(|(_, model)| model.goal));
+        self.learner.look(input.sample, GOOD * goal.unwrap_or(f64::INFINITY));
+    }
+
+    /// Before the first answers there is nothing but the number of requests.
+    fn unknown(&mut self, input: &Input<'_>) -> Proposed {
+        self.pending = (0.0, 0.0);
+        let load = |window| input.history.load(input.now, window);
+        let Some(load) = WINDOWS.into_iter().filter_map(load).reduce(f64::max) else {
+            return blind(NAME, input.current, "requests in flight");
         };
-        let (wait, least) = (goal - quantile, LEAST_WAIT * service);
-        let unreachable = (wait < least).then_some((goal, quantile));
-        Ok(Model { slots, service, wait: wait.max(least), unreachable })
+        let room = Term::number(FILLED, "").times(Term::number(self.start, "slots"));
+        let wish = Term::number(load, "in flight").over(room).ceil();
+        let (n, formula) = most(wish, input).finish();
+        Proposed {
+            policy: NAME.to_owned(),
+            n,
+            formula,
+            wanted: n,
+            cause: Some(Reason::Learning),
+            held: None,
+            valid: true,
+            note: Some("how long a request takes is not known yet".to_owned()),
+        }
     }
 
     /// Hands whole seconds to the arithmetic.
@@ -130,6 +136,20 @@ impl SloPolicy {
     }
 }
 
+/// While something is not known: at most as many again as are ready, so that a mistake is no flood.
+fn most(wish: Term, input: &Input<'_>) -> Term {
+    let sample = input.sample;
+    let ready = (sample.counts.ready + sample.fixed).max(1);
+    let now = input.current + sample.fixed;
+    if wish.value() <= f64::from((2 * ready).max(now)) {
+        wish
+    } else if now > 2 * ready {
+        wish.min(Term::count(now, "now"))
+    } else {
+        wish.min(Term::count(2, "").times(Term::count(ready, "ready")))
+    }
+}
+
 impl Policy for SloPolicy {
     fn name(&self) -> &str {
         NAME
@@ -140,54 +160,23 @@ impl Policy for SloPolicy {
     }
 
     fn propose(&mut self, input: &Input<'_>) -> Proposed {
-        let fallback = self.fallback.propose(input);
-        if !input.sample.stale {
-            self.pending.0 += input.sample.span.as_secs_f64();
-            self.pending.1 += input.sample.traffic.arrivals;
-            self.learner.look(input.sample);
-        }
-        let known = match (self.model(), self.last) {
-            (Ok(model), _) => Ok(model),
-            // Once known it stays so, however long there was no traffic to learn from.
-            (Err(_), Some((_, model))) => Ok(model),
-            (Err(unknown), None) => Err(unknown),
+        self.learn(input);
+        let known = Model::of(&self.config, self.start, &self.learner);
+        // Once known it stays so, however long there was no traffic to learn from.
+        let Some(model) = known.or(self.last.map(|(_, model)| model)) else {
+            return self.unknown(input);
         };
-        match known {
-            Err(unknown) => {
-                self.pending = (0.0, 0.0);
-                let note = format!("as concurrency does, until {unknown} is known");
-                let note = match fallback.note {
-                    Some(more) => format!("{note}; {more}"),
-                    None => note,
-                };
-                let cause = fallback.valid.then_some(Reason::Learning);
-                Proposed { policy: NAME.to_owned(), cause, note: Some(note), ..fallback }
-            }
-            Ok(model) => {
-                let stale = self.last.filter(|_| input.sample.stale);
-                let decision = match stale {
-                    Some((decision, _)) => decision,
-                    None => self.advance(input, model),
-                };
-                self.last = Some((decision, model));
-                words::proposed(&self.config, &decision, &model, input)
-            }
-        }
+        let decision = match self.last.filter(|_| input.sample.stale) {
+            Some((decision, _)) => decision,
+            None => self.advance(input, model),
+        };
+        self.last = Some((decision, model));
+        words::proposed(&self.config, &decision, &model, input)
     }
 
     /// What the rate of now needs, with its head-room.
     fn needs(&self, input: &Input<'_>) -> Option<u32> {
-        match &self.last {
-            Some((decision, _)) => Some(decision.base.saturating_sub(input.sample.fixed)),
-            None => self.fallback.needs(input),
-        }
-    }
-
-    fn panic(&self) -> Option<Panic> {
-        self.fallback.panic()
-    }
-
-    fn resume(&mut self, panic: Panic) {
-        self.fallback.resume(panic);
+        let (decision, _) = self.last.as_ref()?;
+        Some(decision.base.saturating_sub(input.sample.fixed))
     }
 }

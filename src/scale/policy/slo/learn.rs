@@ -1,14 +1,15 @@
-//! What a service's own traffic tells of its backends: how long a request takes without waiting,
-//! and how many one backend serves well at the same time.
+//! What a service's own traffic tells of how long a request takes without waiting.
 //!
 //! Every second is filed under how many requests each backend had. At the quietest of these levels
-//! nobody waits: that is the service time. The slots are the largest level that is still fast and
-//! still brings throughput; they are known only once a level beyond was seen that is not or does
-//! not, for until then there may be room for more. Source of nothing but samples: no request pays.
+//! nobody waits: that is the service time. Until such a level is known well, the level at which
+//! requests were fastest is a first idea of it, and never too short a one. What a backend gets done is
+//! left to `pace`. Source of nothing but samples: no request pays.
 
 use std::collections::VecDeque;
 
 use crate::scale::Sample;
+
+use super::pace::{Alone, Pace, Second};
 
 /// Levels: each whole number up to eight, then steps of an eighth.
 const LEVELS: usize = 64;
@@ -22,12 +23,13 @@ const FORGET: f64 = 20_000.0;
 /// Quantile of the seconds' means that is the service time: low, because whatever disturbs a second
 /// makes it slower.
 const LOW: f64 = 0.25;
-/// Share of the goal that p95 may take at a level that is served well.
-const GOOD: f64 = 0.8;
+/// The same for a first idea of the service time.
+const FIRST_SECONDS: u32 = 2;
+const FIRST: f64 = 20.0;
+/// p95 is the same up to this factor.
+const ALIKE: f64 = 1.25;
 /// Levels are compared with those this much below.
 const APART: f64 = 1.25;
-/// Throughput rises if it is this much above that of such a level.
-const RISING: f64 = 1.05;
 /// Without a quiet second: a level counts as quiet if one that much above is hardly slower.
 const HARDLY: f64 = 1.1;
 /// Seconds with a larger share of failures teach nothing: failing is fast.
@@ -36,6 +38,7 @@ const FAILURES: f64 = 0.05;
 #[derive(Debug)]
 pub(super) struct Learner {
     levels: Vec<Level>,
+    pace: Pace,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -50,23 +53,55 @@ struct Level {
 
 impl Default for Learner {
     fn default() -> Self {
-        Self { levels: vec![Level::default(); LEVELS] }
+        Self { levels: vec![Level::default(); LEVELS], pace: Pace::default() }
     }
 }
 
 impl Learner {
-    /// Learns from one tick.
-    pub fn look(&mut self, sample: &Sample) {
+    /// Learns from one tick. `good`: what p95 may be where requests are served well, in seconds.
+    pub fn look(&mut self, sample: &Sample, good: f64) {
         let backends = sample.counts.ready + sample.fixed;
         let traffic = &sample.traffic;
         let failing = traffic.failed as f64 > FAILURES * traffic.finished as f64;
         if backends == 0 || traffic.finished == 0 || sample.queued > 0.0 || failing {
             return;
         }
-        let level = level_of(sample.in_flight / f64::from(backends));
-        if let Some(level) = self.levels.get_mut(level) {
+        let at_once = sample.in_flight / f64::from(backends);
+        if let Some(level) = self.levels.get_mut(level_of(at_once)) {
             level.add(traffic.mean as f32, &traffic.durations);
         }
+        let Some(fastest) = self.fastest() else { return };
+        let alone = Alone {
+            mean: fastest.typical(),
+            quarter: fastest.quantile(0.25),
+            // What is slow even alone is not slow for the number of requests.
+            good: good.max(fastest.quantile(0.95) * ALIKE),
+        };
+        let second = Second {
+            span: sample.span,
+            backends,
+            finished: traffic.finished as f64,
+            mean: traffic.mean,
+            quarter: quantile(&traffic.durations, 0.25),
+            p95: quantile(&traffic.durations, 0.95),
+            at_once,
+        };
+        self.pace.look(&second, &alone);
+    }
+
+    pub fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// The same as far as it is known after seconds: requests may have waited in all of them.
+    pub fn service_at_most(&self) -> Option<f64> {
+        self.fastest().map(Level::typical)
+    }
+
+    fn fastest(&self) -> Option<&Level> {
+        let some = |level: &&Level| level.seconds >= FIRST_SECONDS && level.requests >= FIRST;
+        let levels = self.levels.iter().filter(some);
+        levels.min_by(|a, b| a.typical().total_cmp(&b.typical()))
     }
 
     /// Mean time of a request without waiting, in seconds. `quiet`: requests per backend at which
@@ -78,43 +113,6 @@ impl Learner {
     /// A quantile of the time of requests without waiting, in seconds.
     pub fn quantile(&self, quiet: f64, q: f64) -> Option<f64> {
         self.quietest(quiet).map(|(_, level)| level.quantile(q))
-    }
-
-    /// Requests that a backend serves well at the same time, for a goal in seconds.
-    pub fn slots(&self, quiet: f64, goal: f64) -> Option<f64> {
-        let (first, _) = self.quietest(quiet)?;
-        let mut good = None;
-        let mut limited = false;
-        let mut last = first;
-        for (index, level) in self.known().filter(|(index, _)| *index >= first) {
-            if level.quantile(0.95) > GOOD * goal || !self.brings_more(index, level) {
-                limited = true;
-                break;
-            }
-            good = Some(bound(index));
-            last = index;
-        }
-        limited = limited || self.is_slow_beyond(last, GOOD * goal);
-        good.or(Some(bound(first))).filter(|_| limited)
-    }
-
-    /// Under a growing overload no level lasts for long; what was seen above one counts together.
-    fn is_slow_beyond(&self, last: usize, most: f64) -> bool {
-        let beyond = || self.levels.iter().skip(last + 1);
-        let seconds: u32 = beyond().map(|level| level.seconds).sum();
-        let requests: f64 = beyond().map(|level| level.requests).sum();
-        let slow: f64 = beyond().map(|level| level.slower(most)).sum();
-        seconds >= SECONDS && requests >= REQUESTS && slow > 0.05 * requests
-    }
-
-    /// More throughput than at the levels well below; by Little's law it is concurrency over time.
-    fn brings_more(&self, index: usize, level: &Level) -> bool {
-        let throughput = |index: usize, level: &Level| bound(index) / level.typical();
-        let below = self.known().filter(|(other, _)| bound(*other) * APART <= bound(index));
-        below
-            .map(|(other, level)| throughput(other, level))
-            .max_by(f64::total_cmp)
-            .is_none_or(|best| throughput(index, level) >= RISING * best)
     }
 
     /// The lowest known level, if nobody waits at it.
@@ -161,12 +159,6 @@ impl Level {
         means.get(at).map_or(0.0, |mean| f64::from(*mean)).max(1e-6)
     }
 
-    /// Requests that took longer.
-    fn slower(&self, than: f64) -> f64 {
-        let slower = self.durations.iter().filter(|(seconds, _)| f64::from(*seconds) > than);
-        slower.map(|(_, count)| f64::from(*count)).sum()
-    }
-
     fn quantile(&self, q: f64) -> f64 {
         let all: f64 = self.durations.iter().map(|(_, count)| f64::from(*count)).sum();
         let mut below = 0.0;
@@ -178,6 +170,19 @@ impl Level {
         }
         self.durations.last().map_or(0.0, |(seconds, _)| f64::from(*seconds))
     }
+}
+
+/// A quantile of (seconds, how many), by length.
+fn quantile(durations: &[(f64, u64)], q: f64) -> f64 {
+    let all: u64 = durations.iter().map(|(_, count)| count).sum();
+    let mut below = 0;
+    for (seconds, count) in durations {
+        below += count;
+        if below as f64 >= q * all as f64 {
+            return *seconds;
+        }
+    }
+    durations.last().map_or(0.0, |(seconds, _)| *seconds)
 }
 
 /// Level of so many requests per backend; past the last one too many to tell apart.
@@ -196,6 +201,8 @@ fn bound(index: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::scale::{Counts, Traffic};
 
@@ -204,8 +211,9 @@ mod tests {
         let time = 0.1 * (concurrency / slots).max(1.0);
         let finished = (concurrency / time) as u64;
         for _ in 0..20 {
-            learner.look(&Sample {
+            let sample = Sample {
                 counts: Counts { ready: 2, ..Counts::default() },
+                span: Duration::from_secs(1),
                 in_flight: 2.0 * concurrency,
                 traffic: Traffic {
                     finished: 2 * finished,
@@ -215,7 +223,8 @@ mod tests {
                     ..Traffic::default()
                 },
                 ..Sample::default()
-            });
+            };
+            learner.look(&sample, 1.0);
         }
     }
 
@@ -235,45 +244,27 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_known_once_more_was_seen_to_bring_nothing() {
+    fn two_seconds_are_a_first_idea_of_the_service_time_and_twenty_are_enough() {
         let mut learner = Learner::default();
-        for concurrency in [1.0, 2.0, 3.0, 4.0] {
-            seconds(&mut learner, 4.0, concurrency, false);
-        }
-        assert_eq!(learner.service(2.0).map(|s| (s * 1e3).round()), Some(100.0));
-        assert_eq!(learner.slots(2.0, 0.25), None, "nothing beyond was seen");
-        for concurrency in [5.0, 6.0] {
-            seconds(&mut learner, 4.0, concurrency, false);
-        }
-        assert_eq!(learner.slots(2.0, 0.25), Some(4.0), "5 bring no more than 4");
-        assert_eq!(learner.slots(2.0, 0.12), Some(1.0), "not even one is fast enough");
-    }
-
-    #[test]
-    fn an_overload_that_grows_every_second_is_enough() {
-        let mut learner = Learner::default();
-        for concurrency in [1.0, 2.0, 3.0] {
-            seconds(&mut learner, 4.0, concurrency, false);
-        }
-        let overload = |learner: &mut Learner, second: u32| {
-            let (concurrency, time) =
-                (f64::from(20 + 8 * second), 0.1 * f64::from(20 + 8 * second) / 4.0);
-            learner.look(&Sample {
-                counts: Counts { ready: 1, ..Counts::default() },
-                in_flight: concurrency,
-                traffic: Traffic {
-                    finished: 40,
-                    mean: time,
-                    durations: vec![(time, 40)],
-                    ..Traffic::default()
-                },
-                ..Sample::default()
-            });
+        let second = |time: f64| Sample {
+            counts: Counts { ready: 1, ..Counts::default() },
+            span: Duration::from_secs(1),
+            in_flight: 1.5,
+            traffic: Traffic {
+                finished: 12,
+                mean: time,
+                durations: vec![(time, 12)],
+                ..Traffic::default()
+            },
+            ..Sample::default()
         };
-        (0..9).for_each(|second| overload(&mut learner, second));
-        assert_eq!(learner.slots(2.0, 0.35), None, "nine seconds may be chance");
-        overload(&mut learner, 9);
-        assert_eq!(learner.slots(2.0, 0.35), Some(3.0), "more than three is not known to be good");
+        learner.look(&second(0.3), 1.0);
+        assert_eq!(learner.service_at_most(), None);
+        learner.look(&second(0.1), 1.0);
+        assert_eq!(learner.service_at_most().map(|s| (s * 1e3).round()), Some(100.0));
+        assert_eq!(learner.service(2.0), None);
+        (0..8).for_each(|_| learner.look(&second(0.1), 1.0));
+        assert_eq!(learner.service(2.0).map(|s| (s * 1e3).round()), Some(100.0));
     }
 
     #[test]
@@ -285,6 +276,7 @@ mod tests {
         seconds(&mut calm, 40.0, 8.0, false);
         seconds(&mut calm, 40.0, 16.0, false);
         assert!(calm.service(2.0).is_some());
+        assert_eq!(busy.service_at_most().map(|s| (s * 1e3).round()), Some(200.0), "at most");
     }
 
     #[test]

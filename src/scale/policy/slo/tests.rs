@@ -148,14 +148,15 @@ fn a_goal_below_the_time_of_a_request_is_told_and_not_chased() {
     assert!(note.contains("slo_unreachable"), "{note}");
 }
 
-/// Seconds of a service whose backends have `slots` of 100 ms each.
-fn served(at: u64, concurrency: f64, slots: f64) -> Sample {
+/// A second of a service whose backends have `slots` of 100 ms each.
+fn served(at: u64, ready: u32, concurrency: f64, slots: f64) -> Sample {
     let time = 0.1 * (concurrency / slots).max(1.0);
-    let finished = (2.0 * concurrency / time) as u64;
-    let mut sample = sample(at, 2, 2.0 * concurrency);
+    let all = f64::from(ready) * concurrency;
+    let finished = (all / time).round() as u64;
+    let mut sample = sample(at, ready, all);
     sample.traffic = Traffic {
         arrivals: finished as f64,
-        busy: 2.0 * concurrency,
+        busy: all,
         finished,
         failed: 0,
         mean: time,
@@ -164,40 +165,92 @@ fn served(at: u64, concurrency: f64, slots: f64) -> Sample {
     sample
 }
 
-#[test]
-fn until_it_knows_the_service_it_does_as_concurrency_and_says_so() {
-    let learning = Config { latency: None, slots: None, service_time: None, ..config() };
-    let mut policy = SloPolicy::new(learning, None);
-    let mut history = History::default();
-    let mut at = 0;
-    let mut twenty_seconds = |concurrency: f64| {
+fn unknown() -> Config {
+    Config { latency: None, slots: None, service_time: None, ..config() }
+}
+
+/// What the policy says to seconds, one after the other.
+struct Told {
+    policy: SloPolicy,
+    history: History,
+    at: u64,
+}
+
+impl Told {
+    fn new() -> Self {
+        Self { policy: SloPolicy::new(unknown(), None), history: History::default(), at: 0 }
+    }
+
+    fn seconds(&mut self, count: u32, second: impl Fn(u64) -> Sample) -> Proposed {
         let mut last = None;
-        for _ in 0..20 {
-            at += 1;
-            let sample = served(at, concurrency, 4.0);
-            history.push(&sample);
-            last = Some(policy.propose(&Input {
+        for _ in 0..count {
+            self.at += 1;
+            let sample = second(self.at);
+            self.history.push(&sample);
+            let proposed = self.policy.propose(&Input {
                 now: sample.at,
                 sample: &sample,
-                history: &history,
-                current: 2,
+                history: &self.history,
+                current: sample.counts.ready,
                 max_age: Duration::from_secs(15),
                 saturated: false,
-            }));
+            });
+            let (value, n) = evaluate(&proposed.formula);
+            assert_eq!((value, n), (f64::from(proposed.n), proposed.n), "{}", proposed.formula);
+            last = Some(proposed);
         }
-        last.expect("proposals")
-    };
-    for concurrency in [1.0, 2.0, 3.0, 4.0] {
-        let proposed = twenty_seconds(concurrency);
-        assert_eq!(proposed.cause, Some(Reason::Learning), "{proposed:?}");
-        assert!(proposed.formula.contains("in flight ÷ (0.7 × 10)"), "{proposed:?}");
-        assert!(proposed.note.as_deref().unwrap_or_default().contains("until"), "{proposed:?}");
+        last.expect("seconds")
     }
-    // Five at once are slower than four and bring no more: a backend has four slots.
-    twenty_seconds(5.0);
-    let proposed = twenty_seconds(4.0);
-    assert!(proposed.cause.is_some_and(|cause| cause != Reason::Learning), "{proposed:?}");
+}
+
+#[test]
+fn before_the_first_answers_it_goes_by_what_is_in_flight() {
+    let mut told = Told::new();
+    let unanswered = |in_flight| move |at| sample(at, 3, in_flight);
+    let proposed = told.seconds(5, unanswered(5.0));
+    assert_eq!(proposed.formula, "ceil(5 in flight ÷ (0.7 × 2 slots)) = 4");
+    assert_eq!(proposed.cause, Some(Reason::Learning));
+    let proposed = told.seconds(60, unanswered(500.0));
+    assert_eq!(proposed.n, 6, "{proposed:?}");
+    assert!(proposed.formula.starts_with("min(ceil("), "{proposed:?}");
+}
+
+#[test]
+fn slots_that_are_not_known_are_what_was_served_well_and_a_third_more() {
+    let mut told = Told::new();
+    let proposed = told.seconds(2, |at| served(at, 4, 1.0, 16.0));
+    assert!(proposed.formula.contains("2 slots"), "{proposed:?}");
+    let proposed = told.seconds(10, |at| served(at, 4, 6.0, 16.0));
+    assert!(proposed.formula.contains("8 slots"), "{proposed:?}");
+    let note = proposed.note.as_deref().unwrap_or_default();
+    let expected = "slots are not known yet: at least 6 seen to be served well";
+    assert!(note.contains(expected), "{note}");
+}
+
+#[test]
+fn one_second_of_waiting_shows_the_slots() {
+    let mut told = Told::new();
+    told.seconds(20, |at| served(at, 10, 2.0, 4.0));
+    let proposed = told.seconds(1, |at| served(at, 10, 12.0, 4.0));
     assert!(proposed.formula.contains("4 slots"), "{proposed:?}");
+    let note = proposed.note.as_deref().unwrap_or_default();
+    assert!(!note.contains("not known"), "{note}");
+}
+
+/// Small backends of which nothing is known, and a load that is ten times what it was: twice as many
+/// and not twenty times.
+#[test]
+fn while_slots_are_not_known_the_number_at_most_doubles() {
+    let mut told = Told::new();
+    told.seconds(20, |at| served(at, 4, 1.0, 100.0));
+    let proposed = told.seconds(3, |at| Sample {
+        // Nothing is answered any more, so nothing is learned.
+        traffic: Traffic { arrivals: 4000.0, busy: 400.0, ..Traffic::default() },
+        ..served(at, 4, 100.0, 100.0)
+    });
+    assert_eq!((proposed.n, proposed.cause), (8, Some(Reason::Learning)), "{proposed:?}");
+    assert!(proposed.formula.contains(", 2 × 4 ready) = 8"), "{proposed:?}");
+    assert!(proposed.note.as_deref().unwrap_or_default().contains("ordered at once"));
 }
 
 #[test]

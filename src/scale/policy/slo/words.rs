@@ -9,7 +9,7 @@ use crate::scale::formula::{Term, rounded};
 use crate::scale::record::{Proposed, Reason};
 use crate::scale::slo::{Decision, Why};
 
-use super::{Input, Model, NAME};
+use super::{Input, Model, NAME, Unknown, most};
 
 /// Digits that a utilization is written with.
 const DIGITS: i32 = 4;
@@ -29,12 +29,18 @@ pub(super) fn proposed(
     } else {
         term.max(Term::count(decision.n, "now"))
     };
+    let (wish, term) = match model.unknown {
+        None => (term.value(), term),
+        Some(_) => (term.value(), most(term, input)),
+    };
+    let careful = term.value() < wish;
     let term = match input.sample.fixed {
         0 => term,
         fixed => term.minus(Term::count(fixed, "fixed")),
     };
     let (n, formula) = term.finish();
     let cause = match model.unreachable {
+        _ if careful => Reason::Learning,
         Some(_) if decision.why == Why::Backlog => Reason::SloUnreachable,
         _ => reason(decision.why),
     };
@@ -46,7 +52,7 @@ pub(super) fn proposed(
         cause: Some(cause),
         held: None,
         valid: true,
-        note: Some(note(decision, model, input)),
+        note: Some(note(decision, model, input, careful)),
     }
 }
 
@@ -92,7 +98,7 @@ fn reason(why: Why) -> Reason {
     }
 }
 
-fn note(decision: &Decision, model: &Model, input: &Input<'_>) -> String {
+fn note(decision: &Decision, model: &Model, input: &Input<'_>, careful: bool) -> String {
     let why = match decision.why {
         Why::Level { window: window @ 60.. } => format!("the mean of the last {window} s"),
         Why::Level { window } => format!("of the last {window} s, certain at 3 standard errors"),
@@ -110,6 +116,13 @@ fn note(decision: &Decision, model: &Model, input: &Input<'_>) -> String {
             "the rate fell by more than half, so what was needed before is over".to_owned()
         }
     };
+    let why = match model.unknown {
+        None => why,
+        Some(unknown) => {
+            let more = if careful { ", so no more than that are ordered at once" } else { "" };
+            format!("{why}; {}{more}", missing(unknown))
+        }
+    };
     let wait = rounded(model.wait * 1e3);
     match model.unreachable {
         None => format!("{why}; waits over {wait} ms stay rare"),
@@ -119,6 +132,16 @@ fn note(decision: &Decision, model: &Model, input: &Input<'_>) -> String {
             rounded(alone * 1e3),
             rounded(goal * 1e3)
         ),
+    }
+}
+
+fn missing(unknown: Unknown) -> String {
+    match unknown {
+        Unknown::Slots { seen } if seen > 0.0 => {
+            format!("slots are not known yet: at least {} seen to be served well", rounded(seen))
+        }
+        Unknown::Slots { .. } => "slots are not known yet".to_owned(),
+        Unknown::ServiceTime => "the service time is not known yet, and at most that".to_owned(),
     }
 }
 
