@@ -37,6 +37,10 @@ pub fn fault(fault: &Fault, asked: Asked<'_>) -> Response<Bytes> {
     if fault.passes_later() {
         let wait = asked.retry_after.map_or(1, |wait| wait.as_secs_f64().ceil().max(1.0) as u64);
         headers.insert(header::RETRY_AFTER, HeaderValue::from(wait));
+        if matches!(fault, Fault::NotHeld { why: super::fault::NotHeld::Page, .. }) {
+            // What browsers do by themselves, which Retry-After is not.
+            headers.insert(header::REFRESH, HeaderValue::from(wait));
+        }
     }
     if matches!(fault, Fault::MethodNotAllowed) {
         headers.insert(header::ALLOW, HeaderValue::from_static(METHODS));
@@ -73,6 +77,11 @@ fn grpc(fault: &Fault, asked: Asked<'_>) -> Response<Bytes> {
         percent_encoding::utf8_percent_encode(&message, NOT_IN_MESSAGES).collect();
     if let Ok(message) = HeaderValue::try_from(message) {
         headers.insert("grpc-message", message);
+    }
+    if fault.passes_later() {
+        // gRPC's own word for Retry-After (A6, "Pushback"); in milliseconds.
+        let wait = asked.retry_after.map_or(1000, |wait| wait.as_millis().clamp(1, 1 << 31) as u64);
+        headers.insert("grpc-retry-pushback-ms", HeaderValue::from(wait));
     }
     headers.insert(PROXY_STATUS.clone(), proxy_status(fault));
     answer

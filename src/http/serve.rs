@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -18,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::clock::Micros;
 use crate::framing::Wrong;
+use crate::listener::departure::Departure;
 use crate::listener::stream::{ClientStream, Notes, Proven, Transport};
 use crate::proxy;
 use crate::snapshot::ListenerView;
@@ -74,12 +75,17 @@ pub struct Client {
     pub turn: Cell<Option<Turn>>,
     /// Set before a 101 is answered: what the socket is connected to afterwards.
     tunnel: RefCell<Option<Tunnel>>,
+    /// While a request of HTTP/1 waits for a backend: to notice that nobody waits for its answer.
+    departure: RefCell<Option<Departure>>,
     /// The listener's index in the snapshot of that generation.
     index: Cell<(u64, usize)>,
 }
 
 /// Keeps a connection busy while an exchange runs on it.
 pub struct Active(Rc<Client>);
+
+/// While it lives, the connection ends as soon as its client closes it; see [`crate::listener::departure`].
+pub struct Watched<'a>(&'a Client);
 
 impl Client {
     /// `peer` with its address, and where it was accepted.
@@ -110,6 +116,7 @@ impl Client {
             idle: Cell::new((u64::MAX, 0)),
             turn: Cell::new(None),
             tunnel: RefCell::new(None),
+            departure: RefCell::new(None),
             index: Cell::new((u64::MAX, 0)),
         })
     }
@@ -146,6 +153,24 @@ impl Client {
     /// Exchanges that have begun so far.
     pub fn begun(&self) -> u64 {
         self.begun.get()
+    }
+
+    /// A request begins to wait for a backend. Over HTTP/2 and 3 the codec sees whoever leaves.
+    pub fn watch_departure(&self) -> Watched<'_> {
+        if self.speaks_http1() {
+            let socket = self.notes.socket.get();
+            *self.departure.borrow_mut() = socket.and_then(|fd| Departure::watch(fd).ok());
+        }
+        Watched(self)
+    }
+
+    /// Ready when the client has gone while its request waits.
+    #[inline]
+    pub(super) fn poll_departure(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &*self.departure.borrow() {
+            Some(departure) => departure.poll(cx),
+            None => Poll::Pending,
+        }
     }
 
     /// Whether an exchange runs.
@@ -214,6 +239,12 @@ impl Client {
     /// Whether `Connection` means anything to it.
     pub fn speaks_http1(&self) -> bool {
         !self.multiplexed.get()
+    }
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        self.0.departure.take();
     }
 }
 
@@ -291,6 +322,8 @@ async fn requests(client: &Rc<Client>, stream: ClientStream) -> Option<ClientStr
             last_words(client, stream, &early::wrong(wrong)).await;
         }
         End::Stalled => client.listener.stats.flood(Flood::SlowReader),
+        // Its request went with the codec.
+        End::Gone => {}
     }
     None
 }

@@ -29,6 +29,8 @@ pub enum End {
     Wrong(Wrong),
     /// The client reads nothing.
     Stalled,
+    /// The client left while its request waited for a backend.
+    Gone,
 }
 
 /// What a connection waits for; a change of it sets the timer anew.
@@ -73,6 +75,9 @@ impl<'a> Watch<'a> {
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if let Some(wrong) = self.client.wrong() {
             return Poll::Ready(End::Wrong(wrong));
+        }
+        if self.client.poll_departure(cx).is_ready() {
+            return Poll::Ready(End::Gone);
         }
         loop {
             let phase = self.look();

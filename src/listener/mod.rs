@@ -4,6 +4,7 @@ pub mod accept;
 pub mod bind;
 pub mod closing;
 pub mod conn;
+pub mod departure;
 pub mod frames;
 pub mod given;
 pub mod multiplexed;

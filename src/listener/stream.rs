@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -55,6 +56,8 @@ impl Transport {
 /// What the stream notes for the task that drives it.
 #[derive(Debug, Default)]
 pub struct Notes {
+    /// The socket, which is open as long as its connection is served.
+    pub socket: Cell<Option<RawFd>>,
     /// Bytes were read since this was last taken.
     pub read: Cell<bool>,
     /// The last read found nothing.
@@ -295,6 +298,7 @@ impl ClientStream {
     /// From now on only whole and proper HTTP/1 requests are read, with heads of so many bytes at most.
     pub fn make_strict(&mut self, head_bytes: usize) {
         self.strict = Some(Strict::new(head_bytes));
+        self.notes.socket.set(Some(self.tcp().as_raw_fd()));
     }
 
     /// From now on everything is read as it comes; what was held back until now.
@@ -315,12 +319,15 @@ impl ClientStream {
         if !self.put_back.is_empty() {
             return Poll::Ready(());
         }
-        let tcp = match &self.transport {
+        // An error is found by the read.
+        self.tcp().poll_read_ready(cx).map(drop)
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match &self.transport {
             Transport::Plain(tcp) => tcp,
             Transport::Tls(tls) => tls.get_ref().0,
-        };
-        // An error is found by the read.
-        tcp.poll_read_ready(cx).map(drop)
+        }
     }
 
     /// What there is to read on a plain socket, at most so many bytes; empty if nothing yet.

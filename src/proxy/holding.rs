@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, header};
+use http::{HeaderMap, Method, header};
 
 use crate::clock::Micros;
 use crate::config::types::Hold as Rules;
@@ -68,12 +68,11 @@ pub async fn wait(
                 return Err(not_held(NotHeld::Ignored));
             }
             hold.wake();
-            let accept = request.headers().get(header::ACCEPT);
             let browses = matches!(*exchange.method(), Method::GET | Method::HEAD)
                 && !sending.upgrade
-                && accept.is_some_and(|accept| {
-                    memchr::memmem::find(accept.as_bytes(), b"text/html").is_some()
-                });
+                && navigates(request.headers());
+            // At once and not at the end of the wait: a browser that waits shows nothing, and the
+            // page has it ask again.
             if let (Some(page), true) = (&rules.page, browses) {
                 return Err(self::not_held(&config.name, &hold, NotHeld::Page, Some(page.clone())));
             }
@@ -93,6 +92,7 @@ pub async fn wait(
     let turn = service.line.join(rules.queue).ok_or_else(full)?;
     let began = worker.now();
     exchange.arm(began, rules.timeout);
+    let watched = exchange.client.watch_departure();
     let result = poll_fn(|cx| {
         if let Some(cause) = place.failure() {
             return Poll::Ready(Err(not_held(NotHeld::Failed { cause })));
@@ -120,6 +120,7 @@ pub async fn wait(
         })
     })
     .await;
+    drop(watched);
     exchange.timer.disarm();
     let stats = service.view.stats.of(worker.id);
     stats.queue_wait.record(worker.now().saturating_sub(began));
@@ -137,6 +138,31 @@ fn is_ignored(rules: &Rules, path: &str) -> bool {
     rules.ignore_paths.iter().any(|ignored| covers(ignored))
 }
 
+/// Whether a person's browser goes to a page, as against what pages fetch and what programs ask:
+/// HTML is what it likes best, and where a browser tells its mode (Fetch Metadata) that is `navigate`.
+fn navigates(headers: &HeaderMap) -> bool {
+    let mode = headers.get("sec-fetch-mode").is_none_or(|mode| mode.as_bytes() == b"navigate");
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    mode && accept.is_some_and(prefers_html)
+}
+
+/// RFC 9110, 12.4.2 and 12.5.1: no other type weighs more, and it is named itself.
+fn prefers_html(accept: &str) -> bool {
+    let mut html = None;
+    let mut other: f32 = 0.0;
+    for range in accept.split(',') {
+        let mut parts = range.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default();
+        let q = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
+        let weight = q.map_or(1.0, |q| q.parse().unwrap_or(0.0));
+        match kind.eq_ignore_ascii_case("text/html") {
+            true => html = Some(weight),
+            false => other = other.max(weight),
+        }
+    }
+    html.is_some_and(|html| html > 0.0 && html >= other)
+}
+
 /// Whether those that serve have a slot left. Only the oldest of all workers asks, so no slot is given twice.
 fn has_slot(service: &LocalService, slots: u32) -> bool {
     let gates = || service.view.backends.iter().map(|member| &member.backend.gate);
@@ -151,4 +177,42 @@ fn has_slot(service: &LocalService, slots: u32) -> bool {
 
 fn not_held(service: &Arc<str>, hold: &Hold, why: NotHeld, page: Option<Bytes>) -> Fault {
     Fault::NotHeld { service: service.clone(), why, lead: hold.lead(), page }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn html_is_preferred_where_nothing_weighs_more() {
+        for accept in [
+            "text/html",
+            "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8",
+            "TEXT/HTML; q=0.9, */*;q=0.1",
+        ] {
+            assert!(prefers_html(accept), "{accept}");
+        }
+        for accept in [
+            "*/*",
+            "",
+            "application/json",
+            "application/json, text/html;q=0.5",
+            "text/html;q=0",
+            "text/html;q=much",
+            "application/xhtml+xml",
+        ] {
+            assert!(!prefers_html(accept), "{accept}");
+        }
+    }
+
+    #[test]
+    fn what_a_page_fetches_is_no_navigation() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, "text/html".parse().expect("a value"));
+        assert!(navigates(&headers), "an old browser does not tell");
+        for (mode, navigates) in [("navigate", true), ("cors", false), ("no-cors", false)] {
+            headers.insert("sec-fetch-mode", mode.parse().expect("a value"));
+            assert_eq!(super::navigates(&headers), navigates, "{mode}");
+        }
+    }
 }

@@ -46,6 +46,7 @@ pub async fn wait(
     let began = worker.now();
     let limit = config.overload.queue_timeout;
     exchange.arm(began, limit);
+    let watched = exchange.client.watch_departure();
     let result = poll_fn(|cx| {
         if waiting.poll_turn(cx) {
             // What the worker knows by now.
@@ -76,6 +77,7 @@ pub async fn wait(
         })
     })
     .await;
+    drop(watched);
     exchange.timer.disarm();
     let stats = service.view.stats.of(worker.id);
     stats.queue_wait.record(worker.now().saturating_sub(began));

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    Backend, Proxy, PyPeer, Running, missing_module, refusing_address, wait_until,
+    Backend, Proxy, PyPeer, PyTalk, Running, missing_module, port_range, refusing_address,
+    wait_until,
 };
 
 fn through(origin: &impl Backend, more: &str) -> Running {
@@ -87,4 +88,46 @@ fn health_checks_ask_the_server_what_it_serves() {
             assert_eq!(called(&proxy)["unary"][1], "OK");
         }
     }
+}
+
+/// With `min = 0` calls wait for the server that is started for them, and give up as gRPC does.
+#[test]
+fn calls_are_held_while_their_server_starts() {
+    if missing_module("grpc") {
+        return;
+    }
+    let sleeping = |command: &str, hold: &str| {
+        Proxy::new().toml(&format!(
+            "[service.app.transport]\nprotocol = \"h2c\"\n\
+             [service.app.health]\nkind = \"tcp\"\n\
+             [service.app.orchestrator]\nkind = \"process\"\ncommand = {command}\n\
+             port_range = \"{}\"\nstart_timeout = \"1h\"\n\
+             [service.app.scaling]\nmin = 0\nmax = 1\n[service.app.scaling.hold]\n{hold}",
+            port_range()
+        ))
+    };
+    let peer = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/grpc_peer.py");
+    let command = format!("[\"/usr/bin/python3\", {peer:?}, \"serve\", \"{{port}}\"]");
+    let proxy = sleeping(&command, "idle_after = \"2s\"").run();
+    for _ in 0..2 {
+        proxy.wait_for_size(0);
+        let seen = called(&proxy);
+        assert_eq!(seen["unary"], json!(["hi!", "OK", "yes"]), "{seen}");
+        assert_eq!(seen["both"], json!(["00", "11", "22"]), "{seen}");
+    }
+    let asleep = proxy.metric("tidegate_shed_total", &[]);
+    assert_eq!(asleep, 0.0, "nothing was turned away");
+
+    let never = sleeping("[\"/bin/sleep\", \"3600\"]", "queue = 1\ntimeout = \"1h\"").run();
+    let mut peer = PyTalk::start("grpc_peer.py", &["waits", &never.address("http").to_string()]);
+    let held = || never.metric("tidegate_held_requests", &[("service", "app")]);
+    wait_until("it is held", || held() == 1.0);
+    let ends: Value = serde_json::from_str(&peer.ask("")).expect("JSON");
+    assert_eq!(
+        (&ends["first"], &ends["second"][0]),
+        (&json!("DEADLINE_EXCEEDED"), &json!("UNAVAILABLE"))
+    );
+    let pushback = ends["second"][2].as_str().and_then(|ms| ms.parse::<u64>().ok());
+    assert!(pushback.is_some_and(|ms| ms >= 1), "when to try again: {ends}");
+    wait_until("nothing is held", || held() == 0.0);
 }

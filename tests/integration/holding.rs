@@ -45,6 +45,31 @@ fn refused(answer: &Answer, why: &str) {
     assert!(after.is_some_and(|after| after >= 1), "{answer:?}");
 }
 
+/// As many as what waits needs, three times, and not one request fails.
+#[test]
+fn from_nothing_to_three_and_back_nothing_fails() {
+    const EACH: usize = 6;
+    let slow = "[\"/bin/sh\", \"-c\", \"sleep 2; exec {self} origin --port {port} --delay 20ms\"]";
+    let slots = "[service.app.scaling.slo]\nslots = 2";
+    let proxy = sleeping(3, slots, "").processes(slow, "").run();
+    for round in 1..=3 {
+        proxy.wait_for_size(0);
+        let clients: Vec<_> = (0..EACH).map(|_| ask(&proxy, "/")).collect();
+        for mut client in clients {
+            assert_eq!(client.answer().status, 200, "round {round}");
+        }
+        let scaled = proxy.records("scale");
+        let largest = scaled.iter().rev().take_while(|record| record["action"]["to"] != 0);
+        let largest = largest.filter_map(|record| record["action"]["to"].as_u64()).max();
+        assert_eq!(largest, Some(3), "6 waiting, 2 slots: {scaled:#?}");
+    }
+    proxy.wait_for_size(0);
+    let all = proxy.metric("tidegate_requests_total", &[]);
+    let good = proxy.metric("tidegate_requests_total", &[("code", "200")]);
+    assert_eq!((all, good), (3.0 * EACH as f64, 3.0 * EACH as f64));
+    assert_eq!(proxy.metric("tidegate_shed_total", &[]), 0.0);
+}
+
 #[test]
 fn from_nothing_to_one_and_back_nothing_fails() {
     let proxy = sleeping(3, "", "").origins("--delay 5ms", "").run();
@@ -119,6 +144,33 @@ fn one_that_is_given_up_waits_no_more() {
     assert_eq!(proxy.metric("tidegate_in_flight", &[]), 0.0);
 }
 
+/// Over HTTP/1 too, where nobody reads meanwhile, and whatever it had sent before.
+#[test]
+fn who_closes_the_connection_waits_no_more() {
+    let proxy = never("timeout = \"1h\"");
+    let next = "GET /next HTTP/1.1\r\nhost: a\r\n\r\n";
+    let half = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf";
+    for (round, sent) in [(1.0, ""), (2.0, next), (3.0, half)] {
+        let mut client = Connection::open(proxy.address("http"));
+        match sent.starts_with("POST") {
+            true => client.send(sent),
+            false => client.send(format!("GET / HTTP/1.1\r\nhost: a\r\n\r\n{sent}")),
+        }
+        wait_until("it is held", || held(&proxy) == 1.0);
+        drop(client);
+        wait_until("nothing is held", || held(&proxy) == 0.0);
+        wait_until("it is recorded as gone", || {
+            proxy.metric("tidegate_requests_total", &[("code", "499")]) == round
+        });
+    }
+    assert_eq!(proxy.metric("tidegate_in_flight", &[]), 0.0);
+    // What is only sent meanwhile is no end: it is answered in its turn.
+    let proxy = sleeping(1, "", "").origins("--delay 5ms", "").run();
+    let mut client = Connection::open(proxy.address("http"));
+    client.send(format!("GET / HTTP/1.1\r\nhost: a\r\n\r\n{next}"));
+    assert_eq!([client.answer().status, client.answer().status], [200, 200]);
+}
+
 #[test]
 fn paths_of_checks_wake_nobody() {
     let proxy = sleeping(1, "", "ignore_paths = [\"/health\", \"/internal/\"]")
@@ -143,15 +195,22 @@ fn browsers_are_shown_a_page_meanwhile() {
     let page = folder.path().join("starting.html");
     std::fs::File::create(&page).unwrap().write_all(b"<p>One moment").unwrap();
     let proxy = sleeping(1, "", &format!("page = {page:?}")).origins("--delay 5ms", "").run();
-    let asked = [("accept", "text/html,*/*")];
+    let asked = [("accept", "text/html,*/*;q=0.8"), ("sec-fetch-mode", "navigate")];
     let answer = send("GET", &proxy.url("/"), &asked, b"").unwrap();
     refused(&answer, "it is being started");
     assert_eq!(answer.text(), "<p>One moment");
     assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"));
+    assert_eq!(answer.header("refresh"), answer.header("retry-after"));
     wait_until("it runs", || send("GET", &proxy.url("/"), &asked, b"").unwrap().status == 200);
-    // Programs wait.
-    proxy.wait_for_size(0);
-    assert_eq!(send("GET", &proxy.url("/"), &[("accept", "*/*")], b"").unwrap().status, 200);
+    // Programs wait, and what a page fetches.
+    for other in [
+        &[("accept", "*/*")][..],
+        &[("accept", "application/json, text/html;q=0.5")],
+        &[("accept", "text/html,*/*;q=0.8"), ("sec-fetch-mode", "cors")],
+    ] {
+        proxy.wait_for_size(0);
+        assert_eq!(send("GET", &proxy.url("/"), other, b"").unwrap().status, 200, "{other:?}");
+    }
 }
 
 #[test]

@@ -126,6 +126,27 @@ fn streams_of_one_connection_wait_too_and_one_that_is_reset_leaves() {
 }
 
 #[test]
+fn one_that_closes_its_connection_leaves_the_queue() {
+    let origin = holding();
+    let proxy = one_at_a_time(&origin, LONG);
+    let mut first = occupy(&proxy, &origin);
+    let mut waiting = line_up(&proxy, 3);
+    drop(waiting.remove(1));
+    wait_for_depth(&proxy, 2);
+    // Bytes that come meanwhile are no end, and stay.
+    waiting[1].send("GET /next HTTP/1.1\r\nhost: a\r\n\r\n");
+    waiting.remove(0).reset();
+    wait_for_depth(&proxy, 1);
+    origin.release();
+    assert_eq!(first.answer().status, 200);
+    assert_eq!([waiting[0].answer().status, waiting[0].answer().status], [200, 200]);
+    let asked: Vec<String> = origin.requests();
+    assert_eq!(asked.len(), 3, "those that left were never sent: {asked:?}");
+    drop((first, waiting));
+    all_is_given_back(&proxy);
+}
+
+#[test]
 fn a_full_queue_is_503_at_once() {
     // Half of three, rounded up, by default.
     let three: Vec<_> = (0..3).map(|_| holding()).collect();

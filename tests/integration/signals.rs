@@ -4,21 +4,21 @@
 use serde_json::Value;
 
 use crate::support::{
-    Origin, Prometheus, Proxy, Redis, Running, formula, get, missing, port_range, wait_until,
+    Origin, Prometheus, Proxy, Redis, Running, each, formula, get, missing, port_range, wait_until,
 };
 
 /// Workers that take their jobs elsewhere: they listen nowhere, and no route leads to them.
 fn workers(metric: &str, scaling: &str) -> Proxy {
-    workers_on(&port_range(), metric, scaling)
+    workers_on(&port_range(), 6, metric, scaling)
 }
 
 /// The same with ports that stay the same over reloads.
-fn workers_on(ports: &str, metric: &str, scaling: &str) -> Proxy {
+fn workers_on(ports: &str, max: u32, metric: &str, scaling: &str) -> Proxy {
     Proxy::new().route("respond = { status = 200 }").toml(&format!(
         "[service.app.health]\nkind = \"none\"\n\
          [service.app.orchestrator]\nkind = \"process\"\ncommand = [\"sleep\", \"3600\"]\n\
          port_range = \"{ports}\"\n\
-         [service.app.scaling]\nmin = 1\nmax = 6\n\
+         [service.app.scaling]\nmin = 1\nmax = {max}\n\
          up = {{ limits = [] }}\ndown = {{ stabilization = \"0s\", limits = [] }}\n\
          {scaling}\n\
          [metric.jobs]\ninterval = \"200ms\"\nstale_after = \"2s\"\n{metric}\n",
@@ -76,6 +76,37 @@ fn a_redis_list_drives_workers_to_their_number_and_back_and_its_end_changes_noth
     assert_eq!(pid(&proxy.ready()), pid(&before), "the same workers");
 }
 
+/// Five thousand jobs, a hundred each: fifty workers, and back when the jobs are done.
+#[test]
+fn five_thousand_jobs_bring_fifty_workers_and_none_of_them_leaves_one() {
+    if missing("redis-server") {
+        return;
+    }
+    let mut redis = Redis::start();
+    let metric = format!("kind = \"redis_list\"\nurl = \"{}\"\nkey = \"celery\"", redis.url());
+    // Below what other tests use; nothing listens there.
+    let first = 15_000 + std::process::id() % 40 * 60;
+    let ports = format!("{first}-{}", first + 59);
+    let fifty = QUEUE.replace("[service", "max_surge = 20\n[service");
+    let proxy = workers_on(&ports, 60, &metric, &fifty).run();
+    proxy.wait_for_size(1);
+    redis.list("celery", 5000);
+    let all = proxy.wait_for_size(50);
+    redis.list("celery", 2450);
+    let kept = proxy.wait_for_size(25);
+    let known = each(&all, "id");
+    assert!(each(&kept, "id").iter().all(|id| known.contains(id)), "those that stay are the same");
+    redis.list("celery", 0);
+    proxy.wait_for_size(1);
+    let changes = proxy.records("scale");
+    let sizes: Vec<_> = changes.iter().map(|r| r["action"]["to"].as_u64().unwrap()).collect();
+    assert!(sizes.ends_with(&[50, 25, 1]), "each step is one decision: {sizes:?}");
+    let up = changes.iter().find(|r| r["action"]["to"] == 50).expect("it was there");
+    assert_eq!(up["proposals"][0]["formula"], "ceil(5000 jobs ÷ 100 per backend) = 50");
+    redis.crash();
+    holds(&proxy, 1, changes.len());
+}
+
 #[test]
 fn an_empty_list_leaves_the_least() {
     if missing("redis-server") {
@@ -101,7 +132,7 @@ fn a_prometheus_query_is_a_target_and_one_that_fails_is_no_zero() {
     };
     let target = "[service.app.scaling.queue.load]\nmetric = \"jobs\"\nper_backend = 2.5";
     let ports = port_range();
-    let asking = |query| workers_on(&ports, &metric(query), target);
+    let asking = |query| workers_on(&ports, 6, &metric(query), target);
     let mut proxy = asking("sum(vector(10))").run();
     proxy.wait_for_size(4);
     // Another question by a reload.

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 use tidegate::load::Protocol;
 
 use crate::support::{
-    Events, Load, Origin, Proxy, PyTalk, Running, certificate, each, get, gets, lives,
+    Connection, Events, Load, Origin, Proxy, PyTalk, Running, certificate, each, get, gets, lives,
     missing_module, port_range, wait_until,
 };
 
@@ -189,12 +189,74 @@ fn after_a_crash_backends_are_found_again_and_the_surplus_is_drained() {
     let events = Events::of(&second);
     let load = Load::start(gets(&second.url("/"), 40.0, Protocol::Http1));
     assert_eq!(second.reload(|_| service("on")).status, 200);
+    // What an operator had ordered holds on, until it is taken back.
+    assert_eq!(second.service("app")["scaling"]["override"]["replicas"], 4);
+    assert_eq!(second.command(&["scale", "app", "auto"]).code, Some(0));
     let left = each(&second.wait_for_size(2), "id");
     assert!(left.iter().all(|id| ids.contains(id)), "nothing new was started: {left:?}");
     assert_eq!(events.named("drain").iter().filter(|d| d["step"] == "idle").count(), 2);
     load.finish_unharmed();
     wait_until("the surplus has ended", || pids.iter().filter(|pid| lives(**pid)).count() == 2);
     // Strays are ended with the process that started them.
+    drop((second, process));
+}
+
+/// Killed while backends start: they are found again, none is lost and none is started for them.
+#[test]
+fn killed_in_the_middle_of_a_start_it_goes_on_with_what_it_started() {
+    let slow = "[\"/bin/sh\", \"-c\", \"sleep 3; exec {self} origin --port {port}\"]";
+    let first = Proxy::new().processes(slow, "on_crash = \"adopt\"").scaling(1, 4, "").run();
+    first.wait_for_size(1);
+    assert_eq!(first.command(&["scale", "app", "4"]).code, Some(0));
+    let all = |proxy: &Running| {
+        let service = proxy.service("app");
+        each(service["backends"].as_array().expect("a list"), "id")
+    };
+    wait_until("three more are starting", || all(&first).len() == 4 && first.ready().len() == 1);
+    let mut before = all(&first);
+    let (directory, proxy, process) = first.crash();
+    let second = proxy.start_in(directory);
+    let mut after = each(&second.wait_for_size(4), "id");
+    (before.sort(), after.sort());
+    assert_eq!(after, before, "an id is never used again, so these are the same");
+    assert!(second.process.descendants().is_empty(), "it started none itself");
+    let changes = second.records("scale");
+    let sizes: Vec<_> = changes.iter().map(|record| record["action"]["to"].clone()).collect();
+    assert_eq!(sizes.last(), Some(&4.into()), "nothing went meanwhile: {sizes:?}");
+    assert_eq!(get(&second.url("/")).status, 200);
+    drop((second, process));
+}
+
+/// Killed while backends drain: the others serve on, and those go, once.
+#[test]
+fn killed_in_the_middle_of_a_drain_it_ends_what_it_had_begun() {
+    let first = Proxy::new()
+        .runtime("workers = 1")
+        .origins("--delay 10ms", "on_crash = \"adopt\"\ndrain_timeout = \"1h\"")
+        .scaling(1, 4, "[service.app.scaling.down]\nstabilization = \"0s\"")
+        .run();
+    assert_eq!(first.command(&["scale", "app", "4"]).code, Some(0));
+    let (ids, pids) = backends(&first, 4);
+    // One long request each, so that none is idle.
+    let stuck: Vec<_> = (0..4)
+        .map(|_| {
+            let mut client = Connection::open(first.address("http"));
+            client.send("POST /?delay=1h HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
+            client
+        })
+        .collect();
+    wait_until("each has one", || first.metric("tidegate_backend_in_flight", &[]) == 4.0);
+    assert_eq!(first.command(&["scale", "app", "2"]).code, Some(0));
+    wait_until("two drain", || first.ready().len() == 2);
+    let (directory, proxy, process) = first.crash();
+    drop(stuck);
+    assert!(pids.iter().all(|pid| lives(*pid)), "they live on");
+    let second = proxy.start_in(directory);
+    let left = each(&second.wait_for_size(2), "id");
+    assert!(left.iter().all(|id| ids.contains(id)), "nothing new was started: {left:?}");
+    wait_until("the others have ended", || pids.iter().filter(|pid| lives(**pid)).count() == 2);
+    assert!(second.process.descendants().is_empty(), "it started none itself");
+    assert_eq!(get(&second.url("/")).status, 200);
     drop((second, process));
 }
 

@@ -1,6 +1,7 @@
 """A gRPC server and client for tests, on bare bytes: no generated code is needed.
 
-    grpc_peer.py serve           prints its port, serves until it is ended
+    grpc_peer.py serve [PORT]    prints its port, serves until it is ended
+    grpc_peer.py waits ADDRESS   one call with a deadline, and one more meanwhile; prints their ends as JSON
     grpc_peer.py call ADDRESS    calls everything, prints what came of it as JSON
 """
 
@@ -67,9 +68,9 @@ class Service(grpc.GenericRpcHandler):
         return HANDLERS.get(details.method.rpartition("/")[2])
 
 
-def serve():
+def serve(port="0"):
     server = grpc.server(futures.ThreadPoolExecutor(32), handlers=(Service(),))
-    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+    print(server.add_insecure_port(f"127.0.0.1:{port}"), flush=True)
     server.start()
     server.wait_for_termination()
 
@@ -118,8 +119,25 @@ def call(address):
     print(json.dumps(results), flush=True)
 
 
+def waits(address):
+    """The first line when the first call is sent, the second when the other is to follow."""
+    channel = grpc.insecure_channel(address)
+    unary = channel.unary_unary("/test.Test/Unary")
+    first = unary.future(b"hi", timeout=4)
+    sys.stdin.readline()
+    try:
+        unary(b"ho", timeout=60)
+        second = None
+    except grpc.RpcError as error:
+        trailers = dict(error.trailing_metadata())
+        second = [error.code().name, error.details(), trailers.get("grpc-retry-pushback-ms")]
+    print(json.dumps({"second": second, "first": first.code().name}), flush=True)
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        serve()
+        serve(*sys.argv[2:])
+    elif sys.argv[1] == "waits":
+        waits(sys.argv[2])
     else:
         call(sys.argv[2])
