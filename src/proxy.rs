@@ -123,7 +123,9 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Received) -> (Wants, Begun)
     let last = last_stop(&mut head);
     let local = client.worker.local();
     let mut standing = None;
+    let banned = limited::banned(client, received.client, exchange.started);
     let outcome = match route(client, &local, &head, &body) {
+        _ if banned.is_some() => Outcome::Fault(banned.unwrap_or(Fault::Internal), exchange),
         _ if odd.is_some() => Outcome::Fault(odd.unwrap_or(Fault::Internal), exchange),
         _ if too_many => Outcome::Fault(Fault::HeadTooLarge, exchange),
         _ if client.listener.config.redirect_to_https => match to_https(&head) {

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::extract::{self, Arguments, NoBody, Params};
@@ -148,6 +150,22 @@ pub async fn clear_scaling(
     let done = bounded(TIMEOUT, app.source.clear_scaling(&name)).await;
     audit(peer, format_args!("auto {name}"), &done);
     done.map(Json)
+}
+
+pub async fn lift_ban(
+    State(app): State<App>,
+    peer: Peer,
+    Params(address): Params<String>,
+    _: NoBody,
+) -> Result<StatusCode, Problem> {
+    let network = address.parse::<IpNet>().or_else(|_| address.parse::<IpAddr>().map(IpNet::from));
+    let network = network.map_err(|_| {
+        let right = "write an address as 10.0.0.1, or a network as 10.0.0.0%2F24";
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{address:?} is neither; {right}"))
+    })?;
+    let done = app.source.lift_ban(network).map_err(Problem::from);
+    audit(peer, format_args!("lift the ban of {network}"), &done);
+    done.map(|()| StatusCode::NO_CONTENT)
 }
 
 pub async fn reload(

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::{self, BoxFuture};
+use ipnet::IpNet;
 use tokio::sync::broadcast;
 
 use super::source::{NewBackend, Refusal, ScalingOrder, Source};
@@ -113,6 +114,25 @@ impl Source for Fake {
 
     fn costs(&self, since: SystemTime) -> Costs {
         Costs { since: since.into(), until: at(0), services: Vec::new() }
+    }
+
+    fn bans(&self, limit: usize) -> Bans {
+        let ban = Ban {
+            address: "10.0.0.0/24".into(),
+            since: at(0),
+            until: at(600),
+            route: "app".into(),
+            limit: "per-client".into(),
+        };
+        Bans { active: 1, bans: vec![ban].into_iter().take(limit).collect() }
+    }
+
+    fn lift_ban(&self, network: IpNet) -> Result<(), Refusal> {
+        self.note(format!("lift {network}"));
+        match network.to_string().as_str() {
+            "10.0.0.0/24" => Ok(()),
+            other => Err(Refusal::NotFound(format!("{other} is not banned"))),
+        }
     }
 
     fn config_json(&self) -> Bytes {

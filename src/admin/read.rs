@@ -19,6 +19,10 @@ const DECISIONS: usize = 20;
 /// The most that `limit` may ask for.
 const MAX_DECISIONS: usize = 1000;
 
+/// Bans of one answer, without `limit`, and the most that it may ask for.
+const BANS: usize = 1000;
+const MAX_BANS: usize = 100_000;
+
 /// How far back costs go without `since`.
 const COST_SPAN: Duration = Duration::from_secs(30 * 86_400);
 
@@ -106,6 +110,23 @@ pub async fn scaling(
         Some(scaling) => Ok(Json(scaling.into())),
         None => Err(Problem::not_found(format!("service {name:?} has no scaling table"))),
     }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BansQuery {
+    limit: Option<String>,
+}
+
+pub async fn bans(
+    State(app): State<App>,
+    Arguments(query): Arguments<BansQuery>,
+) -> Result<Json<view::Bans>, Problem> {
+    let limit = match &query.limit {
+        Some(text) => number("limit", text, 1..=MAX_BANS)?,
+        None => BANS,
+    };
+    Ok(Json(app.source.bans(limit)))
 }
 
 #[derive(Deserialize)]

@@ -48,6 +48,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::POST, "/v1/services/{name}/backends/{id}/drain", change::drain),
         endpoint(Method::POST, "/v1/services/{name}/backends/{id}/undrain", change::undrain),
         endpoint(Method::POST, "/v1/services/{name}/record", change::record),
+        endpoint(get.clone(), "/v1/bans", read::bans),
+        endpoint(Method::DELETE, "/v1/bans/{address}", change::lift_ban),
         endpoint(Method::POST, "/v1/reload", change::reload),
         endpoint(get.clone(), "/v1/config", read::config),
         endpoint(get.clone(), "/v1/events", events::events),

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use ipnet::IpNet;
 use tokio::sync::broadcast;
 
 use super::view;
@@ -37,6 +38,15 @@ pub trait Source: Send + Sync + 'static {
 
     /// What backends came to since then.
     fn costs(&self, since: SystemTime) -> view::Costs;
+
+    /// Who is not let in for a while, at most `limit` of them.
+    fn bans(&self, limit: usize) -> view::Bans;
+
+    /// Lets a network in again, or every banned network that an address is in.
+    ///
+    /// # Errors
+    /// There is no such ban.
+    fn lift_ban(&self, network: IpNet) -> Result<(), Refusal>;
 
     /// The effective configuration as JSON text, secrets masked.
     fn config_json(&self) -> Bytes;

@@ -4,6 +4,7 @@
 //! command line clients read the same structs, and ignore fields they do not know.
 //! Times are RFC 3339 in UTC, durations are in the unit that the name ends with.
 
+mod ban;
 mod cost;
 mod discovery;
 mod time;
@@ -12,6 +13,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use ban::{Ban, Bans};
 pub use cost::{BackendHours, Cost, Costs, Hint, Spend};
 pub use discovery::Discovery;
 pub use time::Time;

@@ -138,6 +138,19 @@ pub enum Kind {
         /// How many connections or streams were ended since it was told last.
         ended: u64,
     },
+    /// An address is not let in for a while: it was refused too often. Or it is let in again.
+    Ban {
+        /// A network as `10.0.0.1/32`.
+        address: String,
+        step: BanStep,
+        route: String,
+        limit: String,
+        /// How long it lasts, or would have lasted.
+        for_ms: u64,
+        /// How many more there were in the same second, which are not told one by one.
+        #[serde(skip_serializing_if = "is_none")]
+        more: usize,
+    },
     Reload {
         generation: u64,
         restart_required: Vec<String>,
@@ -180,6 +193,16 @@ pub enum DrainStep {
     Forced,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BanStep {
+    Begun,
+    /// Its time is over.
+    Ended,
+    /// By an operator.
+    Lifted,
+}
+
 impl Kind {
     /// The event's name, as in the tag.
     pub fn name(&self) -> &'static str {
@@ -198,6 +221,7 @@ impl Kind {
             Self::DiscoveryFailed { .. } => "discovery_failed",
             Self::OrchestratorFailed { .. } => "orchestrator_failed",
             Self::Flood { .. } => "flood",
+            Self::Ban { .. } => "ban",
             Self::Reload { .. } => "reload",
             Self::ReloadFailed { .. } => "reload_failed",
             Self::Operator { .. } => "operator",
@@ -224,7 +248,7 @@ impl Kind {
             | Self::Healing { .. }
             | Self::ScaleBlocked { .. }
             | Self::OrchestratorFailed { .. } => EventKind::Decision,
-            Self::Flood { .. } => EventKind::Flood,
+            Self::Flood { .. } | Self::Ban { .. } => EventKind::Flood,
             Self::Reload { .. }
             | Self::ReloadFailed { .. }
             | Self::Certificate { .. }
@@ -240,6 +264,7 @@ impl Kind {
             Self::BackendState { state, .. } => *state == "unhealthy",
             Self::Drain { step, .. } => *step == DrainStep::Forced,
             Self::ScaleBlocked { routine, .. } => !routine,
+            Self::Ban { step, .. } => *step == BanStep::Begun,
             Self::BackendEjected { .. }
             | Self::Healing { .. }
             | Self::Crash { .. }
@@ -313,6 +338,10 @@ impl Events {
         // An error means that nobody listens, which is fine.
         let _ = self.sender.send(Arc::new(event));
     }
+}
+
+fn is_none(n: &usize) -> bool {
+    *n == 0
 }
 
 fn is_zero(n: &u32) -> bool {

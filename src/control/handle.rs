@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use ipnet::IpNet;
 use tokio::sync::broadcast;
 
 use crate::admin::{NewBackend, Refusal, ScalingOrder, Source, view};
@@ -148,6 +149,15 @@ impl Source for Handle {
 
     fn costs(&self, since: SystemTime) -> view::Costs {
         self.control.costs(since)
+    }
+
+    fn bans(&self, limit: usize) -> view::Bans {
+        self.control.bans(limit)
+    }
+
+    fn lift_ban(&self, network: IpNet) -> Result<(), Refusal> {
+        self.may_change()?;
+        self.control.lift_ban(network)
     }
 
     fn config_json(&self) -> Bytes {

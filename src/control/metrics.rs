@@ -67,6 +67,11 @@ impl Control {
                 .counts()
                 .map(|(name, counts)| (name.clone(), counts.read()))
                 .collect(),
+            bans: prometheus::Bans {
+                active: self.plane.bans().active(),
+                begun: self.plane.bans().begun(),
+                requests: self.plane.bans().refused(),
+            },
             ..Metrics::default()
         };
         for listener in &snapshot.listeners {

@@ -32,6 +32,8 @@ pub enum Fault {
     Denied,
     /// 429: over this limit of the route's; so long until a request would pass.
     RateLimited { limit: Arc<str>, wait: Duration },
+    /// 429: it was refused too often, and is not let in for so long. `direct`: the connection is its own.
+    Banned { left: Duration, direct: bool },
     /// 503: the route has as many requests in flight as it may have.
     RouteFull { route: Arc<str>, max: u32 },
     /// 500: a defect of ours, caught.
@@ -178,7 +180,7 @@ impl Fault {
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Denied => StatusCode::FORBIDDEN,
-            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited { .. } | Self::Banned { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NoBackend { .. }
             | Self::Overloaded { .. }
@@ -209,6 +211,7 @@ impl Fault {
                 | Self::HeadTooLarge
                 | Self::MethodNotAllowed
                 | Self::Internal
+                | Self::Banned { direct: true, .. }
         )
     }
 
@@ -227,7 +230,7 @@ impl Fault {
             | Self::UriTooLong
             | Self::HeadTooLarge
             | Self::Misdirected => "http_request_error",
-            Self::Denied | Self::RateLimited { .. } => "http_request_denied",
+            Self::Denied | Self::RateLimited { .. } | Self::Banned { .. } => "http_request_denied",
             Self::NoRoute => "destination_not_found",
             Self::Internal => "proxy_internal_error",
             Self::NoBackend { .. } | Self::NotHeld { .. } => "destination_unavailable",
@@ -277,6 +280,7 @@ impl Fault {
             Self::Overloaded { service, why } => format!("{service}: {why}"),
             Self::NotHeld { service, why, .. } => format!("{service}: {why}"),
             Self::RateLimited { limit, .. } => format!("over the rate limit {limit}"),
+            Self::Banned { .. } => "refused too often".to_owned(),
             Self::RouteFull { route, max } => format!("{route}: {max} requests in flight"),
             Self::QueueRouteTimeout { service, after } => {
                 let after = after.as_secs_f64();
@@ -311,6 +315,7 @@ impl Fault {
             Self::Misdirected => "This host is not served on this connection.",
             Self::Denied => "You may not use this address from where you are.",
             Self::RateLimited { .. } => "There were too many requests; wait a moment.",
+            Self::Banned { .. } => "There were too many requests; come back later.",
             Self::Internal => "Something went wrong on our side.",
             Self::NoBackend { .. } => "The service is not available at the moment.",
             Self::Overloaded { .. } | Self::RouteFull { .. } => {

@@ -95,6 +95,8 @@ mod tests {
             ipv4_prefix: 24,
             ipv6_prefix: 64,
             max_keys: 1,
+            ban_after: None,
+            ban_for: Duration::from_secs(1),
             dry_run: false,
         }
     }

@@ -1,4 +1,4 @@
-//! The limits that are asked for: who may use a route, how many requests at once, how many a time.
+//! The limits that are asked for: who may use a route, how many requests at once, how many a time, how many bytes.
 //!
 //! A route without any of these has no [`Limits`], and pays one branch. One with some pays for what it has: an access
 //! list is a binary search, concurrency an atomic add, a rate a look into a sharded map, whose shard is locked for
@@ -6,12 +6,15 @@
 //!
 //! What follows capacity (queues, learned limits) is `upstream`'s.
 
+pub mod bans;
 pub mod concurrency;
 mod fields;
 mod key;
 mod networks;
+pub mod pace;
 pub mod rate;
 mod store;
+mod strikes;
 #[cfg(test)]
 mod tests;
 
@@ -20,20 +23,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
+use ipnet::IpNet;
 use smallvec::SmallVec;
 
 use crate::clock::Clock;
 use crate::config::types as config;
 
+use bans::Bans;
 use concurrency::{InFlight, Place};
 pub use fields::Fields;
 use fields::Standing;
 use networks::Networks;
 use rate::{Limit, Over, Taken};
+use strikes::Strikes;
 
 /// What one route holds its requests to.
 #[derive(Debug)]
 pub struct Limits {
+    /// The route's name.
+    route: Arc<str>,
     /// `None` = everybody.
     allow: Option<Networks>,
     deny: Networks,
@@ -48,6 +56,26 @@ pub struct Limits {
 pub struct Rate {
     pub limit: Arc<Limit>,
     pub dry_run: bool,
+    ban: Option<Ban>,
+}
+
+/// What becomes of an address that is refused again and again.
+#[derive(Debug)]
+struct Ban {
+    after: u32,
+    lasts: Duration,
+    strikes: Arc<Strikes>,
+}
+
+/// A request, as far as limits look at it.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub headers: &'a HeaderMap,
+    /// Whom it is from, behind trusted proxies.
+    pub client: IpAddr,
+    /// Who is never banned.
+    pub trusted: &'a [IpNet],
+    pub bans: &'a Bans,
 }
 
 /// Why a request is not let through.
@@ -91,10 +119,16 @@ impl Limits {
                 Some(kept) => kept.clone(),
                 None => Arc::new(Limit::new(config, clock)),
             };
-            Rate { limit, dry_run: config.dry_run }
+            let ban = config.ban_after.filter(|_| !config.dry_run);
+            let ban = ban.map(|after| {
+                let strikes = limit.strikes().clone();
+                Ban { after, lasts: config.ban_for, strikes }
+            });
+            Rate { limit, dry_run: config.dry_run, ban }
         };
         let mut enforced = rates.iter().filter(|rate| !rate.dry_run).peekable();
         Some(Arc::new(Self {
+            route: route.name.clone(),
             allow: access.allow.as_deref().map(Networks::new),
             deny: Networks::new(&access.deny),
             concurrency: route.concurrency_limit.map(|max| (max, in_flight())),
@@ -104,8 +138,8 @@ impl Limits {
     }
 
     /// Decides about a request by its head. A refused one takes nothing from any limit.
-    pub fn admit(&self, headers: &HeaderMap, client: IpAddr) -> Verdict {
-        if !self.may_enter(client) {
+    pub fn admit(&self, asked: &Asked<'_>) -> Verdict {
+        if !self.may_enter(asked.client) {
             return Verdict { result: Err(Refused::Denied), fields: None };
         }
         let place = match &self.concurrency {
@@ -118,7 +152,7 @@ impl Limits {
         if self.rates.is_empty() {
             return Verdict { result: Ok(place), fields: None };
         }
-        let (refused, fields) = self.take(headers, client);
+        let (refused, fields) = self.take(asked);
         Verdict { result: refused.map_or(Ok(place), Err), fields }
     }
 
@@ -129,17 +163,19 @@ impl Limits {
     }
 
     /// Asks every rate; if one refuses, the others get back what they gave.
-    fn take(&self, headers: &HeaderMap, client: IpAddr) -> (Option<Refused>, Option<Box<Fields>>) {
-        let asked: SmallVec<[(&Rate, Result<Taken, Over>); 4]> =
+    fn take(&self, asked: &Asked<'_>) -> (Option<Refused>, Option<Box<Fields>>) {
+        let Asked { headers, client, .. } = *asked;
+        let said: SmallVec<[(&Rate, Result<Taken, Over>); 4]> =
             self.rates.iter().map(|rate| (rate, rate.limit.take(headers, client))).collect();
-        for (rate, _) in asked.iter().filter(|(_, result)| result.is_err()) {
+        for (rate, _) in said.iter().filter(|(_, result)| result.is_err()) {
             rate.limit.count(rate.dry_run);
+            self.strike(rate, asked);
         }
-        let enforced = || asked.iter().filter(|(rate, _)| !rate.dry_run);
+        let enforced = || said.iter().filter(|(rate, _)| !rate.dry_run);
         let over = enforced().filter_map(|(rate, result)| Some((rate, result.as_ref().err()?)));
         let strictest = over.max_by_key(|(_, over)| over.wait);
         if strictest.is_some() {
-            for (rate, result) in &asked {
+            for (rate, result) in &said {
                 if let Ok(taken) = result {
                     rate.limit.give_back(taken);
                 }
@@ -164,6 +200,21 @@ impl Limits {
             Refused::Limited { limit, wait: over.wait }
         });
         (refused, fields)
+    }
+
+    /// One more refusal; too many within a minute are a ban.
+    fn strike(&self, rate: &Rate, asked: &Asked<'_>) {
+        let Some(ban) = &rate.ban else { return };
+        let client = asked.client;
+        let is_welcome = asked.trusted.iter().any(|network| network.contains(&client))
+            || self.allow.as_ref().is_some_and(|allow| allow.contains(client));
+        if is_welcome {
+            return;
+        }
+        let (network, now) = (rate.limit.network(client), rate.limit.now());
+        if ban.strikes.add(network, ban.after, now) {
+            asked.bans.begin(network, now, ban.lasts, (&self.route, rate.limit.name()));
+        }
     }
 
     /// The rates, for whoever shows their counts.

@@ -16,12 +16,14 @@ use governor::nanos::Nanos;
 use governor::state::StateStore;
 use governor::{Quota, RateLimiter};
 use http::HeaderMap;
+use ipnet::IpNet;
 
 use crate::clock::{Clock, Micros};
 use crate::config::types as config;
 
-use super::key::Key;
+use super::key::{self, Key};
 use super::store::Store;
+use super::strikes::Strikes;
 
 /// Lives through reloads as long as it counts the same.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub struct Limit {
     /// When it was made.
     made: Micros,
     pub counts: Counts,
+    /// Refusals by address, for bans.
+    strikes: Arc<Strikes>,
 }
 
 /// What came of it.
@@ -72,8 +76,9 @@ impl Limit {
         let made = clock.now();
         let since = Since { clock: clock.clone(), made };
         let limiter = RateLimiter::new(quota, Shared(store.clone()), since);
+        let strikes = Arc::new(Strikes::new(config.max_keys));
         let (config, clock) = (config.clone(), clock.clone());
-        Self { config, limiter, store, clock, made, counts: Counts::default() }
+        Self { config, limiter, store, clock, made, counts: Counts::default(), strikes }
     }
 
     pub fn name(&self) -> &Arc<str> {
@@ -122,6 +127,20 @@ impl Limit {
         // What governor calls the start may be a moment later: then states are that much smaller.
         let since = self.clock.now().saturating_sub(self.made);
         self.store.sweep(since.saturating_sub(SLACK) * 1000);
+        self.strikes.sweep(self.clock.now());
+    }
+
+    pub(super) fn strikes(&self) -> &Arc<Strikes> {
+        &self.strikes
+    }
+
+    /// What of an address counts as one client.
+    pub(super) fn network(&self, client: IpAddr) -> IpNet {
+        key::network(&self.config, client)
+    }
+
+    pub(super) fn now(&self) -> Micros {
+        self.clock.now()
     }
 
     /// Keys that are counted apart.

@@ -18,6 +18,8 @@ fn rate(name: &str, count: u32, per: u64, burst: u32) -> RateLimit {
         ipv4_prefix: 32,
         ipv6_prefix: 64,
         max_keys: 1000,
+        ban_after: None,
+        ban_for: Duration::from_secs(1),
         dry_run: false,
     }
 }
@@ -34,6 +36,7 @@ fn route(rate_limits: Vec<RateLimit>) -> config::Route {
         mirror: None,
         timeout: None,
         max_body: None,
+        rate_bytes: None,
         rewrite: None,
         headers_in: config::HeaderRules::default(),
         headers_out: config::HeaderRules::default(),
@@ -52,7 +55,17 @@ fn limits(rates: Vec<RateLimit>, clock: &Clock) -> Arc<Limits> {
 }
 
 fn ask(limits: &Limits, client: [u8; 4]) -> Result<(), Refused> {
-    limits.admit(&HeaderMap::new(), client.into()).result.map(drop)
+    admit(limits, client).result.map(drop)
+}
+
+fn admit(limits: &Limits, client: [u8; 4]) -> Verdict {
+    admit_with(limits, client, &Bans::default())
+}
+
+fn admit_with(limits: &Limits, client: [u8; 4], bans: &Bans) -> Verdict {
+    let trusted = ["192.0.2.0/24".parse().expect("a network")];
+    let headers = HeaderMap::new();
+    limits.admit(&Asked { headers: &headers, client: client.into(), trusted: &trusted, bans })
 }
 
 fn limited(limit: &str, wait: Duration) -> Result<(), Refused> {
@@ -106,7 +119,7 @@ fn a_dry_run_counts_and_refuses_nothing() {
     let dry = RateLimit { dry_run: true, ..rate("dry", 1, 1, 1) };
     let limits = limits(vec![dry], &clock);
     for _ in 0..5 {
-        let verdict = limits.admit(&HeaderMap::new(), A.into());
+        let verdict = admit(&limits, A);
         assert!(verdict.result.is_ok() && verdict.fields.is_none());
     }
     let counts = &limits.rates()[0].limit.counts;
@@ -120,7 +133,7 @@ fn clients_are_told_where_they_stand() {
     let limits = limits(vec![rate("a", 100, 1, 50), dry, rate("b", 30, 60, 2)], &clock);
     let told = || {
         let mut headers = HeaderMap::new();
-        let verdict = limits.admit(&HeaderMap::new(), A.into());
+        let verdict = admit(&limits, A);
         verdict.fields.expect("there are limits").write(&mut headers);
         let text = |name: &str| headers[name].to_str().expect("text").to_owned();
         assert_eq!(text("ratelimit-policy"), "\"a\";q=100;w=1, \"b\";q=30;w=60");
@@ -172,22 +185,53 @@ fn a_full_route_takes_nothing_from_rates_and_a_limited_request_no_place() {
     let clock = clock();
     let route = config::Route { concurrency_limit: Some(2), ..route(vec![rate("a", 1, 60, 3)]) };
     let limits = Limits::new(&route, None, &clock).expect("limits");
-    let admit = || limits.admit(&HeaderMap::new(), A.into()).result;
-    let held = (admit().expect("free"), admit().expect("free"));
-    assert_eq!(admit().err(), Some(Refused::Full { max: 2 }));
+    let admit_a = || admit(&limits, A).result;
+    let held = (admit_a().expect("free"), admit_a().expect("free"));
+    assert_eq!(admit_a().err(), Some(Refused::Full { max: 2 }));
     drop(held.0);
-    assert!(admit().is_ok(), "the third of the burst");
-    assert!(matches!(admit(), Err(Refused::Limited { .. })));
+    assert!(admit_a().is_ok(), "the third of the burst");
+    assert!(matches!(admit_a(), Err(Refused::Limited { .. })));
     assert_eq!(limits.in_flight(), Some(1));
     // A smaller limit counts those who are there.
     let smaller = config::Route { concurrency_limit: Some(1), ..route.clone() };
     let smaller = Limits::new(&smaller, Some(&limits), &clock).expect("limits");
-    assert_eq!(
-        smaller.admit(&HeaderMap::new(), B.into()).result.err(),
-        Some(Refused::Full { max: 1 })
-    );
+    assert_eq!(admit(&smaller, B).result.err(), Some(Refused::Full { max: 1 }));
     drop(held.1);
     assert_eq!(smaller.in_flight(), Some(0));
+}
+
+#[test]
+fn who_is_refused_again_and_again_is_banned_unless_it_is_welcome() {
+    let clock = clock();
+    let lasts = Duration::from_secs(300);
+    let banning = RateLimit { ban_after: Some(3), ban_for: lasts, ..rate("a", 1, 60, 1) };
+    let half = vec!["0.0.0.0/1".parse().expect("a network")];
+    let access = config::Access { allow: Some(half), ..config::Access::default() };
+    let open = limits(vec![banning.clone()], &clock);
+    let listed = config::Route { access, ..route(vec![banning.clone()]) };
+    let listed = Limits::new(&listed, None, &clock).expect("limits");
+    let dry = limits(vec![RateLimit { dry_run: true, ..banning }], &clock);
+    for (limits, client, banned) in
+        [(&open, A, true), (&open, [192, 0, 2, 7], false), (&listed, A, false), (&dry, A, false)]
+    {
+        let bans = Bans::default();
+        let _ = admit_with(limits, client, &bans);
+        for refusals in 0..3 {
+            assert_eq!(bans.active(), 0, "after {refusals}");
+            let _ = admit_with(limits, client, &bans);
+        }
+        let left = bans.left(client.into(), || clock.now());
+        assert_eq!(left, banned.then_some(lasts));
+        let by = |(_, ban): &(IpNet, bans::Ban)| (ban.route.to_string(), ban.limit.to_string());
+        let seen: Vec<_> = bans.all().iter().map(by).collect();
+        assert_eq!(seen.contains(&("test".to_owned(), "a".to_owned())), banned);
+    }
+    let bans = Bans::default();
+    for _ in 0..10 {
+        let _ = admit_with(&open, B, &bans);
+        clock.advance(Duration::from_secs(29));
+    }
+    assert_eq!(bans.active(), 0, "two a minute are not three");
 }
 
 #[test]

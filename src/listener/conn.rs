@@ -49,12 +49,19 @@ pub fn admit(worker: &Rc<Worker>, view: &Arc<ListenerView>, peer: SocketAddr) ->
     Some(Admitted { worker: worker.clone(), view: view.clone(), peer, place, _counts: counts })
 }
 
-/// A place among the connections of one address, if those are limited.
+/// A place among the connections of one address, if those are limited; none for one that is banned. It is
+/// asked for as soon as the client is known: before the TLS handshake, after a PROXY header.
 pub(super) fn place(
     worker: &Worker,
     view: &ListenerView,
     client: IpAddr,
 ) -> Result<Option<Place>, Refused> {
+    let address = client.to_canonical();
+    let is_trusted = || view.config.trusted_proxies.iter().any(|net| net.contains(&address));
+    if worker.shared.bans.left(address, || worker.now()).is_some() && !is_trusted() {
+        view.stats.refuse(Refusal::Banned);
+        return Err(Refused);
+    }
     let most = view.config.max_connections_per_ip;
     if most == 0 {
         return Ok(None);

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::http::streams::Turn;
+use crate::limits::pace::Pace;
 use crate::telemetry::Failure;
 use crate::upstream::conn::{AnswerBody, Lost};
 
@@ -31,6 +32,8 @@ pub struct Relay {
     waiting: bool,
     /// It broke off; what came before is on its way.
     lost: Option<Lost>,
+    /// Of a route whose bodies have a rate.
+    pace: Option<Box<Pace>>,
 }
 
 /// The answer cannot be completed; the client's connection is cut so that it can tell.
@@ -48,8 +51,10 @@ pub enum RelayError {
 
 impl Relay {
     pub fn new(body: AnswerBody, exchange: Box<Exchange>, read_timeout: Duration) -> Self {
-        let mut relay =
-            Self { body, exchange: Some(exchange), read_timeout, waiting: false, lost: None };
+        let rate = exchange.route().and_then(|route| route.config.rate_bytes);
+        let pace = rate.map(|rate| Box::new(Pace::new(rate)));
+        let exchange = Some(exchange);
+        let mut relay = Self { body, exchange, read_timeout, waiting: false, lost: None, pace };
         if relay.body.is_end_stream() {
             relay.end();
         } else if let Some(exchange) = &relay.exchange {
@@ -79,6 +84,37 @@ impl Relay {
             });
         }
         error
+    }
+
+    /// What its pace lets through of what is here: ready with `None` if the next frame may be asked for.
+    fn poll_pace(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let (Some(pace), Some(exchange)) = (&mut self.pace, &mut self.exchange) else {
+            return Poll::Ready(None);
+        };
+        let now = exchange.client.worker.now();
+        if let Some(wait) = pace.wait(now) {
+            // The timer is the read's again with the next one.
+            self.waiting = false;
+            // It is not the client that is waited for.
+            exchange.client.turn.set(Some(Turn::Backend));
+            exchange.arm(now, wait);
+            if exchange.timer.poll_expired(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        let Some(piece) = pace.piece(now) else { return Poll::Ready(None) };
+        exchange.sent(piece.len());
+        exchange.client.turn.set(Some(Turn::Client));
+        let is_last = pace.left() == 0 && self.body.is_end_stream();
+        if is_last {
+            self.end();
+        }
+        Poll::Ready(Some(piece))
+    }
+
+    /// Bytes that came and wait for their time.
+    fn paced(&self) -> usize {
+        self.pace.as_ref().map_or(0, |pace| pace.left())
     }
 
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<RelayError> {
@@ -120,6 +156,13 @@ impl Body for ResponseBody {
         if relay.exchange.as_ref().is_some_and(|exchange| exchange.overdue()) {
             return Poll::Ready(Some(Err(relay.fail(RelayError::Overdue))));
         }
+        if relay.pace.is_some() {
+            match relay.poll_pace(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(piece)) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
+                Poll::Ready(None) => {}
+            }
+        }
         if let Some(lost) = relay.lost {
             return Poll::Ready(Some(Err(relay.fail(lost.into()))));
         }
@@ -128,14 +171,21 @@ impl Body for ResponseBody {
                 relay.turn(Turn::Backend);
                 relay.poll_wait(cx).map(|error| Some(Err(relay.fail(error))))
             }
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 relay.waiting = false;
                 relay.turn(Turn::Client);
+                if let (Some(pace), Some(exchange)) = (&mut relay.pace, &relay.exchange) {
+                    let now = exchange.client.worker.now();
+                    frame = match frame.into_data() {
+                        Ok(data) => Frame::data(pace.pass(data, now)),
+                        Err(trailers) => trailers,
+                    };
+                }
                 if let (Some(data), Some(exchange)) = (frame.data_ref(), &mut relay.exchange) {
                     exchange.sent(data.len());
                 }
                 // A codec does not ask for anything after trailers.
-                if frame.is_trailers() || relay.body.is_end_stream() {
+                if frame.is_trailers() || relay.paced() == 0 && relay.body.is_end_stream() {
                     relay.end();
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -156,14 +206,26 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(bytes) => bytes.is_empty(),
-            Self::Relay(relay) => relay.body.is_end_stream(),
+            Self::Relay(relay) => relay.paced() == 0 && relay.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Relay(relay) => relay.body.size_hint(),
+            Self::Relay(relay) => match relay.paced() as u64 {
+                0 => relay.body.size_hint(),
+                paced => more(relay.body.size_hint(), paced),
+            },
         }
     }
+}
+
+fn more(hint: SizeHint, by: u64) -> SizeHint {
+    let mut more = SizeHint::new();
+    if let Some(upper) = hint.upper() {
+        more.set_upper(upper + by);
+    }
+    more.set_lower(hint.lower() + by);
+    more
 }

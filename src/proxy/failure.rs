@@ -151,6 +151,7 @@ pub fn retry_after(fault: &Fault) -> Option<Duration> {
     match fault {
         Fault::NoBackend { .. } | Fault::Overloaded { .. } | Fault::RouteFull { .. } => Some(SOON),
         Fault::RateLimited { wait, .. } => Some(*wait),
+        Fault::Banned { left, .. } => Some(*left),
         Fault::NotHeld { lead, .. } => Some(lead.unwrap_or(SOON)),
         _ => None,
     }
@@ -225,6 +226,7 @@ fn refusal(fault: &Fault) -> Option<&'static str> {
     match fault {
         Fault::Denied => Some("access_denied"),
         Fault::RateLimited { .. } => Some("rate_limited"),
+        Fault::Banned { .. } => Some("banned"),
         _ => None,
     }
 }

@@ -157,6 +157,7 @@ fn upload(
         max_body: route.config.max_body,
         timeout: client.listener.config.timeout.body,
         keep: if resent { retry.body_buffer } else { 0 },
+        rate: route.config.rate_bytes,
     };
     let worker = &client.worker;
     Some(Upload::new(body, limits, worker.clock.clone(), worker.timers.clone()))

@@ -45,6 +45,7 @@ fn route(line: &str) -> Arc<config::Route> {
         mirror: None,
         timeout: None,
         max_body: None,
+        rate_bytes: None,
         rewrite: None,
         headers_in: config::HeaderRules::default(),
         access: config::Access::default(),

@@ -23,6 +23,8 @@ labels! {
         ProxyHeader = "proxy_header",
         /// A PROXY header is required, and the peer is not trusted to send one.
         Untrusted = "untrusted",
+        /// Its client is banned.
+        Banned = "banned",
     }
 }
 

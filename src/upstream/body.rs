@@ -12,6 +12,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::clock::{Clock, Micros};
+use crate::limits::pace::Pace;
 use crate::worker::timers::{Timer, Timers};
 
 use super::received::Received;
@@ -62,6 +63,8 @@ struct Source {
     kept: Option<Kept>,
     /// Somebody else wants the same bytes.
     tee: Option<Box<Tee>>,
+    /// Of a route whose bodies have a rate.
+    pace: Option<Box<Pace>>,
 }
 
 /// What was sent so far, while it still fits.
@@ -81,6 +84,8 @@ pub struct Limits {
     pub timeout: Duration,
     /// Bytes kept for a resend; 0 = none.
     pub keep: usize,
+    /// Bytes a second; `None` = no limit.
+    pub rate: Option<u64>,
 }
 
 impl std::fmt::Debug for Upload {
@@ -94,7 +99,13 @@ impl Upload {
         let kept = (limits.keep > 0).then(Kept::default);
         let progress = Cell::new(clock.now());
         Rc::new(Self {
-            source: RefCell::new(Source { body: Some(body), timer: None, kept, tee: None }),
+            source: RefCell::new(Source {
+                body: Some(body),
+                timer: None,
+                kept,
+                tee: None,
+                pace: limits.rate.map(|rate| Box::new(Pace::new(rate))),
+            }),
             clock,
             timers,
             limits,
@@ -108,12 +119,13 @@ impl Upload {
 
     /// A body that is there as a whole.
     pub fn of_bytes(bytes: BytesMut, clock: Clock, timers: Rc<Timers>) -> Rc<Self> {
-        let limits = Limits { max_body: None, timeout: Duration::ZERO, keep: bytes.len() };
+        let keep = bytes.len();
+        let limits = Limits { max_body: None, timeout: Duration::ZERO, keep, rate: None };
         let received = Cell::new(bytes.len() as u64);
         let progress = Cell::new(clock.now());
         let kept = Some(Kept { bytes, trailers: None });
         Rc::new(Self {
-            source: RefCell::new(Source { body: None, timer: None, kept, tee: None }),
+            source: RefCell::new(Source { body: None, timer: None, kept, tee: None, pace: None }),
             clock,
             timers,
             limits,
@@ -171,6 +183,15 @@ impl Upload {
     fn poll_source(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let mut source = self.source.borrow_mut();
         let source = &mut *source;
+        if source.pace.is_some() {
+            match self.poll_pace(source, cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(piece)) => {
+                    return Poll::Ready(Some(self.take_frame(Frame::data(piece), source)));
+                }
+                Poll::Ready(None) => {}
+            }
+        }
         let Some(body) = &mut source.body else { return Poll::Ready(None) };
         match Pin::new(body).poll_frame(cx) {
             Poll::Pending => {
@@ -190,10 +211,33 @@ impl Upload {
                         Poll::Ready(None)
                     }
                     Some(Err(_)) => Poll::Ready(Some(Err(self.fail(BodyFault::Broken)))),
-                    Some(Ok(frame)) => Poll::Ready(Some(self.take_frame(frame, source))),
+                    Some(Ok(frame)) => {
+                        let frame = source.paced(frame, &self.clock);
+                        Poll::Ready(Some(self.take_frame(frame, source)))
+                    }
                 }
             }
         }
+    }
+
+    /// What its pace lets through of what is here: ready with `None` if the next frame may be asked for.
+    fn poll_pace(&self, source: &mut Source, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let Source { pace: Some(pace), timer, .. } = source else { return Poll::Ready(None) };
+        let now = self.clock.now();
+        if let Some(wait) = pace.wait(now) {
+            let timer = timer.get_or_insert_with(|| self.timers.timer());
+            timer.arm_in(now, wait);
+            if timer.poll_expired(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        // The timer is the read's again.
+        *timer = None;
+        let piece = pace.piece(now);
+        if piece.is_some() {
+            self.progress.set(now);
+        }
+        Poll::Ready(piece)
     }
 
     fn take_frame(
@@ -220,7 +264,7 @@ impl Upload {
         } else if let (Some(kept), Some(trailers)) = (&mut source.kept, frame.trailers_ref()) {
             kept.trailers = Some(trailers.clone());
         }
-        if source.body.as_ref().is_none_or(Body::is_end_stream) {
+        if source.is_over() {
             self.end(source);
         }
         Ok(frame)
@@ -236,6 +280,27 @@ impl Upload {
     fn fail(&self, fault: BodyFault) -> BodyFault {
         self.fault.set(Some(fault));
         fault
+    }
+}
+
+impl Source {
+    /// The first part of a frame that may pass now.
+    fn paced(&mut self, frame: Frame<Bytes>, clock: &Clock) -> Frame<Bytes> {
+        let Some(pace) = &mut self.pace else { return frame };
+        match frame.into_data() {
+            Ok(data) => Frame::data(pace.pass(data, clock.now())),
+            Err(trailers) => trailers,
+        }
+    }
+
+    /// Bytes that came and wait for their time.
+    fn waiting(&self) -> usize {
+        self.pace.as_ref().map_or(0, |pace| pace.left())
+    }
+
+    /// Nothing more comes, and nothing is here.
+    fn is_over(&self) -> bool {
+        self.waiting() == 0 && self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 }
 
@@ -296,8 +361,7 @@ impl Body for RequestBody {
                 let left = source.kept.as_ref().is_some_and(|kept| {
                     self.replayed < kept.bytes.len() || (kept.trailers.is_some() && !self.ended)
                 });
-                let is_over = || source.body.as_ref().is_none_or(Body::is_end_stream);
-                !left && (upload.ended.get() || is_over())
+                !left && (upload.ended.get() || source.is_over())
             }
         }
     }
@@ -308,7 +372,7 @@ impl Body for RequestBody {
             Some(upload) => {
                 let source = upload.source.borrow();
                 let left = source.kept.as_ref().map_or(0, |kept| kept.bytes.len() - self.replayed);
-                let left = left as u64;
+                let left = (left + source.waiting()) as u64;
                 let mut hint = SizeHint::new();
                 let rest = source.body.as_ref();
                 let rest = rest.map_or_else(|| SizeHint::with_exact(0), Body::size_hint);

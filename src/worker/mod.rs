@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::config::types as config;
+use crate::limits::bans::Bans;
 use crate::listener::bind::{self, Bound};
 use crate::listener::given::Given;
 use crate::route::Router;
@@ -164,6 +165,11 @@ impl DataPlane {
         let tcp =
             bound.iter().map(|held| &held.bound).filter(|bound| bound.kind == bind::Kind::Tcp);
         tcp.map(|bound| (bound.listener.clone(), bound.address)).collect()
+    }
+
+    /// Who is not let in for a while.
+    pub fn bans(&self) -> &Bans {
+        &self.shared.bans
     }
 
     /// Counters of the worker threads themselves.

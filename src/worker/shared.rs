@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 
+use crate::limits::bans::Bans;
 use crate::listener::per_address::PerAddress;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{PerWorker, WorkerStats};
@@ -25,6 +26,8 @@ pub struct Shared {
     pub emptied: Notify,
     /// Connections per client address, where a listener limits them.
     pub per_address: Arc<PerAddress>,
+    /// Who is not let in for a while.
+    pub bans: Arc<Bans>,
     pub stats: PerWorker<WorkerStats>,
     /// Number of a worker thread that ended by itself.
     pub died: watch::Sender<Option<usize>>,
@@ -41,6 +44,7 @@ impl Shared {
             open: AtomicUsize::new(0),
             emptied: Notify::new(),
             per_address: Arc::default(),
+            bans: Arc::default(),
             stats: PerWorker::new(workers),
             died: watch::Sender::new(None),
         })

@@ -15,6 +15,7 @@ mod affinity;
 mod bad_config;
 mod balancing;
 mod balancing_figures;
+mod bans;
 mod bodies;
 mod client_certificates;
 mod commands;

@@ -1,6 +1,10 @@
 //! `[route.concurrency_limit]` and `[route.access]`.
 
-use crate::support::{Connection, Origin, Proxy, RawOrigin, Step, get, send, wait_until};
+use std::time::{Duration, Instant};
+
+use crate::support::{
+    Connection, Origin, Proxy, RawOrigin, Step, curl, get, missing, send, wait_until,
+};
 use crate::upgrades::{idle, upgrade};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -123,4 +127,46 @@ fn only_those_who_are_allowed_get_in_and_a_denial_within_goes_first() {
         assert_eq!(as_client(&proxy, client), status, "{client}");
     }
     assert_eq!(get(&proxy.url("/")).status, 403, "the proxy itself is not among them");
+}
+
+#[test]
+fn bodies_of_answers_have_a_rate() {
+    let body = "0123456789abcdef".repeat(1024);
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let origin = RawOrigin::always(&answer);
+    let proxy = Proxy::new().backend(&origin).route("rate_bytes = \"8KiB\"").run();
+    for length in [true, false] {
+        let began = Instant::now();
+        let text = match length {
+            true => get(&proxy.url("/")).text(),
+            // Chunks for HTTP/1.1, DATA frames here.
+            false if missing("curl") => continue,
+            false => curl(&["--http2-prior-knowledge", &proxy.url("/")]).text(),
+        };
+        assert!(text == body, "{} bytes as they were", text.len());
+        // All but the first piece, an eighth of a second's, has to be waited for.
+        let least = Duration::from_millis(1875 - 10);
+        assert!(began.elapsed() >= least, "{:?}", began.elapsed());
+    }
+    assert_eq!(origin.requests().len(), if missing("curl") { 1 } else { 2 });
+    idle(&proxy);
+}
+
+#[test]
+fn bodies_of_requests_have_a_rate_and_can_be_sent_again() {
+    let body = "0123456789abcdef".repeat(512);
+    let broken = RawOrigin::script(|_| vec![Step::ReadHead]);
+    let good = Origin::new().start();
+    let proxy = Proxy::new()
+        .backend(&broken)
+        .backend_with(&good, "backup = true")
+        .route("rate_bytes = \"8KiB\"\nmax_body = \"8KiB\"")
+        .run();
+    let began = Instant::now();
+    let answer = send("PUT", &proxy.url("/"), &[], body.as_bytes()).unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(875 - 10), "{:?}", began.elapsed());
+    let direct = send("PUT", &good.url("/"), &[], body.as_bytes()).unwrap().json();
+    assert_eq!((answer.status, &answer.json()["body"]), (200, &direct["body"]));
+    let again = proxy.metric("tidegate_retries_total", &[("service", "app")]);
+    assert!(again >= 1.0, "it was sent twice");
 }

@@ -50,6 +50,8 @@ fn rate_limit(r: &mut Reader<'_>) -> RateLimit {
         ipv4_prefix: r.int("ipv4_prefix", 0..=32).or(32),
         ipv6_prefix: r.int("ipv6_prefix", 0..=128).or(64),
         max_keys: r.int("max_keys", 1..=MAX_KEYS).or(200_000),
+        ban_after: Some(r.int("ban_after", 0..=MAX_BURST).or(0)).filter(|after| *after > 0),
+        ban_for: r.period("ban_for").or("10m"),
         dry_run: r.bool("dry_run").or(false),
     }
 }
@@ -106,6 +108,17 @@ fn rate(value: &Value) -> Result<Rate, Wrong> {
             ),
         ),
     }
+}
+
+/// Bytes a second, if they are limited. Fewer than this would be longer between two pieces than peers wait.
+pub fn rate_bytes(r: &mut Reader<'_>) -> Option<u64> {
+    const LEAST: u64 = 1024;
+    let enough = |bytes: u64| match bytes {
+        0 => Ok(None),
+        LEAST.. => Ok(Some(bytes)),
+        _ => Err("too slow; write \"1KiB\" a second or more, or \"0\" for no limit".to_owned()),
+    };
+    r.size("rate_bytes").and(enough).or("0")
 }
 
 /// `max`, if there is one.

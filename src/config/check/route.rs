@@ -49,6 +49,7 @@ pub fn read(r: &mut Reader<'_>) -> Named<Read> {
         mirror: mirror.map(Arc::from),
         timeout: Some(r.duration("timeout").or("0s")).filter(|timeout| !timeout.is_zero()),
         max_body: Some(r.size("max_body").or("10MiB")).filter(|bytes| *bytes > 0),
+        rate_bytes: limits::rate_bytes(r),
         rewrite: r.section_if("rewrite", rewrite),
         headers_in: r.section("headers_in", header_rules),
         headers_out: r.section("headers_out", header_rules),

@@ -21,6 +21,9 @@ pub struct RateLimit {
     pub ipv6_prefix: u8,
     /// Keys that are counted apart, 1 or more.
     pub max_keys: usize,
+    /// Refusals within a minute after which an address is banned; `None` = never.
+    pub ban_after: Option<u32>,
+    pub ban_for: Duration,
     /// It only counts.
     pub dry_run: bool,
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::{Secret, Url};
 
 /// Names of what can be told, as `/v1/events` has them in `data.kind`.
-pub const EVENTS: [&str; 21] = [
+pub const EVENTS: [&str; 22] = [
     "backend_ejected",
     "backend_state",
     "backend_unejected",
+    "ban",
     "certificate",
     "crash",
     "discovered",

@@ -24,6 +24,8 @@ pub struct Route {
     pub timeout: Option<Duration>,
     /// Bytes; `None` = no limit.
     pub max_body: Option<u64>,
+    /// Bytes a second of each body, of requests and of answers; `None` = no limit.
+    pub rate_bytes: Option<u64>,
     pub rewrite: Option<Rewrite>,
     pub headers_in: HeaderRules,
     pub headers_out: HeaderRules,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::types::Address;
 
-use super::{DrainStep, Kind};
+use super::{BanStep, DrainStep, Kind};
 
 impl Kind {
     /// One line for a person, without time and service.
@@ -70,6 +70,20 @@ impl Kind {
             }
             Self::Flood { listener, flood, ended } => {
                 format!("listener {listener}: {ended} ended for {flood}")
+            }
+            Self::Ban { address, step, route, limit, for_ms, more } => {
+                let lasts = seconds(*for_ms);
+                let others = match more {
+                    0 => String::new(),
+                    more => format!(" (and {more} more)"),
+                };
+                match step {
+                    BanStep::Begun => {
+                        format!("{address} is banned for {lasts} by {limit} of {route}{others}")
+                    }
+                    BanStep::Ended => format!("{address} is let in again after {lasts}{others}"),
+                    BanStep::Lifted => format!("the ban of {address} is lifted{others}"),
+                }
             }
             Self::Reload { generation, restart_required } if restart_required.is_empty() => {
                 format!("configuration reloaded (generation {generation})")

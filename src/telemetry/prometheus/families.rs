@@ -81,6 +81,17 @@ impl Metrics<'_> {
         }
     }
 
+    pub(super) fn bans(&self, to: &mut Encoder) {
+        let help = "Addresses that are banned now.";
+        to.family("tidegate_bans", Kind::Gauge, help).sample(&[], self.bans.active as f64);
+        let help = "Bans that began.";
+        let mut family = to.family("tidegate_bans_begun_total", Kind::Counter, help);
+        family.sample(&[], self.bans.begun as f64);
+        let help = "Requests refused because their client is banned.";
+        let mut family = to.family("tidegate_banned_requests_total", Kind::Counter, help);
+        family.sample(&[], self.bans.requests as f64);
+    }
+
     pub(super) fn listeners(&self, to: &mut Encoder) {
         let mut family = to.family("tidegate_connections", Kind::Gauge, "Open client connections.");
         for listener in &self.listeners {

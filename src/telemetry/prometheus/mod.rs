@@ -29,6 +29,7 @@ pub struct Metrics<'a> {
     pub listeners: Vec<Listener<'a>>,
     pub routes: Vec<Route<'a>>,
     pub limits: Vec<Limit<'a>>,
+    pub bans: Bans,
     pub services: Vec<Service<'a>>,
     pub backends: Vec<Backend<'a>>,
     /// Name and seconds until it is no longer valid.
@@ -61,6 +62,16 @@ pub struct Route<'a> {
     pub is_mirror: bool,
     pub stats: &'a PerWorker<RouteStats>,
     pub duration: Option<&'a Merged>,
+}
+
+/// Addresses that are not let in for a while.
+#[derive(Debug, Default)]
+pub struct Bans {
+    pub active: usize,
+    /// Ever.
+    pub begun: u64,
+    /// Requests that were refused for one.
+    pub requests: u64,
 }
 
 /// A rate limit of a route.
@@ -131,6 +142,7 @@ impl Metrics<'_> {
         self.requests(&mut encoder);
         self.mirrors(&mut encoder);
         self.limits(&mut encoder);
+        self.bans(&mut encoder);
         self.listeners(&mut encoder);
         self.bad_requests(&mut encoder);
         self.floods(&mut encoder);

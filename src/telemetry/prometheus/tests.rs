@@ -75,6 +75,7 @@ fn page(openmetrics: bool) -> String {
             keys: 2,
             overflowed: 1,
         }],
+        bans: Bans { active: 2, begun: 3, requests: 5 },
         services,
         backends,
         certificates: vec![("example.com", 86_400.5)],
