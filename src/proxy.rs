@@ -45,6 +45,7 @@ use crate::worker::local::LocalSnapshot;
 use body::ResponseBody;
 use exchange::Exchange;
 use forward::{Forward, Opening};
+use limited::{Admission, Waiting};
 use logged::Logged;
 
 /// Serves one request: receive → route → (answer ourselves | pick → send → relay) → record.
@@ -66,16 +67,30 @@ pub fn handle_informed(
     informed: Option<Rc<dyn Informed>>,
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
     let (head, body) = request.into_parts();
-    let (wants, mut begun) = begin(&client, head, body.into());
-    if let (Some(_), Begun::Forward(forward)) = (&informed, &mut begun) {
-        forward.inform(informed);
-    }
+    let (mut wants, mut begun) = begin(&client, head, body.into());
+    inform(&mut begun, informed);
     async move {
+        if let Begun::Asking(waiting) = &mut begun
+            && let Some(waiting) = waiting.take()
+        {
+            begun = Box::pin(waiting.settle(&mut wants.standing)).await;
+        }
         let outcome = match &mut begun {
             Begun::Forward(forward) => forward.run().await,
             Begun::Over(outcome) => outcome.take(),
+            // It is over with asking.
+            Begun::Asking(_) => None,
         };
         Ok(finish(&client, outcome, wants))
+    }
+}
+
+/// Says who gets informational answers.
+fn inform(begun: &mut Begun, informed: Option<Rc<dyn Informed>>) {
+    match begun {
+        Begun::Forward(forward) if informed.is_some() => forward.inform(informed),
+        Begun::Asking(Some(waiting)) => waiting.routed.exchange.informed = informed,
+        _ => {}
     }
 }
 
@@ -95,6 +110,8 @@ enum Begun {
     Forward(Forward),
     /// It is some until it is taken.
     Over(Option<Outcome>),
+    /// Others have a say in it. The same.
+    Asking(Option<Box<Waiting>>),
 }
 
 fn begin(client: &Rc<Client>, mut head: Parts, body: Received) -> (Wants, Begun) {
@@ -124,54 +141,74 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Received) -> (Wants, Begun)
     let local = client.worker.local();
     let mut standing = None;
     let banned = limited::banned(client, received.client, exchange.started);
-    let outcome = match route(client, &local, &head, &body) {
-        _ if banned.is_some() => Outcome::Fault(banned.unwrap_or(Fault::Internal), exchange),
-        _ if odd.is_some() => Outcome::Fault(odd.unwrap_or(Fault::Internal), exchange),
-        _ if too_many => Outcome::Fault(Fault::HeadTooLarge, exchange),
+    let refuse = |fault, exchange| Begun::Over(Some(Outcome::Fault(fault, exchange)));
+    let begun = match route(client, &local, &head, &body) {
+        _ if banned.is_some() => refuse(banned.unwrap_or(Fault::Internal), exchange),
+        _ if odd.is_some() => refuse(odd.unwrap_or(Fault::Internal), exchange),
+        _ if too_many => refuse(Fault::HeadTooLarge, exchange),
         _ if client.listener.config.redirect_to_https => match to_https(&head) {
-            Ok(response) => Outcome::Own(response, exchange),
-            Err(fault) => Outcome::Fault(fault, exchange),
+            Ok(response) => Begun::Over(Some(Outcome::Own(response, exchange))),
+            Err(fault) => refuse(fault, exchange),
         },
-        Err(fault) => Outcome::Fault(fault, exchange),
+        Err(fault) => refuse(fault, exchange),
         Ok(Found { route, rewritten }) => {
             exchange.routed(&route);
-            let refused = match &route.limits {
-                None => None,
+            let admission = match &route.limits {
+                None => Admission::In,
                 Some(limits) => {
                     let asked = (&head.headers, received.client);
-                    limited::admit(&mut exchange, &local, limits, asked, &mut standing).err()
+                    limited::admit(&mut exchange, &local, limits, asked, &mut standing)
                 }
             };
-            match (refused, last, &route.config.action) {
-                (Some(fault), ..) => Outcome::Fault(fault, exchange),
-                (None, Some(Ok(response)), _) => Outcome::Own(response, exchange),
-                (None, Some(Err(fault)), _) => Outcome::Fault(fault, exchange),
-                (None, None, RouteAction::Service(_) | RouteAction::Split(_)) => {
-                    let request = (head, body);
-                    match forward::prepare(exchange, &local, route, &received, request, rewritten) {
-                        Ok(mut forward) => {
-                            forward.opening = opening;
-                            let wants = Wants {
-                                asked: received.asked,
-                                accept,
-                                grpc,
-                                request_id: received.id,
-                                standing,
-                            };
-                            return (wants, Begun::Forward(forward));
-                        }
-                        Err(exchange) => Outcome::Fault(Fault::Internal, exchange),
-                    }
+            let routed = Routed { exchange, local, route, rewritten, head, body, last, opening };
+            match admission {
+                Admission::In => proceed(routed, &received),
+                Admission::Refused(fault) => refuse(fault, routed.exchange),
+                Admission::Asking(asking) => {
+                    let received = received.clone();
+                    Begun::Asking(Some(Box::new(Waiting { asking, routed, received })))
                 }
-                (None, None, own) => match answer(own, &head) {
-                    Ok(response) => Outcome::Own(response, exchange),
-                    Err(fault) => Outcome::Fault(fault, exchange),
-                },
             }
         }
     };
     let wants = Wants { asked: received.asked, accept, grpc, request_id: received.id, standing };
-    (wants, Begun::Over(Some(outcome)))
+    (wants, begun)
+}
+
+/// A request that has found its route.
+struct Routed {
+    exchange: Box<Exchange>,
+    local: Rc<LocalSnapshot>,
+    route: Arc<RouteView>,
+    rewritten: Option<http::uri::PathAndQuery>,
+    head: Parts,
+    body: Received,
+    /// It may not go any further: this is the answer.
+    last: Option<Result<Response<bytes::Bytes>, Fault>>,
+    opening: Option<Box<Opening>>,
+}
+
+/// Goes on with a request that is within the limits of its route.
+fn proceed(routed: Routed, received: &headers::Received) -> Begun {
+    let Routed { exchange, local, route, rewritten, head, body, last, opening } = routed;
+    Begun::Over(Some(match (last, &route.config.action) {
+        (Some(Ok(response)), _) => Outcome::Own(response, exchange),
+        (Some(Err(fault)), _) => Outcome::Fault(fault, exchange),
+        (None, RouteAction::Service(_) | RouteAction::Split(_)) => {
+            let request = (head, body);
+            match forward::prepare(exchange, &local, route, received, request, rewritten) {
+                Ok(mut forward) => {
+                    forward.opening = opening;
+                    return Begun::Forward(forward);
+                }
+                Err(exchange) => Outcome::Fault(Fault::Internal, exchange),
+            }
+        }
+        (None, own) => match answer(own, &head) {
+            Ok(response) => Outcome::Own(response, exchange),
+            Err(fault) => Outcome::Fault(fault, exchange),
+        },
+    }))
 }
 
 /// The answer to a request that may not go any further, or whose word on that is no good.

@@ -77,6 +77,7 @@ fn of_process(config: &Config) -> Config {
         routes: Vec::new(),
         services: BTreeMap::new(),
         notify: Vec::new(),
+        redis: None,
         metrics: Vec::new(),
     }
 }

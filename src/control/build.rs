@@ -116,7 +116,7 @@ impl Assembly {
                     targets: targets.into(),
                     split: Split::new(weights),
                     mirror: route.mirror.as_ref().map(|name| target(route, Some(name))),
-                    limits: Limits::new(route, old.as_deref(), &self.clock),
+                    limits: Limits::new(route, old.as_deref(), &self.clock, config.redis.as_ref()),
                 })
             })
             .collect();

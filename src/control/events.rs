@@ -151,6 +151,12 @@ pub enum Kind {
         #[serde(skip_serializing_if = "is_none")]
         more: usize,
     },
+    /// The Redis of shared limits does not answer: each tidegate counts for itself. Or it answers again.
+    SharedLimits {
+        away: bool,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        why: String,
+    },
     Reload {
         generation: u64,
         restart_required: Vec<String>,
@@ -222,6 +228,7 @@ impl Kind {
             Self::OrchestratorFailed { .. } => "orchestrator_failed",
             Self::Flood { .. } => "flood",
             Self::Ban { .. } => "ban",
+            Self::SharedLimits { .. } => "shared_limits",
             Self::Reload { .. } => "reload",
             Self::ReloadFailed { .. } => "reload_failed",
             Self::Operator { .. } => "operator",
@@ -248,7 +255,7 @@ impl Kind {
             | Self::Healing { .. }
             | Self::ScaleBlocked { .. }
             | Self::OrchestratorFailed { .. } => EventKind::Decision,
-            Self::Flood { .. } | Self::Ban { .. } => EventKind::Flood,
+            Self::Flood { .. } | Self::Ban { .. } | Self::SharedLimits { .. } => EventKind::Flood,
             Self::Reload { .. }
             | Self::ReloadFailed { .. }
             | Self::Certificate { .. }
@@ -264,6 +271,7 @@ impl Kind {
             Self::BackendState { state, .. } => *state == "unhealthy",
             Self::Drain { step, .. } => *step == DrainStep::Forced,
             Self::ScaleBlocked { routine, .. } => !routine,
+            Self::SharedLimits { away, .. } => *away,
             Self::Ban { step, .. } => *step == BanStep::Begun,
             Self::BackendEjected { .. }
             | Self::Healing { .. }

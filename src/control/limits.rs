@@ -19,6 +19,10 @@ impl Control {
     pub(super) fn sweep_limits(&self) {
         let snapshot = self.plane.current();
         self.tell_of_bans();
+        if let Some(away) = self.plane.together().news() {
+            let why = if away { self.plane.together().why() } else { String::new() };
+            self.events.send(None, Kind::SharedLimits { away, why });
+        }
         for limits in snapshot.routes.iter().filter_map(|route| route.limits.as_ref()) {
             limits.rates().iter().for_each(|rate| rate.limit.sweep());
         }

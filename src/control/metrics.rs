@@ -50,6 +50,7 @@ impl Control {
                 .collect();
             (applied.reloads, certificates)
         };
+        let together = lock(&self.applied).taken.config.redis.is_some();
         let windows = lock(&self.windows);
         let registry = lock(&self.registry);
         let mut metrics = Metrics {
@@ -67,6 +68,11 @@ impl Control {
                 .counts()
                 .map(|(name, counts)| (name.clone(), counts.read()))
                 .collect(),
+            together: together.then(|| prometheus::Together {
+                up: !self.plane.together().is_away(),
+                failures: self.plane.together().failures(),
+                alone: self.plane.together().alone(),
+            }),
             bans: prometheus::Bans {
                 active: self.plane.bans().active(),
                 begun: self.plane.bans().begun(),

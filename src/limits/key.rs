@@ -97,6 +97,7 @@ mod tests {
             max_keys: 1,
             ban_after: None,
             ban_for: Duration::from_secs(1),
+            shared: false,
             dry_run: false,
         }
     }

@@ -13,6 +13,7 @@ mod key;
 mod networks;
 pub mod pace;
 pub mod rate;
+pub mod shared;
 mod store;
 mod strikes;
 #[cfg(test)]
@@ -28,13 +29,16 @@ use smallvec::SmallVec;
 
 use crate::clock::Clock;
 use crate::config::types as config;
+use crate::config::types::Redis;
 
 use bans::Bans;
 use concurrency::{InFlight, Place};
 pub use fields::Fields;
 use fields::Standing;
+use key::Key;
 use networks::Networks;
 use rate::{Limit, Over, Taken};
+use shared::Question;
 use strikes::Strikes;
 
 /// What one route holds its requests to.
@@ -42,6 +46,8 @@ use strikes::Strikes;
 pub struct Limits {
     /// The route's name.
     route: Arc<str>,
+    /// Where the shared ones are counted.
+    redis: Option<Arc<Redis>>,
     /// `None` = everybody.
     allow: Option<Networks>,
     deny: Networks,
@@ -57,6 +63,8 @@ pub struct Rate {
     pub limit: Arc<Limit>,
     pub dry_run: bool,
     ban: Option<Ban>,
+    /// It is counted together with others.
+    shared: bool,
 }
 
 /// What becomes of an address that is refused again and again.
@@ -96,12 +104,33 @@ pub struct Verdict {
     pub result: Result<Option<Place>, Refused>,
     /// For the answer, whatever it will be.
     pub fields: Option<Box<Fields>>,
+    /// It is not decided yet: others have to be asked, and then [`Limits::settle`].
+    pub asking: Option<Box<Asking>>,
 }
+
+/// A request that is within all limits that are counted here, and waits for the others.
+#[derive(Debug)]
+pub struct Asking {
+    pub redis: Arc<Redis>,
+    pub questions: Vec<Question>,
+    place: Option<Place>,
+    said: Said,
+    /// The shared rates, by index, and the keys to count by if nobody answers.
+    keys: SmallVec<[(usize, Key); 2]>,
+}
+
+/// What each rate said, by its index.
+type Said = SmallVec<[(usize, Result<Taken, Over>); 4]>;
 
 impl Limits {
     /// Of a route; `None`: it has none. What `old`, the same route's of before, has counted is kept where it counts
     /// the same.
-    pub fn new(route: &config::Route, old: Option<&Self>, clock: &Clock) -> Option<Arc<Self>> {
+    pub fn new(
+        route: &config::Route,
+        old: Option<&Self>,
+        clock: &Clock,
+        redis: Option<&Arc<Redis>>,
+    ) -> Option<Arc<Self>> {
         let (access, rates) = (&route.access, &route.rate_limits);
         if *access == config::Access::default()
             && rates.is_empty()
@@ -124,11 +153,14 @@ impl Limits {
                 let strikes = limit.strikes().clone();
                 Ban { after, lasts: config.ban_for, strikes }
             });
-            Rate { limit, dry_run: config.dry_run, ban }
+            // What refuses nobody needs not be asked about: all or nothing is taken there.
+            let shared = config.shared && !config.dry_run && redis.is_some();
+            Rate { limit, dry_run: config.dry_run, ban, shared }
         };
         let mut enforced = rates.iter().filter(|rate| !rate.dry_run).peekable();
         Some(Arc::new(Self {
             route: route.name.clone(),
+            redis: redis.cloned(),
             allow: access.allow.as_deref().map(Networks::new),
             deny: Networks::new(&access.deny),
             concurrency: route.concurrency_limit.map(|max| (max, in_flight())),
@@ -139,21 +171,53 @@ impl Limits {
 
     /// Decides about a request by its head. A refused one takes nothing from any limit.
     pub fn admit(&self, asked: &Asked<'_>) -> Verdict {
+        let refused = |refused| Verdict { result: Err(refused), fields: None, asking: None };
         if !self.may_enter(asked.client) {
-            return Verdict { result: Err(Refused::Denied), fields: None };
+            return refused(Refused::Denied);
         }
         let place = match &self.concurrency {
             None => None,
             Some((max, in_flight)) => match in_flight.enter(*max) {
-                None => return Verdict { result: Err(Refused::Full { max: *max }), fields: None },
+                None => return refused(Refused::Full { max: *max }),
                 place => place,
             },
         };
         if self.rates.is_empty() {
-            return Verdict { result: Ok(place), fields: None };
+            return Verdict { result: Ok(place), fields: None, asking: None };
         }
-        let (refused, fields) = self.take(asked);
-        Verdict { result: refused.map_or(Ok(place), Err), fields }
+        let Asked { headers, client, .. } = *asked;
+        let (mut said, mut keys) = (Said::new(), SmallVec::new());
+        for (index, rate) in self.rates.iter().enumerate() {
+            let key = rate.limit.key(headers, client);
+            match rate.shared {
+                true => keys.push((index, key)),
+                false => said.push((index, rate.limit.take(key))),
+            }
+        }
+        let is_over = || said.iter().any(|(i, result)| result.is_err() && !self.rates[*i].dry_run);
+        match &self.redis {
+            Some(redis) if !keys.is_empty() && !is_over() => {
+                let question =
+                    |(i, key): &(usize, Key)| self.rates[*i].limit.question(&self.route, *key);
+                let questions = keys.iter().map(question).collect();
+                let redis = redis.clone();
+                let asking = Asking { redis, questions, place, said, keys };
+                Verdict { result: Ok(None), fields: None, asking: Some(Box::new(asking)) }
+            }
+            _ => self.conclude(place, said, asked),
+        }
+    }
+
+    /// Decides with what others said: a number for each question, or nothing. Then each counts for itself.
+    pub fn settle(&self, asking: Asking, answer: Option<&[i64]>, asked: &Asked<'_>) -> Verdict {
+        let Asking { place, mut said, keys, .. } = asking;
+        for (at, (index, key)) in keys.into_iter().enumerate() {
+            let limit = &self.rates[index].limit;
+            let told = answer.and_then(|answer| answer.get(at));
+            said.push((index, told.map_or_else(|| limit.take(key), |told| limit.told(*told))));
+        }
+        said.sort_unstable_by_key(|(index, _)| *index);
+        self.conclude(place, said, asked)
     }
 
     /// Whether this address is let in at all. What is denied is denied, also within what is allowed.
@@ -162,11 +226,10 @@ impl Limits {
             && self.allow.as_ref().is_none_or(|allow| allow.contains(client))
     }
 
-    /// Asks every rate; if one refuses, the others get back what they gave.
-    fn take(&self, asked: &Asked<'_>) -> (Option<Refused>, Option<Box<Fields>>) {
-        let Asked { headers, client, .. } = *asked;
+    /// One that refuses is enough; then the others get back what they gave.
+    fn conclude(&self, place: Option<Place>, said: Said, asked: &Asked<'_>) -> Verdict {
         let said: SmallVec<[(&Rate, Result<Taken, Over>); 4]> =
-            self.rates.iter().map(|rate| (rate, rate.limit.take(headers, client))).collect();
+            said.into_iter().map(|(index, result)| (&self.rates[index], result)).collect();
         for (rate, _) in said.iter().filter(|(_, result)| result.is_err()) {
             rate.limit.count(rate.dry_run);
             self.strike(rate, asked);
@@ -199,7 +262,7 @@ impl Limits {
             let limit = rate.limit.name().clone();
             Refused::Limited { limit, wait: over.wait }
         });
-        (refused, fields)
+        Verdict { result: refused.map_or(Ok(place), Err), fields, asking: None }
     }
 
     /// One more refusal; too many within a minute are a ban.

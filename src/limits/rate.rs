@@ -22,6 +22,7 @@ use crate::clock::{Clock, Micros};
 use crate::config::types as config;
 
 use super::key::{self, Key};
+use super::shared::Question;
 use super::store::Store;
 use super::strikes::Strikes;
 
@@ -51,7 +52,8 @@ pub struct Counts {
 /// A request that a limit let through.
 #[derive(Debug)]
 pub struct Taken {
-    key: Key,
+    /// `None`: it was taken elsewhere, and all or nothing there.
+    key: Option<Key>,
     at: Micros,
     /// Requests that could follow at once.
     pub remaining: u32,
@@ -93,12 +95,40 @@ impl Limit {
             && old.max_keys == new.max_keys
     }
 
+    /// Whose request it is.
+    pub(super) fn key(&self, headers: &HeaderMap, client: IpAddr) -> Key {
+        Key::of(&self.config, headers, client)
+    }
+
+    /// What to ask those who count together.
+    pub(super) fn question(&self, route: &str, key: Key) -> Question {
+        let Key([high, low]) = key;
+        Question {
+            key: format!("tidegate:limit:{route}:{}:{high:016x}{low:016x}", self.config.name),
+            each: self.config.rate.interval().as_nanos() as f64 / 1e3,
+            burst: self.config.burst,
+        }
+    }
+
+    /// What they said, in the words of [`Question`].
+    pub(super) fn told(&self, said: i64) -> Result<Taken, Over> {
+        match u32::try_from(said) {
+            Ok(remaining) => Ok(Taken { key: None, at: self.clock.now(), remaining }),
+            // -1 - µs
+            Err(_) => {
+                Err(Over { wait: Duration::from_micros(said.unsigned_abs().saturating_sub(1)) })
+            }
+        }
+    }
+
     /// Counts a request, unless it is over the limit.
-    pub fn take(&self, headers: &HeaderMap, client: IpAddr) -> Result<Taken, Over> {
-        let key = Key::of(&self.config, headers, client);
+    pub fn take(&self, key: Key) -> Result<Taken, Over> {
         let at = self.clock.now();
         match self.limiter.check_key(&key) {
-            Ok(state) => Ok(Taken { key, at, remaining: state.remaining_burst_capacity() }),
+            Ok(state) => {
+                let remaining = state.remaining_burst_capacity();
+                Ok(Taken { key: Some(key), at, remaining })
+            }
             Err(not_until) => {
                 Err(Over { wait: not_until.wait_time_from(self.limiter.clock().now()) })
             }
@@ -110,10 +140,11 @@ impl Limit {
     /// Only soon after: within one interval no other request can have come after the time that was taken, so what
     /// is left is exactly what there would be. Later its part has grown back by itself.
     pub fn give_back(&self, taken: &Taken) {
+        let Some(key) = &taken.key else { return };
         let interval = self.config.rate.interval();
         let passed = self.clock.now().saturating_sub(taken.at);
         if u128::from(passed) < interval.as_micros() {
-            self.store.give_back(&taken.key, interval.as_nanos() as u64);
+            self.store.give_back(key, interval.as_nanos() as u64);
         }
     }
 

@@ -20,6 +20,7 @@ fn rate(name: &str, count: u32, per: u64, burst: u32) -> RateLimit {
         max_keys: 1000,
         ban_after: None,
         ban_for: Duration::from_secs(1),
+        shared: false,
         dry_run: false,
     }
 }
@@ -51,7 +52,7 @@ fn clock() -> Clock {
 }
 
 fn limits(rates: Vec<RateLimit>, clock: &Clock) -> Arc<Limits> {
-    Limits::new(&route(rates), None, clock).expect("limits")
+    Limits::new(&route(rates), None, clock, None).expect("limits")
 }
 
 fn ask(limits: &Limits, client: [u8; 4]) -> Result<(), Refused> {
@@ -77,7 +78,7 @@ const B: [u8; 4] = [10, 0, 0, 2];
 
 #[test]
 fn a_route_without_limits_has_none() {
-    assert!(Limits::new(&route(Vec::new()), None, &clock()).is_none());
+    assert!(Limits::new(&route(Vec::new()), None, &clock(), None).is_none());
 }
 
 #[test]
@@ -150,10 +151,10 @@ fn a_reload_keeps_the_counts_of_what_stays_the_same() {
     let first = limits(vec![rate("a", 1, 60, 2), rate("b", 1, 60, 2)], &clock);
     assert_eq!((ask(&first, A), ask(&first, A)), (Ok(()), Ok(())));
     let dry = RateLimit { dry_run: true, ..rate("b", 1, 60, 2) };
-    let next = Limits::new(&route(vec![dry, rate("a", 1, 60, 2)]), Some(&first), &clock);
+    let next = Limits::new(&route(vec![dry, rate("a", 1, 60, 2)]), Some(&first), &clock, None);
     let next = next.expect("limits");
     assert_eq!(ask(&next, A), limited("a", Duration::from_secs(60)));
-    let wider = Limits::new(&route(vec![rate("a", 1, 60, 3)]), Some(&next), &clock);
+    let wider = Limits::new(&route(vec![rate("a", 1, 60, 3)]), Some(&next), &clock, None);
     assert_eq!(ask(&wider.expect("limits"), A), Ok(()), "another limit begins anew");
 }
 
@@ -167,7 +168,7 @@ fn what_is_denied_is_denied_within_what_is_allowed() {
     let asks = |allow: Option<&[&str]>, deny: &[&str], client| {
         let access = config::Access { allow: allow.map(nets), deny: nets(deny), files: Vec::new() };
         let route = config::Route { access, concurrency_limit: Some(1), ..route(Vec::new()) };
-        let limits = Limits::new(&route, None, &clock()).expect("limits");
+        let limits = Limits::new(&route, None, &clock(), None).expect("limits");
         let result = ask(&limits, client);
         assert_eq!(limits.in_flight(), Some(0));
         result
@@ -184,7 +185,7 @@ fn what_is_denied_is_denied_within_what_is_allowed() {
 fn a_full_route_takes_nothing_from_rates_and_a_limited_request_no_place() {
     let clock = clock();
     let route = config::Route { concurrency_limit: Some(2), ..route(vec![rate("a", 1, 60, 3)]) };
-    let limits = Limits::new(&route, None, &clock).expect("limits");
+    let limits = Limits::new(&route, None, &clock, None).expect("limits");
     let admit_a = || admit(&limits, A).result;
     let held = (admit_a().expect("free"), admit_a().expect("free"));
     assert_eq!(admit_a().err(), Some(Refused::Full { max: 2 }));
@@ -194,7 +195,7 @@ fn a_full_route_takes_nothing_from_rates_and_a_limited_request_no_place() {
     assert_eq!(limits.in_flight(), Some(1));
     // A smaller limit counts those who are there.
     let smaller = config::Route { concurrency_limit: Some(1), ..route.clone() };
-    let smaller = Limits::new(&smaller, Some(&limits), &clock).expect("limits");
+    let smaller = Limits::new(&smaller, Some(&limits), &clock, None).expect("limits");
     assert_eq!(admit(&smaller, B).result.err(), Some(Refused::Full { max: 1 }));
     drop(held.1);
     assert_eq!(smaller.in_flight(), Some(0));
@@ -209,7 +210,7 @@ fn who_is_refused_again_and_again_is_banned_unless_it_is_welcome() {
     let access = config::Access { allow: Some(half), ..config::Access::default() };
     let open = limits(vec![banning.clone()], &clock);
     let listed = config::Route { access, ..route(vec![banning.clone()]) };
-    let listed = Limits::new(&listed, None, &clock).expect("limits");
+    let listed = Limits::new(&listed, None, &clock, None).expect("limits");
     let dry = limits(vec![RateLimit { dry_run: true, ..banning }], &clock);
     for (limits, client, banned) in
         [(&open, A, true), (&open, [192, 0, 2, 7], false), (&listed, A, false), (&dry, A, false)]

@@ -6,12 +6,15 @@ use http::HeaderMap;
 
 use crate::clock::Micros;
 use crate::http::fault::Fault;
+use crate::http::headers::Received;
 use crate::http::serve::Client;
-use crate::limits::{Asked, Fields, Limits, Refused};
+use crate::limits::shared::BUDGET;
+use crate::limits::{Asked, Asking, Fields, Limits, Refused, Verdict};
 use crate::worker::local::LocalSnapshot;
 
 use super::exchange::Exchange;
 use super::failure;
+use super::{Begun, Outcome, Routed, proceed};
 
 /// Whether whom the request is from is not let in: it was banned after it connected, or comes through a proxy
 /// that we trust, whose other clients are to be served.
@@ -26,6 +29,21 @@ pub fn banned(client: &Client, from: IpAddr, now: Micros) -> Option<Fault> {
     Some(Fault::Banned { left, direct: !client.peer.trusted })
 }
 
+/// What becomes of a request.
+pub enum Admission {
+    In,
+    Refused(Fault),
+    /// Others have to be asked.
+    Asking(Box<Asking>),
+}
+
+/// A request while others are asked. What it holds is given back if its client goes away.
+pub struct Waiting {
+    pub asking: Box<Asking>,
+    pub routed: Routed,
+    pub received: Received,
+}
+
 /// Lets the request in, or says why not. `standing`: what its client is told of its limits in either case.
 pub fn admit(
     exchange: &mut Exchange,
@@ -33,11 +51,55 @@ pub fn admit(
     limits: &Limits,
     (headers, from): (&HeaderMap, IpAddr),
     standing: &mut Option<Box<Fields>>,
-) -> Result<(), Fault> {
-    let client = &exchange.client;
+) -> Admission {
+    let mut verdict = limits.admit(&asked(&exchange.client, headers, from));
+    if let Some(asking) = verdict.asking.take() {
+        return Admission::Asking(asking);
+    }
+    match follow(exchange, local, verdict, standing) {
+        Ok(()) => Admission::In,
+        Err(fault) => Admission::Refused(fault),
+    }
+}
+
+impl Waiting {
+    /// Asks, and goes on with the request.
+    pub async fn settle(self, standing: &mut Option<Box<Fields>>) -> Begun {
+        let Self { mut asking, mut routed, received } = self;
+        let exchange = &mut routed.exchange;
+        let client = exchange.client.clone();
+        let asker = &client.worker.asker;
+        let questions = std::mem::take(&mut asking.questions);
+        let many = questions.len();
+        let answer = match asker.ask(&asking.redis, questions) {
+            None => None,
+            Some(answer) => {
+                let answer = exchange.timer.within(client.worker.now(), BUDGET, answer).await;
+                asker.settle(answer, many)
+            }
+        };
+        let Some(limits) = &routed.route.limits else { return proceed(routed, &received) };
+        let asked = asked(&client, &routed.head.headers, received.client);
+        let verdict = limits.settle(*asking, answer.as_deref(), &asked);
+        match follow(exchange, &routed.local, verdict, standing) {
+            Ok(()) => proceed(routed, &received),
+            Err(fault) => Begun::Over(Some(Outcome::Fault(fault, routed.exchange))),
+        }
+    }
+}
+
+fn asked<'a>(client: &'a Client, headers: &'a HeaderMap, from: IpAddr) -> Asked<'a> {
     let trusted = &client.listener.config.trusted_proxies;
-    let bans = &client.worker.shared.bans;
-    let verdict = limits.admit(&Asked { headers, client: from, trusted, bans });
+    Asked { headers, client: from, trusted, bans: &client.worker.shared.bans }
+}
+
+/// Does as the limits say.
+fn follow(
+    exchange: &mut Exchange,
+    local: &LocalSnapshot,
+    verdict: Verdict,
+    standing: &mut Option<Box<Fields>>,
+) -> Result<(), Fault> {
     *standing = verdict.fields;
     let refused = match verdict.result {
         Ok(place) => {

@@ -13,6 +13,7 @@ use futures_util::future::CatchUnwind;
 use pin_project_lite::pin_project;
 
 use crate::clock::{Clock, Micros};
+use crate::limits::shared::Asker;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::Writer;
 
@@ -33,6 +34,8 @@ pub struct Worker {
     pub rng: RefCell<fastrand::Rng>,
     /// What tunnels read into; used within one poll, never across two.
     pub scratch: RefCell<Box<[u8]>>,
+    /// Asks those who count limits together with us.
+    pub asker: Asker,
     local: RefCell<Rc<LocalSnapshot>>,
     log: RefCell<Option<Writer>>,
     /// Of `Shared::wakes`, those that were heeded.
@@ -52,6 +55,7 @@ impl Worker {
         Rc::new(Self {
             id,
             timers: Timers::new(clock.clone()),
+            asker: Asker::new(clock.clone(), shared.together.clone()),
             clock,
             shared,
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),

@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use crate::clock::Clock;
 use crate::config::types as config;
 use crate::limits::bans::Bans;
+use crate::limits::shared::Status;
 use crate::listener::bind::{self, Bound};
 use crate::listener::given::Given;
 use crate::route::Router;
@@ -170,6 +171,11 @@ impl DataPlane {
     /// Who is not let in for a while.
     pub fn bans(&self) -> &Bans {
         &self.shared.bans
+    }
+
+    /// How it stands with those who count limits together with us.
+    pub fn together(&self) -> &Status {
+        &self.shared.together
     }
 
     /// Counters of the worker threads themselves.

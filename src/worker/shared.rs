@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 
 use crate::limits::bans::Bans;
+use crate::limits::shared::Status;
 use crate::listener::per_address::PerAddress;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{PerWorker, WorkerStats};
@@ -28,6 +29,8 @@ pub struct Shared {
     pub per_address: Arc<PerAddress>,
     /// Who is not let in for a while.
     pub bans: Arc<Bans>,
+    /// How it stands with those who count limits together with us.
+    pub together: Arc<Status>,
     pub stats: PerWorker<WorkerStats>,
     /// Number of a worker thread that ended by itself.
     pub died: watch::Sender<Option<usize>>,
@@ -45,6 +48,7 @@ impl Shared {
             emptied: Notify::new(),
             per_address: Arc::default(),
             bans: Arc::default(),
+            together: Arc::default(),
             stats: PerWorker::new(workers),
             died: watch::Sender::new(None),
         })

@@ -65,6 +65,7 @@ mod route_limits;
 mod routes;
 mod scaling;
 mod sessions;
+mod shared_limits;
 mod signals;
 mod simulate;
 mod splitting;

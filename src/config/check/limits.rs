@@ -11,10 +11,11 @@ use ipnet::IpNet;
 use crate::config::field::Field;
 use crate::config::reader::Reader;
 use crate::config::tree::{Node, Place, Value};
-use crate::config::types::{Access, LimitKey, Rate, RateLimit};
+use crate::config::types::{Access, LimitKey, Rate, RateLimit, Redis};
 use crate::config::values::{self, Wrong, wrong};
 
-use super::fields;
+use super::route::Read;
+use super::{Named, fields, metric};
 
 /// Requests a unit of time, at most: no two closer than a microsecond.
 const MAX_RATE: u32 = 1_000_000;
@@ -23,8 +24,16 @@ const MAX_KEYS: i64 = 10_000_000;
 /// Mistakes of one file that are told.
 const TOLD: usize = 5;
 
-pub fn rate_limits(r: &mut Reader<'_>) -> Vec<RateLimit> {
-    let all = r.sections("rate_limit", |r| (rate_limit(r), r.place("name")));
+/// The limits, and where the first says that it is shared.
+pub fn rate_limits(r: &mut Reader<'_>) -> (Vec<RateLimit>, Option<Place>) {
+    let mut shared = None;
+    let all = r.sections("rate_limit", |r| {
+        let limit = rate_limit(r);
+        if limit.shared {
+            shared.get_or_insert(r.place("shared"));
+        }
+        (limit, r.place("name"))
+    });
     for (index, (limit, place)) in all.iter().enumerate() {
         let name = &limit.name;
         if !name.is_empty() && all[..index].iter().any(|(other, _)| other.name == *name) {
@@ -33,7 +42,7 @@ pub fn rate_limits(r: &mut Reader<'_>) -> Vec<RateLimit> {
             r.push(place.problem(message));
         }
     }
-    all.into_iter().map(|(limit, _)| limit).collect()
+    (all.into_iter().map(|(limit, _)| limit).collect(), shared)
 }
 
 fn rate_limit(r: &mut Reader<'_>) -> RateLimit {
@@ -52,7 +61,28 @@ fn rate_limit(r: &mut Reader<'_>) -> RateLimit {
         max_keys: r.int("max_keys", 1..=MAX_KEYS).or(200_000),
         ban_after: Some(r.int("ban_after", 0..=MAX_BURST).or(0)).filter(|after| *after > 0),
         ban_for: r.period("ban_for").or("10m"),
+        shared: r.bool("shared").or(false),
         dry_run: r.bool("dry_run").or(false),
+    }
+}
+
+/// `[shared]`
+pub fn shared(r: &mut Reader<'_>) -> Option<Arc<Redis>> {
+    r.section("shared", |r| {
+        let redis = r.field("redis", |value| match values::string(value)?.as_str() {
+            "" => Ok(None),
+            _ => metric::redis(value).map(|(at, database)| Some(Redis { at, database })),
+        });
+        redis.or("").map(Arc::new)
+    })
+}
+
+/// A limit that is shared needs somewhere to be counted.
+pub fn has_redis(r: &mut Reader<'_>, route: &Named<Read>, redis: Option<&Arc<Redis>>) {
+    let place = route.item.shared.as_ref().filter(|_| redis.is_none());
+    if let Some(place) = place {
+        let message = "shared: there is nothing to count in together; add [shared] with redis = \"redis://HOST:6379\"";
+        r.push(place.problem(message));
     }
 }
 

@@ -55,15 +55,7 @@ fn source(kind: Kind, r: &mut Reader<'_>) -> MetricSource {
     };
     match kind {
         Kind::RedisList => {
-            let url = r.field("url", |value| {
-                let at = endpoint(value, &["redis"])?;
-                let database = at.path.trim_matches('/');
-                let number = if database.is_empty() { Ok(0) } else { database.parse() };
-                match number {
-                    Ok(number) => Ok((at, number)),
-                    Err(_) => wrong(value, format!("{database:?} is not the number of a database")),
-                }
-            });
+            let url = r.field("url", redis);
             let (at, database) = url.required_or((nobody(), 0));
             MetricSource::RedisList { at, database, key: r.string("key").required() }
         }
@@ -76,6 +68,17 @@ fn source(kind: Kind, r: &mut Reader<'_>) -> MetricSource {
             pointer: r.string("pointer").and(pointer).required(),
             age_pointer: r.string("age_pointer").and(pointer).optional(),
         },
+    }
+}
+
+/// `redis://HOST:PORT/DATABASE`
+pub fn redis(value: &Value) -> Result<(Url, u32), Wrong> {
+    let at = endpoint(value, &["redis"])?;
+    let database = at.path.trim_matches('/');
+    let number = if database.is_empty() { Ok(0) } else { database.parse() };
+    match number {
+        Ok(number) => Ok((at, number)),
+        Err(_) => wrong(value, format!("{database:?} is not the number of a database")),
     }
 }
 

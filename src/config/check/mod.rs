@@ -82,6 +82,7 @@ fn read(
     let dns = discovery::dns(r);
     let log = process::log(r);
     let (admin, mut bound) = process::admin(r);
+    let redis = limits::shared(r);
     let metrics = r.named("metric", metric::read);
     let names: Vec<_> = metrics.iter().map(|metric| metric.name.clone()).collect();
     let context = service::Context {
@@ -117,6 +118,7 @@ fn read(
     one_address_each(r, &bound);
     for route in &routes {
         references(r, route, &listeners, &services);
+        limits::has_redis(r, route, redis.as_ref());
     }
 
     warnings.extend(balance::shared_cookies(r, &routes, &services));
@@ -136,6 +138,7 @@ fn read(
         routes: routes.into_iter().map(|one| Arc::new(one.item.route)).collect(),
         services,
         notify,
+        redis,
         metrics: metrics.into_iter().map(Arc::new).collect(),
     };
     (config, needs)

@@ -19,6 +19,8 @@ const ACTIONS: [&str; 4] = ["service", "split", "redirect", "respond"];
 pub struct Read {
     pub route: Route,
     pub listeners: Vec<(String, Place)>,
+    /// Where a limit says that it is shared.
+    pub shared: Option<Place>,
     /// The key that names it, its name, its place.
     pub services: Vec<(&'static str, String, Place)>,
 }
@@ -38,6 +40,7 @@ pub fn read(r: &mut Reader<'_>) -> Named<Read> {
     let (action, mut services) = action(r);
     let mirror = mirror(r, &action);
     services.extend(mirror.iter().map(|name| ("mirror", name.clone(), r.place("mirror"))));
+    let (rate_limits, shared) = limits::rate_limits(r);
     let route = Route {
         name: name.into(),
         listeners: listeners.iter().map(|(name, _)| Arc::from(name.as_str())).collect(),
@@ -54,10 +57,14 @@ pub fn read(r: &mut Reader<'_>) -> Named<Read> {
         headers_in: r.section("headers_in", header_rules),
         headers_out: r.section("headers_out", header_rules),
         access: r.section("access", limits::access),
-        rate_limits: limits::rate_limits(r),
+        rate_limits,
         concurrency_limit: r.section("concurrency_limit", limits::concurrency),
     };
-    Named { place: r.place("name"), name: own_name, item: Read { route, listeners, services } }
+    Named {
+        place: r.place("name"),
+        name: own_name,
+        item: Read { route, listeners, shared, services },
+    }
 }
 
 /// What it does, and the services that it names.

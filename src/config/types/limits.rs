@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::Url;
+
 /// `[[route.rate_limit]]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RateLimit {
@@ -24,6 +26,8 @@ pub struct RateLimit {
     /// Refusals within a minute after which an address is banned; `None` = never.
     pub ban_after: Option<u32>,
     pub ban_for: Duration,
+    /// Counted together with other tidegates, where Redis answers.
+    pub shared: bool,
     /// It only counts.
     pub dry_run: bool,
 }
@@ -56,6 +60,13 @@ impl Rate {
         let nanos = self.per.as_nanos().div_ceil(u128::from(self.count.max(1)));
         Duration::from_nanos(nanos as u64)
     }
+}
+
+/// `[shared]`: what several tidegates have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redis {
+    pub at: Url,
+    pub database: u32,
 }
 
 /// `[route.access]`

@@ -45,6 +45,8 @@ pub struct Config {
     pub routes: Vec<Arc<Route>>,
     pub services: BTreeMap<Arc<str>, Arc<Service>>,
     pub notify: Vec<Arc<Notify>>,
+    /// `shared.redis`
+    pub redis: Option<Arc<Redis>>,
     /// Signals from elsewhere.
     pub metrics: Vec<Arc<ExternalMetric>>,
 }

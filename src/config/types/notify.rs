@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Secret, Url};
 
 /// Names of what can be told, as `/v1/events` has them in `data.kind`.
-pub const EVENTS: [&str; 22] = [
+pub const EVENTS: [&str; 23] = [
     "backend_ejected",
     "backend_state",
     "backend_unejected",
@@ -28,6 +28,7 @@ pub const EVENTS: [&str; 22] = [
     "replaced",
     "scale_blocked",
     "scaled",
+    "shared_limits",
     "stopping",
 ];
 

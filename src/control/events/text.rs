@@ -71,6 +71,10 @@ impl Kind {
             Self::Flood { listener, flood, ended } => {
                 format!("listener {listener}: {ended} ended for {flood}")
             }
+            Self::SharedLimits { away: true, why } => {
+                format!("shared limits are counted here alone: redis: {why}")
+            }
+            Self::SharedLimits { .. } => "shared limits are counted together again".to_owned(),
             Self::Ban { address, step, route, limit, for_ms, more } => {
                 let lasts = seconds(*for_ms);
                 let others = match more {

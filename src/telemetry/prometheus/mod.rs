@@ -4,6 +4,7 @@
 //! scrape: what is gone takes its series with it. Names and labels are a contract.
 
 mod families;
+mod limits;
 mod process;
 mod text;
 
@@ -30,6 +31,8 @@ pub struct Metrics<'a> {
     pub routes: Vec<Route<'a>>,
     pub limits: Vec<Limit<'a>>,
     pub bans: Bans,
+    /// Where limits are counted together with others.
+    pub together: Option<Together>,
     pub services: Vec<Service<'a>>,
     pub backends: Vec<Backend<'a>>,
     /// Name and seconds until it is no longer valid.
@@ -72,6 +75,15 @@ pub struct Bans {
     pub begun: u64,
     /// Requests that were refused for one.
     pub requests: u64,
+}
+
+/// The Redis of shared limits.
+#[derive(Debug, Default)]
+pub struct Together {
+    pub up: bool,
+    pub failures: u64,
+    /// Requests that were counted here alone.
+    pub alone: u64,
 }
 
 /// A rate limit of a route.
@@ -143,6 +155,7 @@ impl Metrics<'_> {
         self.mirrors(&mut encoder);
         self.limits(&mut encoder);
         self.bans(&mut encoder);
+        self.together(&mut encoder);
         self.listeners(&mut encoder);
         self.bad_requests(&mut encoder);
         self.floods(&mut encoder);

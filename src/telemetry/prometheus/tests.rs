@@ -75,6 +75,7 @@ fn page(openmetrics: bool) -> String {
             keys: 2,
             overflowed: 1,
         }],
+        together: Some(Together { up: true, failures: 1, alone: 2 }),
         bans: Bans { active: 2, begun: 3, requests: 5 },
         services,
         backends,
