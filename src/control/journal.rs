@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::scale::cost::{self, Hour, Ledger};
-use crate::scale::journal::{operator_line, outcome_line, record_line};
+use crate::scale::journal::{learned_line, operator_line, outcome_line, record_line};
 use crate::scale::record::{Outcome, Record};
-use crate::scale::{Journal, JournalFile, Override, Sink, Wall};
+use crate::scale::{Journal, JournalFile, Kept, Override, Sink, Wall};
 
 use super::cost::Books;
 use super::scaling::JOURNAL;
@@ -57,6 +57,7 @@ impl Scribes {
                     tracing::warn!("journal: {problem}");
                 }
                 journal.operator = back.operator;
+                journal.learned = back.learned;
                 for record in back.records {
                     journal.push(record);
                 }
@@ -113,6 +114,10 @@ impl Scribe {
 
     pub fn outcome(&self, seq: u64, outcome: &Outcome) {
         self.send(outcome_line(seq, outcome));
+    }
+
+    pub fn learned(&self, learned: &Kept) {
+        self.send(learned_line(learned));
     }
 
     /// `operator`: with moments in µs since 1970.

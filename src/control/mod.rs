@@ -23,6 +23,7 @@ pub mod handle;
 pub mod handover;
 mod heal;
 pub mod journal;
+pub mod learned;
 mod life;
 mod limits;
 pub mod log;

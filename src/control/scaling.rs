@@ -19,6 +19,7 @@ use super::core::Control;
 use super::cost::Books;
 use super::events::Kind;
 use super::journal::Scribe;
+use super::learned::Memory;
 use super::managed::Managed;
 use super::{lock, sample};
 
@@ -35,6 +36,7 @@ pub struct Scaling {
     pub journal: Journal,
     pub scribe: Scribe,
     pub books: Books,
+    pub learned: Memory,
     /// For the metrics.
     pub changes: Changes,
     /// When the next tick is due.
@@ -46,7 +48,8 @@ pub struct Scaling {
 impl Scaling {
     pub fn new(scaler: Option<Scaler>, journal: Journal, scribe: Scribe) -> Self {
         let (books, changes) = (Books::default(), Changes::new());
-        Self { scaler, journal, scribe, books, changes, due: 0, last: None }
+        let learned = Memory::default();
+        Self { scaler, journal, scribe, books, learned, changes, due: 0, last: None }
     }
 }
 
@@ -126,6 +129,7 @@ impl Control {
         sample.spent = scaling.books.month(sample.wall, scaler.params().cost.per_backend_hour);
         let Tick { plan, record, outcome } = scaler.tick(&sample);
         scaling.books.tick(&sample, scaler.params(), scaler.status().needs);
+        scaling.learned.tick(now, sample.wall, scaler, &scaling.scribe);
         if let Some(plan) = plan {
             self.order(managed, plan);
         }

@@ -17,6 +17,7 @@ use super::core::Control;
 use super::discover::{First, Following, first_answers};
 use super::events::Kind;
 use super::handover::state::{moved, of_wall};
+use super::learned::Memory;
 use super::managed::{Backoff, Managed};
 use super::reload::{Reloader, build};
 use super::scaling::Scaling;
@@ -106,8 +107,12 @@ impl Control {
                 managed.configure(settings.clone());
                 let mut scaling = lock(&managed.scaling);
                 let seq = scaling.journal.next_seq();
+                let scaling = &mut *scaling;
                 match (&mut scaling.scaler, &service.scaling) {
-                    (Some(scaler), Some(params)) => scaler.reconfigure(params.clone()),
+                    (Some(scaler), Some(params)) => {
+                        scaler.reconfigure(params.clone());
+                        scaling.learned.configure(service, scaler);
+                    }
                     (scaler @ None, Some(params)) => {
                         *scaler = Some(Scaler::new(name.clone(), params.clone(), seq));
                     }
@@ -117,7 +122,7 @@ impl Control {
             }
             let Some(orchestrator) = built.remove(name) else { continue };
             let (journal, scribe) = reloader.scribes.open(name);
-            let scaler = service.scaling.as_ref().map(|params| {
+            let mut scaler = service.scaling.as_ref().map(|params| {
                 let mut scaler = Scaler::new(name.clone(), params.clone(), journal.next_seq());
                 scaler.recall(journal.oldest());
                 // One that is over ends with the first tick.
@@ -125,7 +130,11 @@ impl Control {
                 scaler.set_override(operator);
                 scaler
             });
+            let wall = self.clock.wall(self.clock.now()).into();
+            let kept = journal.learned.clone();
+            let learned = Memory::open(service, kept, wall, scaler.as_mut());
             let mut scaling = Scaling::new(scaler, journal, scribe);
+            scaling.learned = learned;
             scaling.books = reloader.scribes.books(name);
             let managed =
                 Arc::new(Managed::new(name.clone(), orchestrator, settings.clone(), scaling));

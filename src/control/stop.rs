@@ -48,6 +48,7 @@ impl Control {
         let alone = tokio::time::timeout(runtime.shutdown_timeout, self.standing.alone());
         let _ = alone.await;
         self.close_books();
+        self.close_learned();
         self.stop_backends().await;
         self.finish_notifying().await;
         self.close_log();

@@ -1,6 +1,7 @@
 //! The newest records in memory, and the lines in which they are kept.
 //!
-//! A line is one JSON object: a record, or the outcome of an earlier one. Files are left to
+//! A line is one JSON object: a record, or the outcome of an earlier one, or what else a restart
+//! has to know. Files are left to
 //! `journal_file`.
 
 use std::collections::VecDeque;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Override;
 use super::Wall;
+use super::learned::Kept;
 use super::record::{Outcome, Record};
 
 pub use super::journal_file::{JournalFile, ReadBack};
@@ -22,6 +24,8 @@ pub struct Journal {
     next_seq: u64,
     /// What an operator had ordered when the file was left; moments in µs since 1970.
     pub operator: Option<Override>,
+    /// What was learned of the backends by then.
+    pub learned: Option<Kept>,
 }
 
 /// Takes finished lines (without the line end). The control plane may hand them to another
@@ -45,12 +49,20 @@ pub enum Line {
         ordered: Wall,
         operator: Option<Override>,
     },
+    /// What was learned of the backends.
+    Learned(Kept),
 }
 
 impl Journal {
     /// Keeps at most `capacity` records.
     pub fn new(capacity: usize) -> Self {
-        Self { records: VecDeque::new(), capacity: capacity.max(1), next_seq: 1, operator: None }
+        Self {
+            records: VecDeque::new(),
+            capacity: capacity.max(1),
+            next_seq: 1,
+            operator: None,
+            learned: None,
+        }
     }
 
     /// Adds the newest; the oldest goes when there are too many.
@@ -98,6 +110,11 @@ pub fn outcome_line(seq: u64, outcome: &Outcome) -> String {
 /// The line of an operator's order, for a restart.
 pub fn operator_line(ordered: Wall, operator: Option<Override>) -> String {
     line(&Line::Operator { ordered, operator })
+}
+
+/// The line of what was learned, for a restart.
+pub fn learned_line(learned: &Kept) -> String {
+    line(&Line::Learned(learned.clone()))
 }
 
 fn line(line: &Line) -> String {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::Override;
 use super::journal::{Line, Sink};
+use super::learned::Kept;
 use super::record::Record;
 
 /// A journal file that is written to.
@@ -29,6 +30,8 @@ pub struct ReadBack {
     pub records: VecDeque<Record>,
     /// What an operator ordered last; moments in µs since 1970.
     pub operator: Option<Override>,
+    /// What was learned last.
+    pub learned: Option<Kept>,
     /// Lines that could not be read, for the log: `app.jsonl:12: …`; the first ten.
     pub problems: Vec<String>,
 }
@@ -122,6 +125,7 @@ impl ReadBack {
                     }
                 }
                 Ok(Line::Operator { operator, .. }) => self.operator = operator,
+                Ok(Line::Learned(kept)) => self.learned = Some(kept),
                 Err(error) if self.problems.len() < 10 => {
                     self.problems.push(format!("{name}:{}: not a record: {error}", number + 1));
                 }

@@ -15,6 +15,7 @@ mod golden;
 pub mod history;
 pub mod journal;
 mod journal_file;
+pub mod learned;
 pub mod memory;
 pub mod operator;
 pub mod outcome;
@@ -34,6 +35,7 @@ pub mod victims;
 pub mod wall;
 
 pub use journal::{Journal, JournalFile, Sink};
+pub use learned::{Kept, Learned};
 pub use operator::Override;
 pub use plan::Plan;
 pub use policy::{WINDOW, Wanted};

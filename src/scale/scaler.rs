@@ -14,7 +14,7 @@ use super::policy::{self, Input, Policy, Wanted};
 use super::record::{Action, Outcome, Proposed, Reason, Record, Stage};
 use super::refusal::Refusals;
 use super::schedule::{self, Scheduled};
-use super::{Override, Plan, Sample, report};
+use super::{Learned, Override, Plan, Sample, report};
 
 /// Decides for one service. Holds history and nothing that talks to the world.
 #[derive(Debug)]
@@ -105,17 +105,42 @@ impl Scaler {
 
     /// Takes new parameters and keeps the history.
     pub fn reconfigure(&mut self, params: Scaling) {
-        let panic = self.policies.iter().find_map(|policy| policy.panic());
-        let before = std::mem::replace(&mut self.policies, policy::build(&params));
-        if params.slo == self.params.slo && params.concurrency == self.params.concurrency {
+        let learned = self.learned();
+        let same = params.slo == self.params.slo && params.concurrency == self.params.concurrency;
+        let before = self.renew_policies(&params);
+        if same {
             policy::keep_learned(&mut self.policies, before);
-        }
-        if let Some(panic) = panic {
-            self.policies.iter_mut().for_each(|policy| policy.resume(panic));
+        } else if let Some(learned) = learned {
+            self.believe(&learned);
         }
         self.scheduled = Scheduled::default();
         self.bound = params.clone();
         self.params = params;
+    }
+
+    /// What was learned of the backends.
+    pub fn learned(&self) -> Option<Learned> {
+        self.policies.iter().find_map(|policy| policy.learned())
+    }
+
+    /// Takes what was learned before for true, until it knows better.
+    pub fn believe(&mut self, learned: &Learned) {
+        self.policies.iter_mut().for_each(|policy| policy.remember(learned));
+    }
+
+    /// The backends are others now: what was learned of them is dropped.
+    pub fn forget_learned(&mut self) {
+        self.renew_policies(&self.params.clone());
+    }
+
+    /// New policies in the place of those that are returned; a panic goes on.
+    fn renew_policies(&mut self, params: &Scaling) -> Vec<Box<dyn Policy>> {
+        let panic = self.policies.iter().find_map(|policy| policy.panic());
+        let before = std::mem::replace(&mut self.policies, policy::build(params));
+        if let Some(panic) = panic {
+            self.policies.iter_mut().for_each(|policy| policy.resume(panic));
+        }
+        before
     }
 
     /// Goes on after a restart: `records` of the journal, oldest first. To be called before the first tick.

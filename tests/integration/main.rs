@@ -38,6 +38,7 @@ mod hostile_h2;
 mod instructions;
 mod interim;
 mod killed;
+mod learning;
 mod limits;
 mod load;
 mod metrics;

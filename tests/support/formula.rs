@@ -76,11 +76,14 @@ impl Reader<'_> {
         }
     }
 
-    /// A number, a pair of parentheses, `ceil(…)` or `max(…, …)`.
+    /// A number, a pair of parentheses, `ceil(…)`, `max(…, …)` or `min(…, …)`.
     fn one(&mut self) -> f64 {
         match self.next() {
             Some('c') => self.arguments("ceil(")[0].ceil_of_decimals(),
-            Some('m') => self.arguments("max(").into_iter().fold(f64::NEG_INFINITY, f64::max),
+            Some('m') => match self.taken().rest.peek() {
+                Some('i') => self.arguments("in(").into_iter().fold(f64::INFINITY, f64::min),
+                _ => self.arguments("ax(").into_iter().fold(f64::NEG_INFINITY, f64::max),
+            },
             Some('(') => self.arguments("(")[0],
             _ => {
                 let mut digits = String::new();

@@ -15,7 +15,7 @@ use crate::clock::{Clock, Micros};
 use crate::discovery::Store;
 use crate::health::judge::Verdict;
 use crate::registry::{DrainedBy, Entry, Pool};
-use crate::scale::Override;
+use crate::scale::{Kept, Override};
 use crate::upstream::gate::State as Life;
 
 use super::super::core::Control;
@@ -44,6 +44,8 @@ struct Service {
     /// How many the orchestrator was told to have.
     size: Option<u32>,
     operator: Option<Override>,
+    /// What the scaler has learned of the backends.
+    learned: Option<Kept>,
     /// Changes of size so far: up, reason, how often.
     changes: Vec<(bool, String, u64)>,
 }
@@ -123,6 +125,9 @@ impl Service {
         let scaling = lock(&managed.scaling);
         let operator = scaling.scaler.as_ref().and_then(|scaler| scaler.status().operator);
         service.operator = operator.map(|o| moved(o, |at| to_wall(&control.clock, at)));
+        let wall = control.clock.wall(control.clock.now()).into();
+        let scaler = scaling.scaler.as_ref();
+        service.learned = scaler.and_then(|scaler| scaling.learned.pass_on(wall, scaler));
         let changes = scaling.changes.iter();
         service.changes = changes.map(|((up, why), n)| (*up, why.clone(), *n)).collect();
         service
@@ -156,9 +161,13 @@ impl Service {
             managed.order_size(size);
         }
         let mut scaling = lock(&managed.scaling);
+        let scaling = &mut *scaling;
         let operator = self.operator.map(|o| moved(o, |at| of_wall(&control.clock, at)));
         if let Some(scaler) = &mut scaling.scaler {
             scaler.set_override(operator);
+            if let Some(kept) = &self.learned {
+                scaling.learned.take_over(kept, scaler);
+            }
         }
         scaling.changes =
             self.changes.iter().map(|(up, why, n)| ((*up, why.clone()), *n)).collect();

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::scale::fixture::{concurrency, quick, sample, scaler};
-use crate::scale::journal::{Journal, outcome_line, record_line};
+use crate::scale::journal::{Journal, learned_line, outcome_line, record_line};
 use crate::scale::record::Outcome;
 
 fn record(seq: u64) -> Record {
@@ -79,4 +79,30 @@ fn the_ring_forgets_the_oldest_and_counts_on() {
     assert_eq!(journal.newest().map(|r| r.seq).collect::<Vec<_>>(), [7, 6]);
     assert_eq!(journal.newest().next().and_then(|r| r.outcome).map(|o| o.ready), Some(3));
     assert_eq!(journal.next_seq(), 8);
+}
+
+#[test]
+fn what_was_learned_last_is_found_again() {
+    let folder = folder();
+    let path = folder.path().join("app.jsonl");
+    let mut file = JournalFile::open(path.clone(), 1 << 20, 3).expect("a file");
+    let kept = |at, pace| Kept {
+        at: crate::scale::Wall(at),
+        of: "backends".to_owned(),
+        learned: crate::scale::Learned {
+            service_time: 0.0812,
+            quantile: 0.2,
+            pace,
+            limited: true,
+            lead_time: None,
+        },
+    };
+    for (at, pace) in [(1_700_000_000_000, 40.0), (1_700_000_060_000, 48.5)] {
+        file.write(&learned_line(&kept(at, pace))).expect("written");
+        file.write(&record_line(&record(at))).expect("written");
+    }
+    let found = JournalFile::read_back(&path, 3, 100).expect("read");
+    assert_eq!(found.problems, Vec::<String>::new());
+    assert_eq!(found.learned, Some(kept(1_700_000_060_000, 48.5)));
+    assert_eq!(found.records.len(), 2);
 }

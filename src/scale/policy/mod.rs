@@ -23,7 +23,7 @@ use crate::config::types::{Metric, Scaling};
 use super::formula::Term;
 use super::history::{History, additive};
 use super::record::{Proposed, Reason};
-use super::{Sample, Signal};
+use super::{Learned, Sample, Signal};
 
 pub use concurrency::Panic;
 
@@ -89,6 +89,14 @@ pub trait Policy: Debug + Send {
 
     /// Goes on from there.
     fn resume(&mut self, _panic: Panic) {}
+
+    /// What it has learned of the backends, where it does.
+    fn learned(&self) -> Option<Learned> {
+        None
+    }
+
+    /// Takes that for its own, until it knows better.
+    fn remember(&mut self, _learned: &Learned) {}
 }
 
 /// The policies of a configuration, in the order they are shown.

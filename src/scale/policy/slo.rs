@@ -19,6 +19,7 @@ mod words;
 use std::time::Duration;
 
 use crate::config::types::{self as config, ConcurrencyPolicy};
+use crate::scale::Learned;
 use crate::scale::formula::Term;
 use crate::scale::record::{Proposed, Reason};
 use crate::scale::slo::{Decision, Params, Signals, Slo};
@@ -49,6 +50,8 @@ pub struct SloPolicy {
     learner: Learner,
     /// Seconds and arrivals since the last tick of the arithmetic.
     pending: (f64, f64),
+    /// The lead time as it was measured last.
+    lead: Option<Duration>,
     last: Option<(Decision, Model)>,
 }
 
@@ -65,6 +68,7 @@ impl SloPolicy {
             arithmetic: Slo::new(params),
             learner: Learner::default(),
             pending: (0.0, 0.0),
+            lead: None,
             last: None,
             config,
         }
@@ -77,6 +81,7 @@ impl SloPolicy {
         }
         self.pending.0 += input.sample.span.as_secs_f64();
         self.pending.1 += input.sample.traffic.arrivals;
+        self.lead = input.sample.lead.or(self.lead);
         let configured = self.config.latency.map(|latency| latency.as_secs_f64());
         let goal = configured.or(self.last.as_ref().map(|(_, model)| model.goal));
         self.learner.look(input.sample, GOOD * goal.unwrap_or(f64::INFINITY));
@@ -109,7 +114,7 @@ impl SloPolicy {
         let sample = input.sample;
         let (ready, fixed) = (sample.counts.ready, sample.fixed);
         let slots = f64::from(ready + fixed) * model.slots;
-        let lead = sample.lead.unwrap_or(self.config.lead_time).as_secs_f64();
+        let lead = self.lead.unwrap_or(self.config.lead_time).as_secs_f64();
         let signals = |arrivals| Signals {
             arrivals,
             // Without a limit of its own a backend takes what comes: what exceeds its slots waits
@@ -178,5 +183,24 @@ impl Policy for SloPolicy {
     fn needs(&self, input: &Input<'_>) -> Option<u32> {
         let (decision, _) = self.last.as_ref()?;
         Some(decision.base.saturating_sub(input.sample.fixed))
+    }
+
+    fn learned(&self) -> Option<Learned> {
+        let quiet = model::quiet(&self.config);
+        let pace = self.learner.pace();
+        Some(Learned {
+            service_time: self.learner.service(quiet)?,
+            quantile: self.learner.quantile(quiet, self.config.quantile)?,
+            pace: pace.seen()?,
+            limited: pace.is_limited(),
+            lead_time: self.lead.map(|lead| lead.as_secs_f64()),
+        })
+    }
+
+    fn remember(&mut self, learned: &Learned) {
+        self.learner.remember(learned);
+        // Within a day: a number of a file.
+        let lead = learned.lead_time.map(|lead| Duration::from_secs_f64(lead.clamp(0.0, 86_400.0)));
+        self.lead = self.lead.or(lead);
     }
 }

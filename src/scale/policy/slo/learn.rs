@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use crate::scale::Sample;
+use crate::scale::{Learned, Sample};
 
 use super::pace::{Alone, Pace, Second};
 
@@ -39,6 +39,8 @@ const FAILURES: f64 = 0.05;
 pub(super) struct Learner {
     levels: Vec<Level>,
     pace: Pace,
+    /// From before a restart, until the same is known anew: service time and its quantile, in seconds.
+    before: Option<(f64, f64)>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -53,7 +55,7 @@ struct Level {
 
 impl Default for Learner {
     fn default() -> Self {
-        Self { levels: vec![Level::default(); LEVELS], pace: Pace::default() }
+        Self { levels: vec![Level::default(); LEVELS], pace: Pace::default(), before: None }
     }
 }
 
@@ -71,9 +73,12 @@ impl Learner {
             level.add(traffic.mean as f32, &traffic.durations);
         }
         let Some(fastest) = self.fastest() else { return };
+        // After a restart into an overload even the fastest waited.
+        let typical = fastest.typical();
+        let mean = self.before.map_or(typical, |(service, _)| service.min(typical));
         let alone = Alone {
-            mean: fastest.typical(),
-            quarter: fastest.quantile(0.25),
+            mean,
+            quarter: fastest.quantile(0.25) * mean / typical,
             // What is slow even alone is not slow for the number of requests.
             good: good.max(fastest.quantile(0.95) * ALIKE),
         };
@@ -87,6 +92,12 @@ impl Learner {
             at_once,
         };
         self.pace.look(&second, &alone);
+    }
+
+    /// Goes on with what was known before.
+    pub fn remember(&mut self, learned: &Learned) {
+        self.before = Some((learned.service_time, learned.quantile));
+        self.pace.remember(learned.pace, learned.limited);
     }
 
     pub fn pace(&self) -> &Pace {
@@ -107,12 +118,14 @@ impl Learner {
     /// Mean time of a request without waiting, in seconds. `quiet`: requests per backend at which
     /// surely nobody waits.
     pub fn service(&self, quiet: f64) -> Option<f64> {
-        self.quietest(quiet).map(|(_, level)| level.typical())
+        let known = self.quietest(quiet).map(|(_, level)| level.typical());
+        known.or(self.before.map(|(service, _)| service))
     }
 
-    /// A quantile of the time of requests without waiting, in seconds.
+    /// A quantile of the time of requests without waiting, in seconds; that of the goal after a restart.
     pub fn quantile(&self, quiet: f64, q: f64) -> Option<f64> {
-        self.quietest(quiet).map(|(_, level)| level.quantile(q))
+        let known = self.quietest(quiet).map(|(_, level)| level.quantile(q));
+        known.or(self.before.map(|(_, quantile)| quantile))
     }
 
     /// The lowest known level, if nobody waits at it.

@@ -45,7 +45,7 @@ pub(super) enum Unknown {
 impl Model {
     /// `None` before enough requests were answered.
     pub fn of(config: &config::SloPolicy, start: f64, learner: &Learner) -> Option<Self> {
-        let quiet = config.slots.map_or(QUIET, |slots| slots / 2.0);
+        let quiet = quiet(config);
         let learned = learner.service(quiet);
         let sure = config.service_time.map(|time| time.as_secs_f64()).or(learned);
         let pace = learner.pace();
@@ -79,6 +79,11 @@ impl Model {
             unknown: room.or((sure.or(limit).is_none()).then_some(Unknown::ServiceTime)),
         })
     }
+}
+
+/// Requests per backend at which surely nobody waits.
+pub(super) fn quiet(config: &config::SloPolicy) -> f64 {
+    config.slots.map_or(QUIET, |slots| slots / 2.0)
 }
 
 fn slots(start: f64, service: f64, learner: &Learner) -> (f64, Option<Unknown>) {

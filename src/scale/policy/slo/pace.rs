@@ -125,6 +125,12 @@ impl Pace {
         }
     }
 
+    /// Goes on with what was seen before.
+    pub fn remember(&mut self, best: f64, limited: bool) {
+        (self.best, self.limited) = (Some(best), limited);
+        self.strain = 1.0;
+    }
+
     /// Requests/s of a backend that works without a pause; with what may be tried above that.
     pub fn most(&self) -> Option<f64> {
         Some(self.best? * if self.limited { 1.0 } else { self.room() })

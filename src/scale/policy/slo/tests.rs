@@ -253,6 +253,30 @@ fn while_slots_are_not_known_the_number_at_most_doubles() {
     assert!(proposed.note.as_deref().unwrap_or_default().contains("ordered at once"));
 }
 
+/// A restart into an overload: what was learned before counts from the first second on.
+#[test]
+fn what_was_learned_outlives_the_policy() {
+    let mut told = Told::new();
+    assert_eq!(told.policy.learned(), None);
+    let with_lead =
+        |lead, second: Sample| Sample { lead: Some(Duration::from_secs(lead)), ..second };
+    told.seconds(20, |at| with_lead(12, served(at, 10, 2.0, 4.0)));
+    told.seconds(1, |at| with_lead(12, served(at, 10, 12.0, 4.0)));
+    let learned = told.policy.learned().expect("all is known");
+    assert_eq!((learned.limited, learned.lead_time), (true, Some(12.0)));
+    assert!((learned.pace * learned.service_time - 4.0).abs() < 1e-6, "{learned:?}");
+
+    let mut next = Told::new();
+    next.policy.remember(&learned);
+    assert_eq!(next.policy.learned(), Some(learned), "passed on unchanged");
+    let proposed = next.seconds(1, |at| served(at, 10, 12.0, 4.0));
+    assert!(proposed.formula.contains("0.1 s ÷ (4 slots"), "{proposed:?}");
+    assert!(!proposed.note.as_deref().unwrap_or_default().contains("not known"), "{proposed:?}");
+    // And it learns on: these serve eight at once.
+    let proposed = next.seconds(30, |at| served(at, 10, 8.0, 8.0));
+    assert!(proposed.formula.contains("11 slots"), "{proposed:?}");
+}
+
 #[test]
 fn ticks_without_telemetry_are_no_arrivals_of_zero() {
     let mut scaler = scaler(params(config()));
