@@ -112,7 +112,8 @@ impl Reader<'_> {
         loop {
             let next = *self.rest.peek()?;
             let rest: String = self.rest.clone().take(5).collect();
-            if next.is_alphabetic() && !rest.starts_with("ceil(") && !rest.starts_with("max(") {
+            let called = ["ceil(", "max(", "min("].iter().any(|name| rest.starts_with(name));
+            if next.is_alphabetic() && !called {
                 while self.rest.next_if(|c| c.is_alphanumeric() || *c == '_').is_some() {}
             } else if next == ' ' {
                 self.rest.next();
@@ -143,6 +144,7 @@ impl Decimals for f64 {
 fn formulas_are_read_as_they_are_written() {
     assert_eq!(evaluate("max(ceil(17.3 in flight ÷ (0.7 × 4)), 11 so far) = 11"), (11.0, 11));
     assert_eq!(evaluate("ceil(19.6 in flight ÷ (0.7 × 4)) = 7"), (7.0, 7));
+    assert_eq!(evaluate("min(max(7 rps, 9), 2 × 3 ready) = 6"), (6.0, 6));
     assert_eq!(evaluate("4 now − 1 = 3"), (3.0, 3));
     assert_eq!(evaluate("ceil((9 ready × 3 in_flight + 1 silent × 0) ÷ 5) = 6"), (6.0, 6));
     assert_eq!(evaluate("ceil(2 × 3 ÷ 4) = 1").0, 2.0, "the right side is not believed");
