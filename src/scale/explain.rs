@@ -189,6 +189,9 @@ fn sentence(reason: Reason, record: &Record) -> String {
         Reason::Collapse => "the rate fell by more than half, so what was needed before is over",
         Reason::SloUnreachable => "the goal is shorter than what a request takes without waiting",
         Reason::Learning => "slots and service time are not known yet",
+        Reason::DownstreamBound => {
+            "backends that were added got no more done: what is full is behind them"
+        }
         Reason::Tolerance => "within the tolerance",
         Reason::DirectionTurned => {
             "counting in the backends that do not report turns the direction"

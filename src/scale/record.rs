@@ -145,6 +145,8 @@ pub enum Reason {
     SloUnreachable,
     /// `slo`: slots and service time are not known yet.
     Learning,
+    /// `slo`: backends that were added brought no throughput: something behind them is full.
+    DownstreamBound,
     /// The ratio to the target is within the tolerance.
     Tolerance,
     /// With the backends that do not report counted in, the direction would turn.

@@ -69,6 +69,7 @@ fn refused(view: &View<'_>, verdict: &Verdict) -> Option<(u32, Reason)> {
         | Reason::Idle
         | Reason::Tolerance
         | Reason::BrokenBackends => None,
+        Reason::DownstreamBound => Some((view.winner?.wanted, last.change.reason)),
         Reason::DryRun => Some((last.from, Reason::DryRun)),
         Reason::MetricMissing | Reason::StaleUpOnly => Some((last.from, last.change.reason)),
         reason if verdict.wish != view.from => Some((verdict.wish, reason)),

@@ -83,7 +83,7 @@ impl Own {
 
     fn traffic(&self, seen: &Seen) -> Traffic {
         let Span { seconds, busy, arrivals, .. } = self.span;
-        let finished = (busy / self.setting.service).round() as u64;
+        let finished = (busy / (self.setting.service + seen.blocked)).round() as u64;
         let wait = self.wait(seen);
         let parts = u64::from(PARTS);
         // Of fewer requests than parts: those in the middle.
@@ -105,7 +105,7 @@ impl Own {
 
     /// What is before a request that comes now, in seconds.
     fn wait(&self, seen: &Seen) -> f64 {
-        seen.queued / self.setting.capacity(seen.ready.max(1))
+        seen.blocked + seen.queued / self.setting.capacity(seen.ready.max(1))
     }
 
     fn signal(&self, wanted: &Wanted, seen: &Seen) -> Signal {

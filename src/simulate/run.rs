@@ -52,6 +52,7 @@ pub fn fluid(course: &Course<'_>, policy: &mut dyn Policy, mut watch: impl FnMut
             ready: fleet.ready(),
             size: fleet.size(),
             lead: setting.lead,
+            blocked: 0.0,
         });
         fleet.resize(size.min(setting.max), second as f64 + setting.lead);
     }

@@ -22,17 +22,20 @@ pub struct Setting {
     pub lead: f64,
     pub min: u32,
     pub max: u32,
+    /// Requests/s that something behind all backends gets done at most: a database.
+    pub shared: Option<f64>,
 }
 
 impl Setting {
     /// The service of the published table (docs/scaling.md): 4 slots, 100 ms, 250 ms of waiting.
     pub fn standard(lead: f64) -> Self {
-        Self { slots: 4.0, service: 0.1, wait: 0.25, lead, min: 2, max: 60 }
+        Self { slots: 4.0, service: 0.1, wait: 0.25, lead, min: 2, max: 60, shared: None }
     }
 
     /// Requests per second that so many backends can serve.
     pub fn capacity(&self, ready: u32) -> f64 {
-        f64::from(ready) * self.slots / self.service
+        let own = f64::from(ready) * self.slots / self.service;
+        self.shared.map_or(own, |shared| shared.min(own))
     }
 
     /// The least backends that hold a rate: at most 90 % busy, and at most 1 % of requests wait

@@ -84,6 +84,10 @@ pub struct Args {
     /// service time]
     #[arg(long, value_name = "WAIT", value_parser = time)]
     slo: Option<Duration>,
+    /// Requests a second that something behind all backends gets done at most: a database [default:
+    /// no bound]
+    #[arg(long, value_name = "RATE", value_parser = positive)]
+    shared: Option<f64>,
     /// Least backends [default: the service's, else 2]
     #[arg(long)]
     min: Option<u32>,

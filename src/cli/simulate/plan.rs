@@ -102,6 +102,7 @@ fn setting(args: &Args, scaling: Option<&Scaling>) -> Result<Setting, String> {
         lead: lead.map_or(standard.lead, seconds),
         min,
         max,
+        shared: args.shared,
     })
 }
 

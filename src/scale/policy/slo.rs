@@ -7,8 +7,10 @@
 //!
 //! - `learn`: the service time, from the quietest seconds.
 //! - `pace`: the slots, from what a backend gets done.
+//! - `downstream`: whether more backends bring anything.
 //! - `model`: what is configured and what is learned, together.
 
+mod downstream;
 mod learn;
 mod model;
 mod pace;
@@ -96,7 +98,7 @@ impl SloPolicy {
         };
         let room = Term::number(FILLED, "").times(Term::number(self.start, "slots"));
         let wish = Term::number(load, "in flight").over(room).ceil();
-        let (n, formula) = most(wish, input).finish();
+        let (n, formula) = most(wish, Unknown::ServiceTime, input).finish();
         Proposed {
             policy: NAME.to_owned(),
             n,
@@ -141,14 +143,16 @@ impl SloPolicy {
     }
 }
 
-/// While something is not known: at most as many again as are ready, so that a mistake is no flood.
-fn most(wish: Term, input: &Input<'_>) -> Term {
+/// While something is not known: at most as many again as are ready, so that a mistake is no flood. None while those
+/// that are there do less than they could.
+fn most(wish: Term, unknown: Unknown, input: &Input<'_>) -> Term {
     let sample = input.sample;
     let ready = (sample.counts.ready + sample.fixed).max(1);
     let now = input.current + sample.fixed;
-    if wish.value() <= f64::from((2 * ready).max(now)) {
+    let most = if unknown == Unknown::Cause { now } else { (2 * ready).max(now) };
+    if wish.value() <= f64::from(most) {
         wish
-    } else if now > 2 * ready {
+    } else if most == now {
         wish.min(Term::count(now, "now"))
     } else {
         wish.min(Term::count(2, "").times(Term::count(ready, "ready")))
@@ -176,7 +180,7 @@ impl Policy for SloPolicy {
             None => self.advance(input, model),
         };
         self.last = Some((decision, model));
-        words::proposed(&self.config, &decision, &model, input)
+        words::proposed(&self.config, &decision, &model, self.learner.bound(), input)
     }
 
     /// What the rate of now needs, with its head-room.

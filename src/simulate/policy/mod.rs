@@ -39,6 +39,8 @@ pub struct Seen {
     pub size: u32,
     /// What is known of the lead time, in seconds.
     pub lead: f64,
+    /// How long a request waited in its slot for what all backends share, the mean, in seconds.
+    pub blocked: f64,
 }
 
 impl Seen {

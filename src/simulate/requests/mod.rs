@@ -3,7 +3,8 @@
 //! Requests come at random moments of their second, go to the backend with the fewest in flight that has
 //! a free slot, and wait in one line while there is none. Service times are lognormal (coefficient of variation
 //! 0.5), start-up times too (0.25), and policies know the lead time only as it was measured:
-//! the 90th percentile of the last 20 starts. A backend that is taken away serves what it has first.
+//! the 90th percentile of the last 20 starts. A backend that is taken away serves what it has first. What all
+//! backends share, if there is such a thing, serves one request after the other, which keep their slots meanwhile.
 
 mod backends;
 mod line;
@@ -51,6 +52,9 @@ struct Run<'a> {
     /// Sum over the second of busy slots × time, and since when so many are busy.
     busy: f64,
     since: Nanos,
+    /// When what all backends share is free, and how long requests of this second waited for it, in seconds.
+    shared: Nanos,
+    blocked: (f64, f64),
 }
 
 /// Runs a policy over a course. Service times, starts and moments of arrival come from the seed.
@@ -74,6 +78,8 @@ pub fn run(
         second: Point::default(),
         busy: 0.0,
         since: 0,
+        shared: 0,
+        blocked: (0.0, 0.0),
     };
     let mut moments = Vec::new();
     for (second, (arrived, need)) in arrivals.iter().zip(needs).enumerate() {
@@ -99,6 +105,7 @@ pub fn run(
             ready: run.backends.ready(),
             size: run.backends.size(),
             lead: run.backends.lead(),
+            blocked: run.blocked(),
         };
         let lost = faults.lost_metrics > 0.0 && run.rng.f64() < faults.lost_metrics;
         let size = if lost { policy.blind(&seen) } else { policy.tick(&seen) };
@@ -169,7 +176,24 @@ impl Run<'_> {
         self.second.late += f64::from(u8::from(waited > self.setting.wait));
         self.score.waits.at(waited, 1.0);
         let takes = (self.service.draw(&mut self.rng) * SECOND as f64) as Nanos;
-        self.backends.begin(backend, now + takes.max(1));
+        let blocked = self.block(now);
+        self.backends.begin(backend, now + blocked + takes.max(1));
+    }
+
+    /// A request waits in its slot for what all backends share.
+    fn block(&mut self, now: Nanos) -> Nanos {
+        let Some(rate) = self.setting.shared else { return 0 };
+        let from = self.shared.max(now);
+        self.shared = from + (SECOND as f64 / rate) as Nanos;
+        self.blocked.0 += (from - now) as f64 / SECOND as f64;
+        self.blocked.1 += 1.0;
+        from - now
+    }
+
+    /// The mean of the second that has passed, in seconds.
+    fn blocked(&mut self) -> f64 {
+        let (sum, requests) = std::mem::take(&mut self.blocked);
+        if requests > 0.0 { sum / requests } else { 0.0 }
     }
 
     /// Books the busy slots up to a moment.

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use crate::scale::{Learned, Sample};
 
+use super::downstream::{Bound, Downstream};
 use super::pace::{Alone, Pace, Second};
 
 /// Levels: each whole number up to eight, then steps of an eighth.
@@ -23,8 +24,7 @@ const FORGET: f64 = 20_000.0;
 /// Quantile of the seconds' means that is the service time: low, because whatever disturbs a second
 /// makes it slower.
 const LOW: f64 = 0.25;
-/// The same for a first idea of the service time.
-const FIRST_SECONDS: u32 = 2;
+/// Requests for a first idea of the service time.
 const FIRST: f64 = 20.0;
 /// p95 is the same up to this factor.
 const ALIKE: f64 = 1.25;
@@ -39,6 +39,7 @@ const FAILURES: f64 = 0.05;
 pub(super) struct Learner {
     levels: Vec<Level>,
     pace: Pace,
+    downstream: Downstream,
     /// From before a restart, until the same is known anew: service time and its quantile, in seconds.
     before: Option<(f64, f64)>,
 }
@@ -55,7 +56,12 @@ struct Level {
 
 impl Default for Learner {
     fn default() -> Self {
-        Self { levels: vec![Level::default(); LEVELS], pace: Pace::default(), before: None }
+        Self {
+            levels: vec![Level::default(); LEVELS],
+            pace: Pace::default(),
+            downstream: Downstream::default(),
+            before: None,
+        }
     }
 }
 
@@ -65,6 +71,10 @@ impl Learner {
         let backends = sample.counts.ready + sample.fixed;
         let traffic = &sample.traffic;
         let failing = traffic.failed as f64 > FAILURES * traffic.finished as f64;
+        let (at, span, finished) = (sample.at, sample.span, traffic.finished as f64);
+        if sample.queued > 0.0 {
+            self.downstream.look(at, span, backends, finished, true);
+        }
         if backends == 0 || traffic.finished == 0 || sample.queued > 0.0 || failing {
             return;
         }
@@ -85,19 +95,33 @@ impl Learner {
         let second = Second {
             span: sample.span,
             backends,
-            finished: traffic.finished as f64,
+            finished,
             mean: traffic.mean,
             quarter: quantile(&traffic.durations, 0.25),
             p95: quantile(&traffic.durations, 0.95),
             at_once,
         };
-        self.pace.look(&second, &alone);
+        self.downstream.look(at, span, backends, finished, second.waits(&alone));
+        // What is slow for another reason is not learned as theirs.
+        if self.downstream.bound().is_none() {
+            self.pace.look(&second, &alone);
+        }
     }
 
     /// Goes on with what was known before.
     pub fn remember(&mut self, learned: &Learned) {
         self.before = Some((learned.service_time, learned.quantile));
         self.pace.remember(learned.pace, learned.limited);
+    }
+
+    /// More backends bring nothing.
+    pub fn bound(&self) -> Option<Bound> {
+        self.downstream.bound()
+    }
+
+    /// They brought nothing the last time.
+    pub fn is_doubtful(&self) -> bool {
+        self.downstream.is_doubtful()
     }
 
     pub fn pace(&self) -> &Pace {
@@ -110,9 +134,10 @@ impl Learner {
     }
 
     fn fastest(&self) -> Option<&Level> {
-        let some = |level: &&Level| level.seconds >= FIRST_SECONDS && level.requests >= FIRST;
-        let levels = self.levels.iter().filter(some);
-        levels.min_by(|a, b| a.typical().total_cmp(&b.typical()))
+        let faster = |a: &&Level, b: &&Level| a.typical().total_cmp(&b.typical());
+        let known = self.known().map(|(_, level)| level).min_by(faster);
+        let some = self.levels.iter().filter(|level| level.requests >= FIRST);
+        known.or_else(|| some.min_by(faster))
     }
 
     /// Mean time of a request without waiting, in seconds. `quiet`: requests per backend at which
@@ -257,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn two_seconds_are_a_first_idea_of_the_service_time_and_twenty_are_enough() {
+    fn twenty_requests_are_a_first_idea_of_the_service_time() {
         let mut learner = Learner::default();
         let second = |time: f64| Sample {
             counts: Counts { ready: 1, ..Counts::default() },

@@ -40,6 +40,10 @@ pub(super) enum Unknown {
     Slots { seen: f64 },
     /// At most that of the model: requests may have waited all the time.
     ServiceTime,
+    /// Requests wait although backends get far less done than they did.
+    Cause,
+    /// Whether more backends bring anything: the last ones did not.
+    Use,
 }
 
 impl Model {
@@ -76,7 +80,10 @@ impl Model {
             wait: wait.max(least),
             unreachable: (sure.is_some() && wait < least).then_some((goal, quantile)),
             // Of two that are both too long, slots and service time, only the quotient counts.
-            unknown: room.or((sure.or(limit).is_none()).then_some(Unknown::ServiceTime)),
+            unknown: room
+                .or(sure.or(limit).is_none().then_some(Unknown::ServiceTime))
+                .or(pace.is_slower().then_some(Unknown::Cause))
+                .or(learner.is_doubtful().then_some(Unknown::Use)),
         })
     }
 }

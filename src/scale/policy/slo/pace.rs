@@ -28,6 +28,8 @@ const ROOM: f64 = 4.0 / 3.0;
 const WEIGHT: f64 = 0.3;
 /// What is left of the limit after a reading that was slow far below it.
 const DOUBT: f64 = 0.95;
+/// Less than this of what they did before, while requests wait: something else is slow.
+const SLOWER: f64 = 0.7;
 /// More than this above the limit, served well: it was none.
 const REFUTED: f64 = 1.1;
 
@@ -42,6 +44,8 @@ pub(super) struct Pace {
     strain: f64,
     /// Nothing more is to be had: requests waited, or were too slow.
     limited: bool,
+    /// Requests waited in the last reading, although far less got done than before.
+    slower: bool,
 }
 
 /// A second of a service.
@@ -100,13 +104,16 @@ impl Pace {
     fn judge(&mut self, reading: &Reading, backends: f64, alone: &Alone) {
         let pace = reading.finished / backends;
         let strain = reading.mean / alone.mean;
-        let waiting = strain >= WAITING && reading.quarter >= QUARTER * alone.quarter;
+        let waiting = waits(reading.mean, reading.quarter, alone);
+        self.slower = false;
         let Some(best) = self.best else {
             (self.best, self.strain) = (Some(pace), strain);
             self.limited = waiting;
             return;
         };
-        if waiting && (pace >= best || reading.at_once > best * alone.mean) {
+        self.slower = waiting && pace < SLOWER * best;
+        let proven = pace >= best || reading.at_once > best * alone.mean;
+        if waiting && proven && !(self.limited && self.slower) {
             let weight = (reading.requests / MANY).clamp(WEIGHT, 1.0);
             let weight = if pace > best { weight } else { WEIGHT };
             let from = if self.limited { weight } else { 1.0 };
@@ -141,6 +148,11 @@ impl Pace {
         self.best
     }
 
+    /// Backends get less done than they did, and requests wait: more of them may not help.
+    pub fn is_slower(&self) -> bool {
+        self.slower
+    }
+
     pub fn is_limited(&self) -> bool {
         self.limited
     }
@@ -149,6 +161,17 @@ impl Pace {
         let strained = ((self.strain - CALM) / (WAITING - CALM)).clamp(0.0, 1.0);
         ROOM - (ROOM - 1.0) * strained
     }
+}
+
+impl Second {
+    /// Requests waited at the backends in it.
+    pub fn waits(&self, alone: &Alone) -> bool {
+        waits(self.mean, self.quarter, alone)
+    }
+}
+
+fn waits(mean: f64, quarter: f64, alone: &Alone) -> bool {
+    mean >= WAITING * alone.mean && quarter >= QUARTER * alone.quarter
 }
 
 impl Reading {

@@ -296,3 +296,46 @@ fn after_a_start_nothing_is_removed_for_a_minute() {
     assert_eq!(changes.first().map(|(at, _)| *at), Some(60));
     assert_eq!(ready, 3);
 }
+
+/// A load that grows, before something that gets 80 requests/s done however many backends there are.
+#[test]
+fn backends_that_bring_nothing_are_not_added_and_it_says_so() {
+    let mut scaler = scaler(params(config()));
+    let mut ready = 2;
+    let behind = |at: u64| {
+        let mut sample = second(at, 0, 60.0 + at as f64);
+        let waiting = 0.0_f64.max(at as f64 - 20.0) * 5.0;
+        let (finished, time) = (sample.traffic.arrivals.min(80.0), 0.1 + waiting / 80.0);
+        sample.in_flight = finished * time;
+        sample.traffic = Traffic {
+            busy: sample.in_flight,
+            finished: finished as u64,
+            mean: time,
+            durations: vec![(time, finished as u64)],
+            ..sample.traffic
+        };
+        sample
+    };
+    let (_, proposals) = run(&mut scaler, 0..30, &mut ready, behind);
+    assert!(proposals.iter().all(|p| p.held.is_none()));
+    let mut refused = Vec::new();
+    for at in 30..180 {
+        let mut sample = behind(at);
+        sample.counts.ready = ready;
+        let tick = scaler.tick(&sample);
+        refused.extend(tick.record.filter(|r| matches!(r.action, Action::Refuse { .. })));
+        ready = tick.plan.map_or(ready, |plan| plan.size);
+    }
+    let bound = refused.iter().find(|record| {
+        matches!(record.action, Action::Refuse { reason: Reason::DownstreamBound, .. })
+    });
+    let record = bound.unwrap_or_else(|| panic!("{refused:#?}"));
+    let Action::Refuse { at, wanted, .. } = record.action else { unreachable!("just matched") };
+    assert!(wanted > at, "{record:?}");
+    let proposal = &record.proposals[0];
+    assert_eq!((proposal.n, proposal.held), (at, Some(Reason::DownstreamBound)));
+    assert!(
+        proposal.note.as_deref().unwrap_or_default().contains("requests/s with"),
+        "{proposal:?}"
+    );
+}

@@ -4,11 +4,13 @@
 //! `ceil(412 rps × 0.081 s × 1.25 ÷ (4 slots × 0.92)) = 12` says that twelve backends are the
 //! fewest at which too few requests wait to matter, and that their slots are 92 % busy then at most.
 
+use crate::clock::Micros;
 use crate::config::types::SloPolicy as Config;
 use crate::scale::formula::{Term, rounded};
 use crate::scale::record::{Proposed, Reason};
 use crate::scale::slo::{Decision, Why};
 
+use super::downstream::Bound;
 use super::{Input, Model, NAME, Unknown, most};
 
 /// Digits that a utilization is written with.
@@ -18,6 +20,7 @@ pub(super) fn proposed(
     config: &Config,
     decision: &Decision,
     model: &Model,
+    bound: Option<Bound>,
     input: &Input<'_>,
 ) -> Proposed {
     let term = needed(config, decision, model);
@@ -29,16 +32,20 @@ pub(super) fn proposed(
     } else {
         term.max(Term::count(decision.n, "now"))
     };
-    let (wish, term) = match model.unknown {
+    // What is known to be in vain is refused as a whole.
+    let unknown = model.unknown.filter(|_| bound.is_none());
+    let (wish, term) = match unknown {
         None => (term.value(), term),
-        Some(_) => (term.value(), most(term, input)),
+        Some(unknown) => (term.value(), most(term, unknown, input)),
     };
     let careful = term.value() < wish;
     let term = match input.sample.fixed {
         0 => term,
         fixed => term.minus(Term::count(fixed, "fixed")),
     };
-    let (n, formula) = term.finish();
+    let (wanted, formula) = term.finish();
+    let bound = bound.filter(|_| wanted > input.current);
+    let n = if bound.is_some() { input.current } else { wanted };
     let cause = match model.unreachable {
         _ if careful => Reason::Learning,
         Some(_) if decision.why == Why::Backlog => Reason::SloUnreachable,
@@ -48,11 +55,14 @@ pub(super) fn proposed(
         policy: NAME.to_owned(),
         n,
         formula,
-        wanted: n,
+        wanted,
         cause: Some(cause),
-        held: None,
+        held: bound.map(|_| Reason::DownstreamBound),
         valid: true,
-        note: Some(note(decision, model, input, careful)),
+        note: Some(match bound {
+            None => note(decision, model, input, careful),
+            Some(bound) => in_vain(&bound, input.now),
+        }),
     }
 }
 
@@ -135,12 +145,28 @@ fn note(decision: &Decision, model: &Model, input: &Input<'_>, careful: bool) ->
     }
 }
 
+/// Of `backends`, `rate` and the moments: what was tried, and what comes next.
+fn in_vain(bound: &Bound, now: Micros) -> String {
+    let (before, after) = (bound.before, bound.after);
+    format!(
+        "{} requests/s with {} backends and {} with {}, while requests wait in both cases; more are \
+         tried in {} s, or when more gets done",
+        rounded(before.1),
+        rounded(before.0),
+        rounded(after.1),
+        rounded(after.0),
+        bound.until.saturating_sub(now) / 1_000_000
+    )
+}
+
 fn missing(unknown: Unknown) -> String {
     match unknown {
         Unknown::Slots { seen } if seen > 0.0 => {
             format!("slots are not known yet: at least {} seen to be served well", rounded(seen))
         }
         Unknown::Slots { .. } => "slots are not known yet".to_owned(),
+        Unknown::Cause => "requests wait although backends get less done than before".to_owned(),
+        Unknown::Use => "the last ones that were added brought nothing".to_owned(),
         Unknown::ServiceTime => "the service time is not known yet, and at most that".to_owned(),
     }
 }
