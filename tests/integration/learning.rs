@@ -41,7 +41,8 @@ fn what_is_learned_of_backends_is_known_after_a_restart() {
     let journal = directory.path().join("state/journal/app.jsonl");
     let lines = std::fs::read_to_string(&journal).expect("a journal");
     let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    let learned = lines.filter_map(|line| line.get("learned").cloned()).last().expect("a line");
+    let mut learned = lines.filter_map(|line| line.get("learned").cloned());
+    let learned = learned.next_back().expect("a line");
     let service = learned["service_time"].as_f64().expect("a number");
     assert!((0.03..1.0).contains(&service), "{learned}");
     assert!(learned["pace"].as_f64() > Some(0.0), "{learned}");
