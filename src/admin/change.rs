@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::extract::{self, Arguments, NoBody, Params};
-use super::guard::Peer;
+use super::guard::Who;
 use super::problem::Problem;
 use super::router::App;
 use super::source::{NewBackend, Refusal, ScalingOrder};
@@ -26,23 +26,23 @@ const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub async fn drain(
     State(app): State<App>,
-    peer: Peer,
+    who: Who,
     Params((name, id)): Params<(String, String)>,
     _: NoBody,
 ) -> Result<StatusCode, Problem> {
     let done = bounded(TIMEOUT, app.source.drain(&name, &id)).await;
-    audit(peer, format_args!("drain {name} {id}"), &done);
+    audit(&who, format_args!("drain {name} {id}"), &done);
     done.map(|()| StatusCode::NO_CONTENT)
 }
 
 pub async fn undrain(
     State(app): State<App>,
-    peer: Peer,
+    who: Who,
     Params((name, id)): Params<(String, String)>,
     _: NoBody,
 ) -> Result<StatusCode, Problem> {
     let done = bounded(TIMEOUT, app.source.undrain(&name, &id)).await;
-    audit(peer, format_args!("undrain {name} {id}"), &done);
+    audit(&who, format_args!("undrain {name} {id}"), &done);
     done.map(|()| StatusCode::NO_CONTENT)
 }
 
@@ -70,7 +70,7 @@ pub struct Persist {
 
 pub async fn add_backend(
     State(app): State<App>,
-    peer: Peer,
+    who: Who,
     Params(name): Params<String>,
     Arguments(Persist { persist }): Arguments<Persist>,
     extract::Json(body): extract::Json<BackendBody>,
@@ -78,19 +78,19 @@ pub async fn add_backend(
     let backend = new_backend(body)?;
     let address = backend.address;
     let done = bounded(TIMEOUT, app.source.add_backend(&name, backend, persist)).await;
-    audit(peer, format_args!("add {name} {address} persist={persist}"), &done);
+    audit(&who, format_args!("add {name} {address} persist={persist}"), &done);
     done.map(|backend| (StatusCode::CREATED, Json(backend)))
 }
 
 pub async fn remove_backend(
     State(app): State<App>,
-    peer: Peer,
+    who: Who,
     Params((name, id)): Params<(String, String)>,
     Arguments(Persist { persist }): Arguments<Persist>,
     _: NoBody,
 ) -> Result<StatusCode, Problem> {
     let done = bounded(TIMEOUT, app.source.remove_backend(&name, &id, persist)).await;
-    audit(peer, format_args!("remove {name} {id} persist={persist}"), &done);
+    audit(&who, format_args!("remove {name} {id} persist={persist}"), &done);
     done.map(|()| StatusCode::NO_CONTENT)
 }
 
@@ -103,12 +103,12 @@ pub struct RecordBody {
 
 pub async fn record(
     State(app): State<App>,
-    peer: Peer,
+    who: Who,
     Params(name): Params<String>,
     extract::Json(body): extract::Json<RecordBody>,
 ) -> Result<Json<view::Recording>, Problem> {
     let done = bounded(TIMEOUT, async { app.source.record(&name, body.on) }).await;
-    audit(peer, format_args!("record {name} on={}", body.on), &done);
+    audit(&who, format_args!("record {name} on={}", body.on), &done);
     done.map(Json)
 }
 
@@ -124,7 +124,7 @@ pub struct ScalingBody {
 
 pub async fn set_scaling(
     State(app): State<App>,
-    peer: Peer,
+    who: Who,
     Params(name): Params<String>,
     extract::Json(body): extract::Json<ScalingBody>,
 ) -> Result<Json<view::ScalingValue>, Problem> {
@@ -132,10 +132,10 @@ pub async fn set_scaling(
     let done = bounded(TIMEOUT, app.source.set_scaling(&name, order)).await;
     match order {
         ScalingOrder::Pin { replicas, lasts } => {
-            audit(peer, format_args!("pin {name} {replicas}{}", For(lasts)), &done);
+            audit(&who, format_args!("pin {name} {replicas}{}", For(lasts)), &done);
         }
         ScalingOrder::Pause { lasts } => {
-            audit(peer, format_args!("pause {name}{}", For(lasts)), &done);
+            audit(&who, format_args!("pause {name}{}", For(lasts)), &done);
         }
     }
     done.map(Json)
@@ -143,18 +143,18 @@ pub async fn set_scaling(
 
 pub async fn clear_scaling(
     State(app): State<App>,
-    peer: Peer,
+    who: Who,
     Params(name): Params<String>,
     _: NoBody,
 ) -> Result<Json<view::ScalingValue>, Problem> {
     let done = bounded(TIMEOUT, app.source.clear_scaling(&name)).await;
-    audit(peer, format_args!("auto {name}"), &done);
+    audit(&who, format_args!("auto {name}"), &done);
     done.map(Json)
 }
 
 pub async fn lift_ban(
     State(app): State<App>,
-    peer: Peer,
+    who: Who,
     Params(address): Params<String>,
     _: NoBody,
 ) -> Result<StatusCode, Problem> {
@@ -164,13 +164,13 @@ pub async fn lift_ban(
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{address:?} is neither; {right}"))
     })?;
     let done = app.source.lift_ban(network).map_err(Problem::from);
-    audit(peer, format_args!("lift the ban of {network}"), &done);
+    audit(&who, format_args!("lift the ban of {network}"), &done);
     done.map(|()| StatusCode::NO_CONTENT)
 }
 
 pub async fn reload(
     State(app): State<App>,
-    peer: Peer,
+    who: Who,
     _: NoBody,
 ) -> Result<Json<view::ReloadOk>, Problem> {
     let reload = async {
@@ -184,7 +184,7 @@ pub async fn reload(
         })
     };
     let done = bounded(RELOAD_TIMEOUT, reload).await;
-    audit(peer, format_args!("reload"), &done);
+    audit(&who, format_args!("reload"), &done);
     done.map(Json)
 }
 
@@ -246,12 +246,12 @@ async fn bounded<T, E: Into<Problem>>(
     }
 }
 
-fn audit<T>(peer: Peer, action: fmt::Arguments<'_>, done: &Result<T, Problem>) {
+fn audit<T>(who: &Who, action: fmt::Arguments<'_>, done: &Result<T, Problem>) {
     match done {
-        Ok(_) => tracing::info!(target: "tidegate::audit", %peer, %action, "done"),
+        Ok(_) => tracing::info!(target: "tidegate::audit", peer = %who, %action, "done"),
         Err(problem) => tracing::info!(
             target: "tidegate::audit",
-            %peer, %action, status = problem.status.as_u16(), "refused: {}", problem.detail
+            peer = %who, %action, status = problem.status.as_u16(), "refused: {}", problem.detail
         ),
     }
 }

@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode, Uri, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
-use super::guard::Peer;
+use super::guard::{Peer, Who};
 use super::problem::Problem;
 
 /// Most bytes of a request body.
@@ -70,12 +70,12 @@ impl<S: Send + Sync> FromRequest<S> for NoBody {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Peer {
+impl<S: Send + Sync> FromRequestParts<S> for Who {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let peer = parts.extensions.get::<Self>().copied();
-        Ok(peer.unwrap_or(Self::Unix { uid: None, pid: None }))
+        let who = parts.extensions.get::<Self>().cloned();
+        Ok(who.unwrap_or(Self { peer: Peer::Unix { uid: None, pid: None }, name: None }))
     }
 }
 

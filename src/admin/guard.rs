@@ -1,25 +1,28 @@
 //! Who may ask the admin API for what: the checks that every request passes first.
 //!
-//! The API is for local tools and has no passwords yet, so its enemy is a browser on the same
+//! Whose tokens they are is [`super::auth`]'s. The API is for local tools, so its other enemy is a browser on the same
 //! machine: a page may send requests to loopback. The Host check defeats DNS rebinding; the
 //! Content-Type and Origin checks defeat cross-site changes, as a foreign page cannot send
 //! `application/json` without a preflight, which is never granted.
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use http::{HeaderMap, Method, StatusCode, Uri, header, request};
 use ipnet::IpNet;
 
+use super::auth::{Auth, Name};
 use super::problem::Problem;
 use crate::config::types as config;
 
 /// Who may connect, and under which names. Replaced as a whole by a reload.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Access {
     /// Lower case, without port.
     hosts: Vec<String>,
     allow: Vec<IpNet>,
+    auth: Auth,
 }
 
 /// The other end of a connection.
@@ -36,18 +39,18 @@ pub enum Peer {
 impl Access {
     pub fn new(admin: &config::Admin) -> Self {
         let hosts = admin.hosts.iter().map(|host| name_of(host).to_ascii_lowercase()).collect();
-        Self { hosts, allow: admin.allow.clone() }
+        Self { hosts, allow: admin.allow.clone(), auth: Auth::new(&admin.tokens) }
     }
 
-    /// Passes a request or says what is wrong with it.
-    pub fn check(&self, peer: Peer, head: &request::Parts) -> Result<(), Problem> {
+    /// Passes a request, and says whose it is, or says what is wrong with it.
+    pub fn check(&self, peer: Peer, head: &request::Parts, now: Instant) -> Result<Name, Problem> {
         self.check_peer(peer)?;
         let host = self.check_host(&head.uri, &head.headers)?;
         if changes(&head.method) {
             check_content_type(&head.headers)?;
             check_origin(host, &head.headers)?;
         }
-        Ok(())
+        self.auth.check(peer, head, now)
     }
 
     fn check_peer(&self, peer: Peer) -> Result<(), Problem> {
@@ -80,6 +83,20 @@ impl Access {
         let known = self.hosts.join(", ");
         let detail = format!("the host {host:?} is not one of admin.hosts ({known})");
         Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail))
+    }
+}
+
+/// Whose request it is, for the audit log.
+#[derive(Debug, Clone)]
+pub struct Who {
+    pub peer: Peer,
+    pub name: Name,
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.peer.fmt(f)?;
+        self.name.as_ref().map_or(Ok(()), |name| write!(f, " ({name})"))
     }
 }
 
@@ -148,6 +165,7 @@ mod tests {
         Access {
             hosts: vec!["localhost".into(), "127.0.0.1".into(), "[::1]".into()],
             allow: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
+            auth: Auth::new(&[]),
         }
     }
 
@@ -157,7 +175,8 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
-        access().check(peer, &head).map_or_else(|problem| problem.status.as_u16(), |()| 200)
+        let checked = access().check(peer, &head, Instant::now());
+        checked.map_or_else(|problem| problem.status.as_u16(), |_| 200)
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! rest is the server. It runs on the control runtime and takes nothing of the data path: a
 //! blocked or hostile client of it costs one of a bounded number of connections, for a bounded time.
 
+mod auth;
 mod change;
 mod events;
 mod extract;

@@ -5,13 +5,13 @@ use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, Request, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -20,7 +20,8 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower_service::Service;
 
-use super::guard::{Access, Peer};
+use super::auth;
+use super::guard::{Access, Peer, Who};
 use super::router::{App, endpoints, public_endpoints, router};
 use super::socket::{Acceptor, BindError, Bound, Io};
 use super::source::Source;
@@ -280,19 +281,36 @@ async fn answer(
 ) -> Result<Response, Infallible> {
     let (head, body) = request.into_parts();
     let checked = match &access {
-        Some(access) => access.load().check(peer, &head),
-        None => Ok(()),
+        Some(access) => access.load().check(peer, &head, Instant::now()),
+        None => Ok(None),
     };
     let mut response = match checked {
         Err(problem) => {
+            if !head.method.is_safe() {
+                let (action, status) =
+                    (format!("{} {}", head.method, head.uri.path()), problem.status);
+                tracing::info!(target: "tidegate::audit", %peer, action, status = status.as_u16(), "refused: {}", problem.detail);
+            }
+            let status = problem.status;
             // Its body is not read, so the connection cannot be used again.
             let mut response = problem.into_response();
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            let headers = response.headers_mut();
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            match status {
+                StatusCode::UNAUTHORIZED => {
+                    let how = HeaderValue::from_static("Bearer realm=\"tidegate\"");
+                    headers.insert(header::WWW_AUTHENTICATE, how);
+                }
+                StatusCode::TOO_MANY_REQUESTS => {
+                    headers.insert(header::RETRY_AFTER, HeaderValue::from(auth::MINUTE.as_secs()));
+                }
+                _ => {}
+            }
             response
         }
-        Ok(()) => {
+        Ok(name) => {
             let mut request = Request::from_parts(head, Body::new(body));
-            request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(Who { peer, name });
             let Ok(response) = router.call(request).await;
             response
         }

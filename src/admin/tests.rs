@@ -61,6 +61,7 @@ fn run_with(source: Fake, listen: AdminListen) -> Running {
         public_listen: Some(any),
         hosts: vec!["localhost".into(), "127.0.0.1".into()],
         dynamic_backends: Vec::new(),
+        tokens: Vec::new(),
         allow: vec!["127.0.0.0/8".parse().unwrap()],
     };
     let server = Server::bind(&admin).unwrap();

@@ -28,6 +28,7 @@ fn run() -> Running {
         public_listen: None,
         hosts: vec!["127.0.0.1".into()],
         dynamic_backends: Vec::new(),
+        tokens: Vec::new(),
         allow: vec!["127.0.0.0/8".parse().unwrap()],
     };
     let server = Server::bind(&admin).unwrap();

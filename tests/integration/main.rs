@@ -10,6 +10,7 @@ mod support;
 mod access_log;
 mod added;
 mod admin_api;
+mod admin_tokens;
 mod advice;
 mod affinity;
 mod bad_config;

@@ -27,6 +27,7 @@ mod route;
 mod scaling;
 mod schedule;
 mod service;
+mod token;
 mod transport;
 
 #[cfg(test)]
@@ -128,6 +129,7 @@ fn read(
     needs.extend(services.values().flat_map(|service| service.transport.files()));
     needs.extend(routes.iter().flat_map(|route| route.item.route.access.files.iter().cloned()));
     let notify: Vec<_> = notify.into_iter().filter_map(|one| one.item).map(Arc::new).collect();
+    needs.extend(admin.tokens.iter().filter_map(|token| token.file.clone()));
     needs.extend(notify.iter().flat_map(|one| one.files()));
     let config = Config {
         runtime,

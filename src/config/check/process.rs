@@ -10,7 +10,7 @@ use crate::config::types::{
 use crate::config::values::{self, Wrong, wrong};
 use crate::config::{Env, Problem};
 
-use super::{Bound, fields};
+use super::{Bound, fields, token};
 
 const MAX_WORKERS: i64 = 256;
 
@@ -73,6 +73,7 @@ pub fn admin(r: &mut Reader<'_>) -> (Admin, Vec<Bound>) {
             hosts: r.strings("hosts").or(["localhost", "127.0.0.1", "[::1]"]),
             allow: r.list("allow", fields::network).or(["127.0.0.0/8", "::1"]),
             dynamic_backends: r.list("dynamic_backends", fields::network).or([]),
+            tokens: token::all(r),
         };
         let mut bound = Vec::new();
         if let AdminListen::Tcp(address) = &admin.listen {
@@ -103,7 +104,7 @@ fn admin_listen(value: &Value) -> Result<AdminListen, Wrong> {
     };
     if !address.ip().is_loopback() {
         let message = format!(
-            "{address} can be reached from elsewhere, and there are no users or tokens yet; \
+            "{address} can be reached from elsewhere, and tokens would be sent without TLS; \
              write \"127.0.0.1:{port}\", a unix socket, or public_listen for health and metrics",
             port = address.port()
         );

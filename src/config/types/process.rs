@@ -64,6 +64,40 @@ pub struct Admin {
     pub allow: Vec<IpNet>,
     /// Where backends may be that are added over the API; none = nowhere.
     pub dynamic_backends: Vec<IpNet>,
+    /// None: whoever may connect may do everything.
+    pub tokens: Vec<AdminToken>,
+}
+
+/// `[[admin.token]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminToken {
+    pub name: Arc<str>,
+    /// SHA-256 of the token.
+    pub hash: [u8; 32],
+    pub role: Role,
+    /// Where the hash was read, if not from the configuration itself.
+    pub file: Option<PathBuf>,
+}
+
+/// What somebody may do; each may do what those before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Reads.
+    Viewer,
+    /// Drains, scales, pauses, records, lifts bans.
+    Operator,
+    /// Reloads, adds and removes backends, reads the configuration.
+    Admin,
+}
+
+impl Role {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
