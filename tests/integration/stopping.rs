@@ -217,7 +217,8 @@ fn killed_in_the_middle_of_a_start_it_goes_on_with_what_it_started() {
     let (directory, proxy, process) = first.crash();
     let second = proxy.start_in(directory);
     let mut after = each(&second.wait_for_size(4), "id");
-    (before.sort(), after.sort());
+    before.sort();
+    after.sort();
     assert_eq!(after, before, "an id is never used again, so these are the same");
     assert!(second.process.descendants().is_empty(), "it started none itself");
     let changes = second.records("scale");
