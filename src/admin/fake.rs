@@ -84,6 +84,8 @@ impl Source for Fake {
             mode: ScalingMode::On,
             min: 2,
             max: 8,
+            effective_min: 2,
+            effective_max: 8,
             current: 2,
             desired: 3,
             limited_by: None,

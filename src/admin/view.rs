@@ -180,8 +180,12 @@ pub enum BackendSource {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scaling {
     pub mode: ScalingMode,
+    /// As configured.
     pub min: u32,
     pub max: u32,
+    /// What holds now: those of a schedule, where one has its own.
+    pub effective_min: u32,
+    pub effective_max: u32,
     /// Ready and starting backends.
     pub current: u32,
     pub desired: u32,
@@ -366,6 +370,8 @@ mod tests {
             mode: ScalingMode::UpOnly,
             min: 1,
             max: 8,
+            effective_min: 3,
+            effective_max: 8,
             current: 2,
             desired: 5,
             limited_by: Some("max".into()),

@@ -67,7 +67,7 @@ fn head(service: &Service) -> Vec<String> {
 }
 
 fn size(scaling: &Scaling) -> String {
-    let Scaling { current, desired, max, .. } = scaling;
+    let Scaling { current, desired, effective_max: max, .. } = scaling;
     match current == desired {
         true => format!("backends {current} (max {max})"),
         false => format!("backends {current} → {desired} (max {max})"),

@@ -23,8 +23,15 @@ pub struct Books {
 }
 
 impl Books {
-    /// Books one tick. `needs`: what its load needs, where a policy can tell.
-    pub fn tick(&mut self, sample: &Sample, params: &config::Scaling, needs: Option<u32>) {
+    /// Books one tick. `needs`: what its load needs, where a policy can tell; `used`: cores and bytes of the
+    /// backend that uses the most.
+    pub fn tick(
+        &mut self,
+        sample: &Sample,
+        params: &config::Scaling,
+        needs: Option<u32>,
+        used: (f64, u64),
+    ) {
         let spent = Spent {
             span: sample.span,
             running: sample.counts.size() + sample.counts.draining,
@@ -32,6 +39,7 @@ impl Books {
             min: params.min,
             max: params.max,
             requests: sample.traffic.finished as f64,
+            used,
         };
         let written = self.ledger.add(sample.wall, &spent);
         if let (Some(hour), Some(scribe)) = (written, &self.scribe) {

@@ -128,7 +128,10 @@ impl Control {
         let mut sample = self.sample(managed, &scaler.wanted(), now, since);
         sample.spent = scaling.books.month(sample.wall, scaler.params().cost.per_backend_hour);
         let Tick { plan, record, outcome } = scaler.tick(&sample);
-        scaling.books.tick(&sample, scaler.params(), scaler.status().needs);
+        let used = managed.measured().of.values().fold((0.0_f64, 0), |(cores, bytes), usage| {
+            (cores.max(usage.cpu), bytes.max(usage.memory_bytes))
+        });
+        scaling.books.tick(&sample, scaler.params(), scaler.status().needs, used);
         scaling.learned.tick(now, sample.wall, scaler, &scaling.scribe);
         if let Some(plan) = plan {
             self.order(managed, plan);
@@ -216,7 +219,11 @@ impl Control {
                 // It goes on as soon as a moment has passed.
                 routine: matches!(
                     reason,
-                    Reason::Limit | Reason::Cooldown | Reason::Stabilization | Reason::MaxSurge
+                    Reason::Limit
+                        | Reason::Cooldown
+                        | Reason::Stabilization
+                        | Reason::MaxSurge
+                        | Reason::BacklogSurge
                 ),
             },
             _ => return,

@@ -69,12 +69,15 @@ impl Control {
             (pool.config().scaling.clone()?, current, pool.lead_time())
         };
         let scaling = lock(&managed.scaling);
-        let status = scaling.scaler.as_ref()?.status();
+        let scaler = scaling.scaler.as_ref()?;
+        let (status, bounds) = (scaler.status(), scaler.bounds());
         let moment = |at: Micros| view::Time(self.clock.wall(at));
         Some(view::Scaling {
             mode: params.mode.into(),
             min: params.min,
             max: params.max,
+            effective_min: bounds.0,
+            effective_max: bounds.1,
             current: current as u32,
             // Before the first decision: what was ordered at the start.
             desired: if status.desired == 0 { managed.size() } else { status.desired },

@@ -25,7 +25,8 @@ pub enum Connection {
 
 pub async fn connect(url: &Url) -> Result<Connection, FetchError> {
     let tls = match url.scheme.as_str() {
-        "https" => Some(believed(url)?),
+        "https" => Some(believed(url, &HTTPS, &[b"http/1.1"])?),
+        "rediss" => Some(believed(url, &REDIS, &[])?),
         _ => None,
     };
     let failed = |error| FetchError::Connect(url.to_string(), error);
@@ -41,15 +42,18 @@ pub async fn connect(url: &Url) -> Result<Connection, FetchError> {
     Ok(Connection::Tls(Box::new(stream)))
 }
 
-/// The system's certificates, read once.
-fn believed(url: &Url) -> Result<Arc<ClientConfig>, FetchError> {
-    static SYSTEM: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    if let Some(config) = SYSTEM.get() {
+/// The system's certificates, read once for each protocol (ALPN).
+type Once = OnceLock<Arc<ClientConfig>>;
+static HTTPS: Once = OnceLock::new();
+static REDIS: Once = OnceLock::new();
+
+fn believed(url: &Url, once: &Once, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, FetchError> {
+    if let Some(config) = once.get() {
         return Ok(config.clone());
     }
-    let config = trust::client(&Trust::System, None, &[b"http/1.1"])
+    let config = trust::client(&Trust::System, None, alpn)
         .map_err(|error| FetchError::Tls(url.to_string(), error.to_string()))?;
-    Ok(SYSTEM.get_or_init(|| Arc::new(config)).clone())
+    Ok(once.get_or_init(|| Arc::new(config)).clone())
 }
 
 impl AsyncRead for Connection {

@@ -18,6 +18,8 @@ use hyper_util::rt::TokioIo;
 use crate::base64;
 use crate::config::types::Url;
 
+pub use connect::{Connection, connect};
+
 /// What is sent.
 #[derive(Debug, Clone)]
 pub struct Ask {

@@ -226,6 +226,9 @@ fn sentence(reason: Reason, record: &Record) -> String {
         Reason::MinHealthy => return format!("fewer than {} (min) are healthy", record.min),
         Reason::Projection => "with fewer, the load of this moment would not fit",
         Reason::MaxSurge => "max_surge: the rest starts when these are ready",
+        Reason::BacklogSurge => {
+            "max_surge: the backlog takes longer, as the rest starts when these are ready"
+        }
         Reason::Pinned => "pinned by an operator",
         Reason::Paused => "paused by an operator",
         Reason::UpOnly => "mode is up_only",

@@ -189,6 +189,8 @@ pub enum Reason {
     /// With fewer, the policies' present demand would not fit.
     Projection,
     MaxSurge,
+    /// The same, of what was wanted for a backlog: it is cleared later than it could be.
+    BacklogSurge,
     Pinned,
     Paused,
     UpOnly,

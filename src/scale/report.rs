@@ -110,7 +110,10 @@ fn surge(view: &View<'_>, verdict: &Verdict) -> Option<Step> {
         stage: Stage::Surge,
         from: verdict.to,
         to: size,
-        reason: Reason::MaxSurge,
+        reason: match view.winner.and_then(|winner| winner.cause) {
+            Some(Reason::Backlog) => Reason::BacklogSurge,
+            _ => Reason::MaxSurge,
+        },
         until: None,
     })
 }

@@ -161,6 +161,11 @@ impl Scaler {
         &self.params
     }
 
+    /// The least and the most that hold now, by schedules where one has its own.
+    pub fn bounds(&self) -> (u32, u32) {
+        (self.bound.min, self.bound.max)
+    }
+
     pub fn status(&self) -> &Status {
         &self.status
     }

@@ -1,11 +1,12 @@
-//! The length of a Redis list: three commands of RESP2, which is less than a client's crate.
+//! The length of a Redis list: three commands of RESP2, which is less than a client's crate. Over TLS with
+//! `rediss://`, as the system believes certificates.
 //!
 //! Source: the Redis serialization protocol specification.
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
 
 use crate::config::types::Url;
+use crate::fetch::{Connection, connect};
 
 use super::{Reading, SignalError};
 
@@ -14,7 +15,8 @@ const LINE: u64 = 64 * 1024;
 
 /// LLEN, after AUTH and SELECT where they are needed. A list that is not there is empty.
 pub async fn list_length(at: &Url, database: u32, key: &str) -> Result<Reading, SignalError> {
-    let mut stream = BufReader::new(TcpStream::connect((&*at.host, at.port())).await?);
+    let stream = connect(at).await.map_err(|error| SignalError::Fetch(Box::new(error)))?;
+    let mut stream = BufReader::new(stream);
     if let Some(user) = &at.user {
         match user.name.is_empty() {
             true => call(&mut stream, &["AUTH", &user.password]).await?,
@@ -33,7 +35,7 @@ pub async fn list_length(at: &Url, database: u32, key: &str) -> Result<Reading, 
 }
 
 /// Sends a command; its answer is one line.
-async fn call(stream: &mut BufReader<TcpStream>, words: &[&str]) -> Result<String, SignalError> {
+async fn call(stream: &mut BufReader<Connection>, words: &[&str]) -> Result<String, SignalError> {
     let mut command = format!("*{}\r\n", words.len());
     for word in words {
         command.push_str(&format!("${}\r\n{word}\r\n", word.len()));

@@ -4,7 +4,8 @@
 use serde_json::Value;
 
 use crate::support::{
-    Origin, Prometheus, Proxy, Redis, Running, each, formula, get, missing, port_range, wait_until,
+    Origin, Prometheus, Proxy, Redis, Running, certificate, each, formula, get, missing,
+    port_range, wait_until,
 };
 
 /// Workers that take their jobs elsewhere: they listen nowhere, and no route leads to them.
@@ -108,6 +109,26 @@ fn five_thousand_jobs_bring_fifty_workers_and_none_of_them_leaves_one() {
 }
 
 #[test]
+fn redis_over_tls_is_believed_or_not_asked() {
+    if missing("redis-server") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (chain, key) = certificate(folder.path(), &["localhost"]);
+    let redis = Redis::start_tls(&chain, &key);
+    redis.list("celery", 400);
+    let metric =
+        format!("kind = \"redis_list\"\nurl = \"{}/0\"\nkey = \"celery\"", redis.tls_url());
+    let believing = workers(&metric, QUEUE).env("SSL_CERT_FILE", chain.to_str().unwrap()).run();
+    believing.wait_for_size(4);
+    redis.list("celery", 120);
+    believing.wait_for_size(2);
+    // A certificate that nobody vouches for: its number is none, and nothing is done.
+    let doubting = workers(&metric, QUEUE).run();
+    holds(&doubting, 1, 0);
+}
+
+#[test]
 fn an_empty_list_leaves_the_least() {
     if missing("redis-server") {
         return;
@@ -182,4 +203,7 @@ fn a_schedule_lifts_the_least_for_its_time() {
         "{lifted}"
     );
     assert_eq!((&lifted["min"], &lifted["max"]), (&Value::from(3), &Value::from(20)));
+    let shown = &proxy.service("app")["scaling"];
+    let bounds = ["min", "max", "effective_min", "effective_max"].map(|key| shown[key].clone());
+    assert_eq!(bounds, [1, 6, 3, 20].map(Value::from), "as configured, and as it is now");
 }

@@ -1,7 +1,9 @@
 //! Redis and Prometheus as sources of numbers to scale by.
 
+use std::cell::Cell;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -12,6 +14,8 @@ use super::{Process, tool, wait_for};
 pub struct Redis {
     process: Process,
     address: SocketAddr,
+    /// Where it speaks TLS; 0: nowhere.
+    secure: u16,
 }
 
 impl Redis {
@@ -23,8 +27,31 @@ impl Redis {
             command.args(["--save", "", "--appendonly", "no"]);
             command
         })
-        .map(|(process, address)| Self { process, address })
+        .map(|(process, address)| Self { process, address, secure: 0 })
         .expect("a port for redis")
+    }
+
+    /// One that speaks TLS as well, at another port.
+    pub fn start_tls(certificate: &Path, key: &Path) -> Self {
+        let secure = Cell::new(0);
+        let (process, address) = started("redis", |address| {
+            let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
+            secure.set(free.expect("a port").port());
+            let mut command = Command::new(program("redis-server"));
+            let (port, tls) = (address.port().to_string(), secure.get().to_string());
+            command.args(["--bind", "127.0.0.1", "--port", &port, "--tls-port", &tls]);
+            command.args(["--save", "", "--appendonly", "no", "--tls-auth-clients", "no"]);
+            command.arg("--tls-cert-file").arg(certificate).arg("--tls-key-file").arg(key);
+            command.arg("--tls-ca-cert-file").arg(certificate);
+            command
+        })
+        .expect("ports for redis");
+        Self { process, address, secure: secure.get() }
+    }
+
+    /// `rediss://localhost:PORT`
+    pub fn tls_url(&self) -> String {
+        format!("rediss://localhost:{}", self.secure)
     }
 
     /// `redis://127.0.0.1:PORT`

@@ -71,7 +71,9 @@ pub fn shared(r: &mut Reader<'_>) -> Option<Arc<Redis>> {
     r.section("shared", |r| {
         let redis = r.field("redis", |value| match values::string(value)?.as_str() {
             "" => Ok(None),
-            _ => metric::redis(value).map(|(at, database)| Some(Redis { at, database })),
+            _ => {
+                metric::redis(value, &["redis"]).map(|(at, database)| Some(Redis { at, database }))
+            }
         });
         redis.or("").map(Arc::new)
     })

@@ -55,7 +55,7 @@ fn source(kind: Kind, r: &mut Reader<'_>) -> MetricSource {
     };
     match kind {
         Kind::RedisList => {
-            let url = r.field("url", redis);
+            let url = r.field("url", |value| redis(value, &["redis", "rediss"]));
             let (at, database) = url.required_or((nobody(), 0));
             MetricSource::RedisList { at, database, key: r.string("key").required() }
         }
@@ -72,8 +72,8 @@ fn source(kind: Kind, r: &mut Reader<'_>) -> MetricSource {
 }
 
 /// `redis://HOST:PORT/DATABASE`
-pub fn redis(value: &Value) -> Result<(Url, u32), Wrong> {
-    let at = endpoint(value, &["redis"])?;
+pub fn redis(value: &Value, schemes: &[&str]) -> Result<(Url, u32), Wrong> {
+    let at = endpoint(value, schemes)?;
     let database = at.path.trim_matches('/');
     let number = if database.is_empty() { Ok(0) } else { database.parse() };
     match number {

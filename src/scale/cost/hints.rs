@@ -1,5 +1,5 @@
 //! What the hours of a service say about its bounds: a `max` that was too low, a `min` that nobody needs, hours
-//! of the day that always need more.
+//! of the day that always need more, backends that use little of what a core and a machine are.
 //!
 //! A hint is given only for what was the same every time: over at least a week for bounds, and two weeks for
 //! schedules. All hours are UTC.
@@ -17,6 +17,8 @@ const WEEK: usize = 7 * 24;
 const TOO_OFTEN: f64 = 0.005;
 /// A schedule's need above what other hours need.
 const FACTOR: f64 = 1.5;
+/// Cores below which a backend uses little.
+const LITTLE: f64 = 0.5;
 /// Days of one kind (working days, or weekend) that a schedule is drawn from.
 const WEEKDAYS: usize = 10;
 const WEEKENDS: usize = 4;
@@ -36,6 +38,7 @@ pub fn hints(hours: &[Hour], min: u32, max: u32) -> Vec<Hint> {
     if seen.len() >= WEEK {
         found.extend(higher_max(&seen, max));
         found.extend(lower_min(&seen, min));
+        found.extend(smaller(&seen));
     }
     for (days, least, is_in) in [
         ("mon-fri", WEEKDAYS, (|day| day < 5) as fn(u64) -> bool),
@@ -75,6 +78,22 @@ fn lower_min(hours: &[&Hour], min: u32) -> Option<Hint> {
             ),
             toml: format!("min = {enough}"),
         }
+    })
+}
+
+/// Backends of which none ever used half a core. What a smaller one costs is not known here, and is not guessed at.
+fn smaller(hours: &[&Hour]) -> Option<Hint> {
+    let cores = hours.iter().map(|hour| hour.cores).fold(0.0, f64::max);
+    let memory = hours.iter().map(|hour| hour.memory).max()?;
+    let mib = memory.div_ceil(1 << 20);
+    (cores > 0.0 && cores < LITTLE && memory > 0).then(|| Hint {
+        text: format!(
+            "in {} hours no backend used more than {:.0} % of a core and {mib} MiB; one that is given more than \
+             twice that is given what it never needs",
+            hours.len(),
+            (cores * 100.0).ceil()
+        ),
+        toml: format!("# enough for one backend: {:.2} cores, {} MiB", 2.0 * cores, 2 * mib),
     })
 }
 
@@ -161,6 +180,19 @@ mod tests {
         assert_eq!(hint.toml, "max = 14");
         all[20].at_max = 60.0;
         assert_eq!(hints(&all, 1, 10), [], "once for a minute is no reason");
+    }
+
+    #[test]
+    fn backends_that_use_little() {
+        let mut all = hours(7 * 24, |_, _| 3);
+        all[50].cores = 0.113;
+        all[70].memory = 80 << 20;
+        let [hint] = &hints(&all, 1, 10)[..] else { panic!("one hint") };
+        let text = "in 168 hours no backend used more than 12 % of a core and 80 MiB;";
+        assert!(hint.text.starts_with(text), "{}", hint.text);
+        assert_eq!(hint.toml, "# enough for one backend: 0.23 cores, 160 MiB");
+        all[51].cores = 0.9;
+        assert_eq!(hints(&all, 1, 10), [], "one that is busy once needs its core");
     }
 
     #[test]

@@ -36,6 +36,11 @@ pub struct Hour {
     pub peak: u32,
     /// The largest need as it was, also where it is below `min`.
     pub demand: u32,
+    /// The most that one backend used, where the orchestrator tells: cores (means of a few seconds), and bytes.
+    #[serde(default)]
+    pub cores: f64,
+    #[serde(default)]
+    pub memory: u64,
 }
 
 /// What a tick adds.
@@ -48,6 +53,8 @@ pub struct Spent {
     pub min: u32,
     pub max: u32,
     pub requests: f64,
+    /// Of the backend that uses the most now: cores, and bytes of memory.
+    pub used: (f64, u64),
 }
 
 /// The hours of one service, oldest first.
@@ -126,6 +133,8 @@ impl Hour {
         self.requests += spent.requests;
         self.peak = self.peak.max(needed);
         self.demand = self.demand.max(demand);
+        self.cores = self.cores.max(spent.used.0);
+        self.memory = self.memory.max(spent.used.1);
     }
 
     /// The sum of several; its start is the first one's.
@@ -140,6 +149,8 @@ impl Hour {
             requests: sum.requests + hour.requests,
             peak: sum.peak.max(hour.peak),
             demand: sum.demand.max(hour.demand),
+            cores: sum.cores.max(hour.cores),
+            memory: sum.memory.max(hour.memory),
         })
     }
 }
@@ -176,7 +187,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn spent(running: u32, needs: Option<u32>) -> Spent {
-        Spent { span: SECOND, running, needs, min: 2, max: 10, requests: 5.0 }
+        Spent { span: SECOND, running, needs, min: 2, max: 10, requests: 5.0, used: (0.1, 7) }
     }
 
     #[test]
@@ -201,6 +212,8 @@ mod tests {
             requests: 5.0 * 3600.0,
             peak: 2,
             demand: 1,
+            cores: 0.1,
+            memory: 7,
         };
         assert_eq!(hours[0], first);
         assert_eq!(

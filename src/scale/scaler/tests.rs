@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::types::ScalingMode;
+use crate::config::types::{ScalingMode, SloPolicy};
+use crate::scale::Traffic;
 use crate::scale::explain::{explain, one_line};
 use crate::scale::fixture::{backends, concurrency, quick, run, sample, scaler, seconds};
 
@@ -103,6 +104,31 @@ fn max_surge_starts_the_rest_later() {
     let next = scaler.tick(&next);
     assert_eq!(next.plan.map(|plan| (plan.size, plan.start)), Some((6, 1)));
     assert_eq!(next.record, None, "it is the same decision");
+}
+
+#[test]
+fn a_backlog_that_max_surge_holds_up_says_so() {
+    let slo = SloPolicy {
+        latency: Some(Duration::from_millis(450)),
+        quantile: 0.99,
+        headroom: 1.25,
+        max_utilization: 0.95,
+        wait_probability: 0.002,
+        slots: Some(4.0),
+        service_time: Some(Duration::from_millis(100)),
+        lead_time: seconds(5),
+    };
+    let mut scaler = scaler(Scaling { slo: Some(slo), max_surge: 2, ..quick() });
+    let traffic = Traffic { arrivals: 50.0, busy: 8.0, ..Traffic::default() };
+    let piled =
+        |second| Sample { queued: 400.0, traffic: traffic.clone(), ..sample(second, 2, 8.0) };
+    let record = (1..10).find_map(|second| {
+        let record = scaler.tick(&piled(second)).record?;
+        matches!(record.action, Action::Scale { reason: Reason::Backlog, .. }).then_some(record)
+    });
+    let record = record.expect("more are wanted for what waits");
+    let surge = record.steps.last().expect("not all at once");
+    assert_eq!((surge.stage, surge.reason), (Stage::Surge, Reason::BacklogSurge));
 }
 
 #[test]
