@@ -26,6 +26,7 @@ pub mod load;
 pub mod notify;
 pub mod orchestrator;
 pub mod origin;
+pub mod overload;
 pub mod proxy;
 pub mod registry;
 pub mod route;

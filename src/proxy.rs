@@ -1,5 +1,6 @@
 //! The whole path of a request, on one page.
 
+mod admitting;
 mod affinity;
 mod attempt;
 pub mod body;

@@ -17,6 +17,7 @@ use crate::route::split::Split;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{ListenerStats, PerWorker, RouteStats, ServiceStats};
 use crate::tls::origin::OriginClient;
+use crate::upstream::admission::Admission;
 use crate::upstream::backend::Backend;
 use crate::upstream::budget::RetryBudget;
 use crate::upstream::hold::Hold;
@@ -100,6 +101,8 @@ pub struct ServiceView {
     pub maglev: Option<Arc<Maglev>>,
     /// Requests that wait for a place. Lives through reloads.
     pub queue: Arc<Queue>,
+    /// Who is let in while it is overloaded. Lives through reloads.
+    pub admission: Arc<Admission>,
     /// For services that may have no backend. Lives through reloads.
     pub hold: Option<Arc<Hold>>,
     /// For `sticky`.

@@ -58,6 +58,7 @@ pub fn service(balance: Balance, backends: usize) -> ServiceView {
         outliers: Arc::default(),
         peers: Arc::new(Peers::new(1)),
         queue: Arc::new(Queue::new(1)),
+        admission: Arc::default(),
         hold: None,
     };
     for member in &view.backends {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::clock::Micros;
 use crate::snapshot::Member;
+use crate::upstream::backend::Backend;
 use crate::upstream::gate::Gate;
 
 use super::reports;
@@ -27,6 +28,18 @@ impl Among {
     }
 }
 
+/// What a backend may have in flight; 0: as much as comes.
+#[inline]
+pub(super) fn limit(backend: &Backend, max_in_flight: u32) -> u32 {
+    if max_in_flight == 0 { backend.limit.most() } else { max_in_flight }
+}
+
+#[inline]
+fn has_place(backend: &Backend, max_in_flight: u32) -> bool {
+    let most = limit(backend, max_in_flight);
+    most == 0 || backend.gate.in_flight() < most
+}
+
 /// One tier (the members or the backups), with what a pick holds against each.
 pub(super) struct Candidates<'a> {
     pub(super) members: &'a [Member],
@@ -35,7 +48,7 @@ pub(super) struct Candidates<'a> {
     /// `uid`s that the request was sent to already.
     pub(super) tried: &'a [u64],
     pub(super) among: Among,
-    /// Who has so many requests in flight is full; 0 = nobody is.
+    /// Who has so many requests in flight is full; 0 = each has a limit of its own, or none.
     pub(super) max_in_flight: u32,
     pub(super) now: Micros,
     /// `None`: slow start is off for now.
@@ -82,7 +95,7 @@ impl<'a> Candidates<'a> {
         let backend = &self.members[i].backend;
         let gate = &backend.gate;
         self.serves(gate)
-            && (self.max_in_flight == 0 || gate.in_flight() < self.max_in_flight)
+            && has_place(backend, self.max_in_flight)
             && !self.tried.contains(&backend.uid)
     }
 

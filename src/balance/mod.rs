@@ -274,7 +274,7 @@ impl Balancer {
         backend.gate.is_available()
             && !pick.tried.contains(&backend.uid)
             && (!backup || self.is_down())
-            && backend.gate.enter_below(pool.max_in_flight)
+            && backend.gate.enter_below(candidates::limit(backend, pool.max_in_flight))
     }
 
     /// Chooses from one tier until a gate lets the request in.
@@ -323,7 +323,8 @@ impl Balancer {
                 },
             }?;
             // Another worker may have taken the last place meanwhile.
-            if pool.members[choice].backend.gate.enter_below(pool.max_in_flight) {
+            let backend = &pool.members[choice].backend;
+            if backend.gate.enter_below(candidates::limit(backend, pool.max_in_flight)) {
                 return Some(choice);
             }
         }

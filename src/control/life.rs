@@ -75,6 +75,7 @@ pub(super) async fn serve(control: Arc<Control>, start: Start<'_>) -> Result<(),
         tokio::spawn(banner::settle(control.clone(), text));
     }
     tokio::spawn(tick(control.clone()));
+    tokio::spawn(look_for_overload(control.clone()));
     tokio::spawn(watchdog::run(control.clone()));
     let watching: Option<AbortHandle> =
         runtime.watch.then(|| tokio::spawn(watch_files(control.clone())).abort_handle());
@@ -208,6 +209,16 @@ async fn tick(control: Arc<Control>) {
     loop {
         timer.tick().await;
         control.tick();
+    }
+}
+
+/// Several times a second, for as long as the process runs.
+async fn look_for_overload(control: Arc<Control>) {
+    let mut timer = tokio::time::interval(super::overload::EVERY);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        timer.tick().await;
+        control.look_for_overload();
     }
 }
 

@@ -31,6 +31,7 @@ pub mod managed;
 pub mod metrics;
 pub mod orchestrate;
 mod outlier;
+mod overload;
 pub mod privileges;
 mod recording;
 pub mod reload;

@@ -8,6 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 
+use crate::upstream::admission::Refused;
+
 /// Why a request is not answered by a backend. Sentences for people name nothing; Proxy-Status
 /// names the service and the id of the backend, for whoever runs tidegate.
 #[derive(Debug, Clone)]
@@ -102,6 +104,8 @@ pub enum Busy {
     Full { waiting: u32 },
     /// The request waited so long for a place, in the end with so many.
     Waited { limit: Duration, waiting: u32 },
+    /// It was not let in.
+    Refused(Refused),
 }
 
 /// Why a request is not held until a backend is there.
@@ -148,6 +152,7 @@ impl fmt::Display for Busy {
             Self::Waited { limit, waiting } => {
                 write!(out, "waited {limit:?} in the queue ({waiting} waiting)")
             }
+            Self::Refused(why) => why.fmt(out),
         }
     }
 }

@@ -152,6 +152,7 @@ pub async fn send(
                 let now = worker.now();
                 let took = now.saturating_sub(held.since);
                 held.stats().ttfb.record(took);
+                held.heard();
                 let head = (response.status(), response.headers());
                 failure::judge(with, held, head, took, now);
                 held.conn = Some(conn);

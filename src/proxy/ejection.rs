@@ -68,11 +68,12 @@ pub fn probe(
     let leaves = retry.attempts > 0 && !retry.methods.contains(exchange.method());
     let patience = if leaves { time } else { Duration::ZERO };
     let served = view.backends.iter().any(|m| !m.backup && m.backend.gate.is_available());
-    let most = if config.max_in_flight == 0 { u32::MAX } else { config.max_in_flight };
     let candidates = view.backends.iter().enumerate();
     let candidates = candidates
         .filter(|(_, m)| !m.backup || !served)
-        .filter(|(_, m)| m.backend.gate.in_flight() < most)
+        .filter(|(_, m)| {
+            config.max_in_flight == 0 || m.backend.gate.in_flight() < config.max_in_flight
+        })
         .map(|(i, m)| (i, &m.backend));
     let found = view.outliers.probe(candidates, patience, time, now)?;
     // It may have begun to drain meanwhile.

@@ -13,6 +13,7 @@ use crate::limits::concurrency::Place;
 use crate::snapshot::{RouteView, Target};
 use crate::telemetry::counter::Label;
 use crate::telemetry::{BackendStats, InFlight};
+use crate::upstream::admission::Share;
 use crate::upstream::backend::Backend;
 use crate::upstream::body::Upload;
 use crate::upstream::conn::Conn;
@@ -69,6 +70,12 @@ pub struct Held {
     pub since: Micros,
     /// The backend is ejected: how this request fares decides whether it comes back.
     pub probe: bool,
+    /// It has no company there that it could have to wait for.
+    low: bool,
+    /// And waits for the head of its answer.
+    open: bool,
+    /// It was let in while its service is overloaded.
+    pub share: Option<Share>,
 }
 
 impl Exchange {
@@ -261,7 +268,12 @@ impl Drop for Exchange {
             logged::write(&logged, self, took, !self.complete);
         }
         if let Some(held) = &self.held {
-            held.stats().duration.record(now.saturating_sub(held.since));
+            let took = now.saturating_sub(held.since);
+            held.stats().duration.record(took);
+            let well = self.complete && matches!(self.status, 200..=428 | 430..=499);
+            if well {
+                held.worked(took);
+            }
         }
     }
 }
@@ -271,7 +283,52 @@ impl Held {
     pub fn new(service: &Rc<LocalService>, index: usize, worker: usize, now: Micros) -> Self {
         let backend = service.backends[index].clone();
         let service = service.clone();
-        Self { service, backend, conn: None, worker, picked: now, since: now, probe: false }
+        let in_flight = backend.backend.gate.in_flight();
+        let terms = backend.backend.limit.get();
+        if terms.is_near(in_flight) {
+            backend.backend.stats.of(worker).work.near.inc();
+        }
+        let low = in_flight <= terms.low;
+        if low {
+            backend.backend.stats.of(worker).work.low_sent.inc();
+        }
+        let (conn, share, probe) = (None, None, false);
+        Self {
+            service,
+            backend,
+            conn,
+            worker,
+            picked: now,
+            since: now,
+            probe,
+            low,
+            open: low,
+            share,
+        }
+    }
+
+    /// The head of an answer came, or none will.
+    #[inline]
+    pub fn heard(&mut self) {
+        if std::mem::take(&mut self.open) {
+            self.stats().work.low_back.inc();
+        }
+    }
+
+    /// It was answered well, `took` after it was sent.
+    #[inline]
+    fn worked(&self, took: Micros) {
+        let config = &self.service.view.config;
+        if !config.overload.concurrency {
+            return;
+        }
+        let work = &self.stats().work;
+        work.done.inc();
+        work.time.add(took);
+        if self.low {
+            work.low.inc();
+            work.low_time.add(took);
+        }
     }
 
     pub fn service(&self) -> &LocalService {
@@ -300,6 +357,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        self.heard();
         self.backend.backend.gate.leave();
         self.service.view.queue.wake();
     }

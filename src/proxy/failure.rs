@@ -11,6 +11,7 @@ use crate::http::host::HostError;
 use crate::route::path::PathError;
 use crate::telemetry::counter::Label;
 use crate::telemetry::{Cause, ConnectError, Failure, Flood, ServiceStats, ShedReason};
+use crate::upstream::admission::Refused;
 use crate::upstream::outlier::Blow;
 use crate::worker::local::LocalService;
 
@@ -44,6 +45,9 @@ pub fn judge(
     match status {
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
             held.stats().failed(Failure::Status, now);
+            if status == StatusCode::SERVICE_UNAVAILABLE {
+                held.stats().work.rejected.inc();
+            }
             let wall = with.worker.clock.wall(now);
             let after = ejection::retry_after(headers, wall);
             backend.latency.fail(now, after);
@@ -52,6 +56,9 @@ pub fn judge(
             ejection::failed(with, held, Blow::Status(status.as_u16()), after, now);
         }
         _ => {
+            if status == StatusCode::TOO_MANY_REQUESTS {
+                held.stats().work.rejected.inc();
+            }
             backend.latency.record(took as f32, now);
             held.service().view.peers.answered(&backend.learned, held.worker(), took, now);
             ejection::succeeded(held, now);
@@ -116,7 +123,7 @@ pub fn connect_failed(with: &Try<'_>, held: &mut Held, now: Micros, kind: Connec
 pub fn no_backend(service: &LocalService) -> Fault {
     let members = &service.view.backends;
     let healthy = members.iter().filter(|m| m.backend.gate.is_available()).count();
-    if healthy > 0 && service.view.config.max_in_flight > 0 {
+    if healthy > 0 && super::waiting::is_limited(service) {
         let why = Busy::Full { waiting: service.view.queue.depth() };
         return Fault::Overloaded { service: service.view.config.name.clone(), why };
     }
@@ -211,6 +218,11 @@ pub fn count(fault: &Fault, stats: &ServiceStats) {
         Fault::RouteFull { .. } => ShedReason::RouteLimit,
         Fault::Overloaded { why: Busy::Full { .. }, .. } => ShedReason::QueueFull,
         Fault::Overloaded { why: Busy::Waited { .. }, .. } => ShedReason::QueueTimeout,
+        Fault::Overloaded { why: Busy::Refused(why), .. } => match why {
+            Refused::Rate => ShedReason::Rate,
+            Refused::Share { .. } => ShedReason::Share,
+            Refused::Throttled => ShedReason::Throttled,
+        },
         Fault::NotHeld { why, .. } => match why {
             NotHeld::Ignored | NotHeld::Failed { .. } => ShedReason::NoBackend,
             NotHeld::Page => ShedReason::Starting,

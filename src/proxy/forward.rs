@@ -23,6 +23,7 @@ use crate::websocket;
 use crate::worker::local::{LocalService, LocalSnapshot};
 
 use super::Outcome;
+use super::admitting;
 use super::affinity::Affinity;
 use super::body::{Relay, ResponseBody};
 use super::exchange::{Exchange, Held};
@@ -99,10 +100,13 @@ pub fn prepare(
     }
     let body = upload.as_ref().map_or_else(RequestBody::empty, |upload| upload.body());
     exchange.upload = upload;
+    let class = admitting::class(&route.config, &client.peer, &head.headers);
     let sending = Sending {
         request: RefCell::new(Some(Request::from_parts(head, body))),
         host,
         client: received.client,
+        class,
+        share: None,
         affinity,
         upgrade: received.upgrade,
     };
@@ -122,7 +126,8 @@ impl Forward {
     pub async fn run(&mut self) -> Option<Outcome> {
         let mut exchange = self.exchange.take()?;
         Some(match tries::run(&exchange, &self.service, &mut self.sending).await {
-            Ok(answer) => {
+            Ok(mut answer) => {
+                answer.held.share = self.sending.share.take();
                 let affinity = self.sending.affinity;
                 let (head, answer) = answered(&mut exchange, &self.route, affinity, answer);
                 if head.status == StatusCode::SWITCHING_PROTOCOLS {

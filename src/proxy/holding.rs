@@ -42,7 +42,7 @@ pub fn note(view: &ServiceView, path: &str, now: Micros) {
 pub fn applies(service: &LocalService, available: u32) -> Option<Arc<Hold>> {
     let view = &service.view;
     let hold = view.hold.as_ref()?;
-    let limited = view.config.max_in_flight > 0;
+    let limited = waiting::is_limited(service);
     (available == 0 || !limited || hold.waiting() > 0).then(|| hold.clone())
 }
 
@@ -89,7 +89,7 @@ pub async fn wait(
     let held = hold.waiting();
     let full = || not_held(NotHeld::Full { held });
     let place = hold.enter(size as u64, rules.bytes).ok_or_else(full)?;
-    let turn = service.line.join(rules.queue).ok_or_else(full)?;
+    let turn = service.line.join(rules.queue, 0, false, worker.now()).ok_or_else(full)?;
     let began = worker.now();
     exchange.arm(began, rules.timeout);
     let watched = exchange.client.watch_departure();

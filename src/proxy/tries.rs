@@ -14,15 +14,18 @@ use smallvec::SmallVec;
 
 use crate::balance::Pick;
 use crate::clock::Micros;
+use crate::config::types::Priority;
 use crate::http::fault::Fault;
 use crate::http::headers;
 use crate::telemetry::RetryReason;
+use crate::upstream::admission::Share;
 use crate::upstream::body::{RequestBody, Upload};
 use crate::upstream::conn::{AnswerBody, Conn};
 use crate::upstream::resend;
 use crate::worker::context::Worker;
 use crate::worker::local::LocalService;
 
+use super::admitting;
 use super::affinity::Affinity;
 use super::attempt::{self, Asks, Failed, Slot, Unanswered};
 use super::ejection;
@@ -50,6 +53,10 @@ pub struct Sending {
     /// What `host = "preserve"` sends.
     pub host: Option<HeaderValue>,
     pub client: IpAddr,
+    /// Who goes first when capacity is short.
+    pub class: Priority,
+    /// It was let in while the service is overloaded.
+    pub share: Option<Share>,
     pub affinity: Affinity,
     /// It asks for another protocol.
     pub upgrade: bool,
@@ -75,6 +82,10 @@ pub async fn run(
     let mut retries = 0;
     loop {
         let now = if retries == 0 { exchange.started } else { worker.now() };
+        if tried.is_empty() && sending.share.is_none() && service.view.admission.is_on() {
+            let entered = admitting::enter(exchange, &service, sending, now);
+            sending.share = Some(entered.map_err(|fault| *fault)?);
+        }
         // Who comes later does not go before those that wait.
         let held = match tried.is_empty() && waiting::must_wait(&service) {
             true => None,

@@ -1,13 +1,18 @@
-//! Waiting for a place: what a request does while every backend has `max_in_flight` requests.
+//! Waiting for a place: what a request does while every backend has as many as it may.
 //!
-//! Only first tries wait; a retry has an answer to give already. Whose turn it is, is `upstream::queue`'s.
+//! Only first tries wait; a retry has an answer to give already. Whose turn it is, is `upstream::queue`'s. How long one
+//! waits follows CoDel (RFC 8289) as far as a queue of requests can: up to `queue_timeout`, but only a moment once
+//! the queue has not been empty for that long, for then it is not a burst that waits but more than can be served.
 
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use crate::clock::Micros;
+use crate::config::types::Priority;
 use crate::http::fault::{Busy, Fault};
+use crate::upstream::gate::State;
 use crate::worker::local::LocalService;
 
 use super::exchange::{Exchange, Held};
@@ -15,11 +20,22 @@ use super::failure;
 use super::holding;
 use super::tries::{self, Sending};
 
+/// How long one waits in a congested queue, at least.
+const MOMENT: Duration = Duration::from_millis(5);
+/// And for so many answers, where these are rare: a place that becomes free must find somebody.
+const ANSWERS: f64 = 3.0;
+
+/// Whether places may be short.
+#[inline]
+pub fn is_limited(service: &LocalService) -> bool {
+    service.view.config.max_in_flight > 0 || service.view.admission.places() > 0
+}
+
 /// Whether there are others before a request that comes now.
 #[inline]
 pub fn must_wait(service: &LocalService) -> bool {
     let view = &service.view;
-    (view.config.max_in_flight > 0 || view.hold.is_some()) && view.queue.depth() > 0
+    (is_limited(service) || view.hold.is_some()) && view.queue.depth() > 0
 }
 
 /// Waits until there is a place at a backend, and takes it. `service` is its latest state afterwards.
@@ -36,15 +52,15 @@ pub async fn wait(
     if let Some(hold) = holding::applies(service, available) {
         return Box::pin(holding::wait(exchange, service, sending, hold)).await;
     }
-    let most = config.overload.queue.requests(available, config.max_in_flight);
-    let waiting = match available {
-        0 => None,
-        _ => service.line.join(most),
-    };
-    let Some(waiting) = waiting else { return Err(failure::no_backend(service)) };
     let worker = &exchange.client.worker;
     let began = worker.now();
-    let limit = config.overload.queue_timeout;
+    let terms = Terms::of(service, available, began);
+    let waiting = match available {
+        0 => None,
+        _ => service.line.join(terms.most, rank(sending), terms.congested, began),
+    };
+    let Some(waiting) = waiting else { return Err(failure::no_backend(service)) };
+    let limit = terms.patience;
     exchange.arm(began, limit);
     let watched = exchange.client.watch_departure();
     let result = poll_fn(|cx| {
@@ -82,6 +98,53 @@ pub async fn wait(
     let stats = service.view.stats.of(worker.id);
     stats.queue_wait.record(worker.now().saturating_sub(began));
     result
+}
+
+/// What a request that joins the queue now is held to.
+struct Terms {
+    /// Most that may wait.
+    most: u32,
+    congested: bool,
+    patience: Duration,
+}
+
+impl Terms {
+    fn of(service: &LocalService, available: u32, now: Micros) -> Self {
+        let view = &service.view;
+        let overload = &view.config.overload;
+        let limit = overload.queue_timeout;
+        let most = view.config.max_in_flight;
+        if most > 0 {
+            let most = overload.queue.requests(available.saturating_mul(most));
+            return Self { most, congested: false, patience: limit };
+        }
+        let rate = view.admission.rate();
+        // A learned limit of a few requests must not turn away what would be served within the time.
+        let served = if rate.is_finite() { (rate * limit.as_secs_f64()) as u32 } else { 0 };
+        let places = view.admission.places();
+        let mut most = overload.queue.requests(places.max(served.saturating_mul(2)));
+        // More capacity is on its way: then it is worth to wait for it.
+        let is_coming = |state| matches!(state, State::Pending | State::Starting);
+        if view.backends.iter().any(|member| is_coming(member.backend.gate.state())) {
+            most = most.saturating_mul(2);
+            return Self { most, congested: false, patience: limit };
+        }
+        let congested = view.queue.is_congested(limit.as_micros() as Micros, now);
+        let moment = MOMENT.max(Duration::from_secs_f64(ANSWERS / rate.max(1e-3)));
+        let patience = if congested { moment.min(limit) } else { limit };
+        Self { most, congested, patience }
+    }
+}
+
+/// The lowest goes first.
+fn rank(sending: &Sending) -> u8 {
+    let modest = sending.share.as_ref().is_some_and(|share| share.is_modest());
+    let class = match sending.class {
+        Priority::Critical => return 0,
+        Priority::Normal => 2,
+        Priority::Sheddable => 4,
+    };
+    class - u8::from(modest)
 }
 
 /// How many backends take requests, full or not; 0: waiting would be for nothing.

@@ -18,6 +18,7 @@ use crate::snapshot::maglev::Maglev;
 use crate::telemetry::histogram::Merged;
 use crate::telemetry::{PerWorker, ServiceStats};
 use crate::tls::origin::OriginClient;
+use crate::upstream::admission::Admission;
 use crate::upstream::backend::{Backend, Source};
 use crate::upstream::budget::RetryBudget;
 use crate::upstream::gate::State;
@@ -39,6 +40,7 @@ pub struct Pool {
     pub(super) tls: Option<Arc<OriginClient>>,
     maglev: Option<Arc<Maglev>>,
     pub(super) queue: Arc<Queue>,
+    admission: Arc<Admission>,
     hold: Arc<Hold>,
     pub(super) session_key: Option<Arc<[u8]>>,
     outliers: Arc<Outliers>,
@@ -68,6 +70,7 @@ impl Pool {
             tls: None,
             maglev: None,
             queue: Arc::new(Queue::new(workers)),
+            admission: Arc::default(),
             hold,
             session_key: None,
             outliers: Arc::new(Outliers::new(notices)),

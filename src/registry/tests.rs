@@ -66,7 +66,12 @@ fn service(fixed: &[(&str, u16)]) -> Arc<Service> {
             start_period: Duration::ZERO,
             max_parallel: 1,
         },
-        overload: Overload { queue: QueueLimit::Auto, queue_timeout: second },
+        overload: Overload {
+            concurrency: true,
+            rate_limit: true,
+            queue: QueueLimit::Auto,
+            queue_timeout: second,
+        },
         outlier: Outlier {
             consecutive_failures: 5,
             success_rate_deviations: 1.9,

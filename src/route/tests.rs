@@ -35,6 +35,7 @@ fn route(line: &str) -> Arc<config::Route> {
         })
         .collect();
     Arc::new(config::Route {
+        priority: config::Priority::Normal,
         name: line.into(),
         listeners: Vec::new(),
         host,

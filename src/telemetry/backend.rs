@@ -20,6 +20,24 @@ labels! {
     }
 }
 
+/// What limits are learned from; counted while they are (`overload.concurrency = "adaptive"`).
+#[derive(Debug, Default)]
+pub struct Work {
+    /// Requests answered well to the end, and the time that they took together, in µs.
+    pub done: Counter,
+    pub time: Counter,
+    /// Those among them that found no company at the backend to wait for.
+    pub low: Counter,
+    pub low_time: Counter,
+    /// Picks that found no company there, and those of them that got the head of an answer or ended without one.
+    pub low_sent: Counter,
+    pub low_back: Counter,
+    /// Picks that found its limit nearly reached.
+    pub near: Counter,
+    /// Requests that it turned away: 503 and 429.
+    pub rejected: Counter,
+}
+
 /// Counters of one backend (per worker).
 #[derive(Debug, Default)]
 pub struct BackendStats {
@@ -30,6 +48,7 @@ pub struct BackendStats {
     pub ttfb: Histogram,
     /// From sending the request to the end of the answer.
     pub duration: Histogram,
+    pub work: Work,
     /// Time in µs (56 bits) and kind (8 bits) of the last failure; 0 = none.
     last_failure: AtomicU64,
 }

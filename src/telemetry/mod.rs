@@ -15,7 +15,7 @@ pub mod service;
 mod used;
 pub mod window;
 
-pub use backend::{BackendStats, Failure};
+pub use backend::{BackendStats, Failure, Work};
 pub use listener::{Connection, Flood, ListenerStats, Refusal, WorkerStats};
 pub use route::{Method, MirrorDrop, RouteStats};
 pub use service::{

@@ -46,6 +46,12 @@ labels! {
         QueueTimeout = "queue_timeout",
         /// The route had as many requests in flight as it may have.
         RouteLimit = "route_limit",
+        /// More comes than the backends answer.
+        Rate = "rate",
+        /// Its client has its share under way.
+        Share = "share",
+        /// Backends turn requests away themselves.
+        Throttled = "throttled",
         Memory = "memory",
     }
 }

@@ -14,6 +14,7 @@ use crate::telemetry::{BackendStats, PerWorker};
 
 use super::gate::{Gate, State};
 use super::learned::Learned;
+use super::limit::Limit;
 use super::outlier::{Cap, Outlier};
 use super::reported::Reported;
 
@@ -43,6 +44,8 @@ pub struct Backend {
     pub authority: http::HeaderValue,
     pub source: Source,
     pub gate: Gate,
+    /// How many requests it may have, as far as that was learned.
+    pub limit: Limit,
     pub latency: PeakEwma,
     /// For `adaptive`.
     pub learned: Learned,
@@ -78,6 +81,7 @@ impl Backend {
             authority,
             source,
             gate: Gate::new(state),
+            limit: Limit::default(),
             latency: PeakEwma::default(),
             learned: Learned::default(),
             outlier: Outlier::default(),

@@ -1,5 +1,6 @@
 //! Services seen from the data path: backends, connections, bodies on their way to them.
 
+pub mod admission;
 pub mod backend;
 pub mod body;
 pub mod budget;
@@ -12,6 +13,7 @@ pub mod http1;
 pub mod http2;
 pub mod io;
 pub mod learned;
+pub mod limit;
 pub mod link;
 pub mod outlier;
 pub mod pool;

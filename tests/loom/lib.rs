@@ -91,7 +91,7 @@ mod tests {
 
     /// A request of one worker that waits for the one place of a gate, as `proxy::waiting` does.
     async fn wait(gate: Arc<Gate>, queue: Arc<Queue>, worker: usize) {
-        let ticket = queue.join(9).expect("there is room");
+        let ticket = queue.join(9, 0, false, 0).expect("there is room");
         poll_fn(|cx| match queue.show(worker, ticket, cx.waker()) && gate.enter_below(1) {
             true => Poll::Ready(()),
             false => Poll::Pending,

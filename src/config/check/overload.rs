@@ -8,8 +8,13 @@ use crate::config::values::{self, Wrong, wrong};
 /// Most requests that may wait for one service.
 const MAX_QUEUE: i64 = 1_000_000;
 
+/// Whether it is learned.
+const LEARNED: [(&str, bool); 2] = [("adaptive", true), ("off", false)];
+
 pub fn read(r: &mut Reader<'_>) -> Overload {
     Overload {
+        concurrency: r.one_of("concurrency", &LEARNED).or("adaptive"),
+        rate_limit: r.one_of("rate_limit", &LEARNED).or("adaptive"),
         queue: r.field("queue", queue).or("auto"),
         queue_timeout: r.period("queue_timeout").or("100ms"),
     }

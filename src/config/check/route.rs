@@ -7,13 +7,19 @@ use http::StatusCode;
 use crate::config::reader::Reader;
 use crate::config::tree::{Node, Place, Value};
 use crate::config::types::{
-    HeaderRules, HostPattern, PathPattern, Rewrite, Route, RouteAction, Share,
+    HeaderRules, HostPattern, PathPattern, Priority, Rewrite, Route, RouteAction, Share,
 };
 use crate::config::values::{self, Wrong, wrong};
 
 use super::{Named, fields, limits, listener};
 
 const ACTIONS: [&str; 4] = ["service", "split", "redirect", "respond"];
+
+const PRIORITIES: [(&str, Priority); 3] = [
+    ("critical", Priority::Critical),
+    ("normal", Priority::Normal),
+    ("sheddable", Priority::Sheddable),
+];
 
 /// One route, with the places of the names in it that are still to be found.
 pub struct Read {
@@ -53,6 +59,7 @@ pub fn read(r: &mut Reader<'_>) -> Named<Read> {
         timeout: Some(r.duration("timeout").or("0s")).filter(|timeout| !timeout.is_zero()),
         max_body: Some(r.size("max_body").or("10MiB")).filter(|bytes| *bytes > 0),
         rate_bytes: limits::rate_bytes(r),
+        priority: r.one_of("priority", &PRIORITIES).or("normal"),
         rewrite: r.section_if("rewrite", rewrite),
         headers_in: r.section("headers_in", header_rules),
         headers_out: r.section("headers_out", header_rules),

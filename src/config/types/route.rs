@@ -26,6 +26,8 @@ pub struct Route {
     pub max_body: Option<u64>,
     /// Bytes a second of each body, of requests and of answers; `None` = no limit.
     pub rate_bytes: Option<u64>,
+    /// Who goes first when capacity is short.
+    pub priority: Priority,
     pub rewrite: Option<Rewrite>,
     pub headers_in: HeaderRules,
     pub headers_out: HeaderRules,
@@ -34,6 +36,14 @@ pub struct Route {
     pub rate_limits: Vec<RateLimit>,
     /// Requests in flight; `None` = no limit.
     pub concurrency_limit: Option<u32>,
+}
+
+/// Who goes first when capacity is short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    Critical,
+    Normal,
+    Sheddable,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -297,6 +297,10 @@ pub struct RetryOn {
 /// `[service.NAME.overload]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overload {
+    /// Whether the limits of backends without `max_in_flight` are learned.
+    pub concurrency: bool,
+    /// Whether no more is let in than the backends answer.
+    pub rate_limit: bool,
     pub queue: QueueLimit,
     /// How long a request waits at most.
     pub queue_timeout: Duration,
@@ -312,11 +316,11 @@ pub enum QueueLimit {
 }
 
 impl QueueLimit {
-    /// For so many backends that take requests, each with this limit.
-    pub fn requests(self, backends: u32, max_in_flight: u32) -> u32 {
+    /// For backends that may have so many in flight together.
+    pub fn requests(self, places: u32) -> u32 {
         match self {
             Self::Requests(most) => most,
-            Self::Auto => backends.saturating_mul(max_in_flight).div_ceil(2),
+            Self::Auto => places.div_ceil(2),
         }
     }
 }

@@ -45,6 +45,7 @@ impl Pool {
             outliers: self.outliers.clone(),
             maglev: self.maglev.clone(),
             queue: self.queue.clone(),
+            admission: self.admission.clone(),
             hold: self.may_sleep().then(|| self.hold.clone()),
         }
     }

@@ -20,7 +20,7 @@ fn a_backend_that_becomes_ready_or_healthy_wakes_who_waits() {
     let mut world = World::new();
     world.running(&["a"]);
     let line = Line::new(world.view().queue.clone(), 0);
-    let waiting = line.join(1).expect("there is room");
+    let waiting = line.join(1, 0, false, 0).expect("there is room");
     let woken = Arc::new(Count::default());
     let waker = Waker::from(woken.clone());
     let asks = || assert!(waiting.poll_turn(&mut Context::from_waker(&waker)));

@@ -1,4 +1,4 @@
-//! The requests of one worker that wait for one service, oldest first.
+//! The requests of one worker that wait for one service, in the order of their tickets.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -34,14 +34,20 @@ impl Line {
         Arc::ptr_eq(&self.queue, queue)
     }
 
-    /// Joins the queue at its end, unless `most` wait already.
-    pub fn join(self: &Rc<Self>, most: u32) -> Option<Waiting> {
-        let ticket = self.queue.join(most)?;
+    /// Joins the queue, unless `most` wait already; see [`Queue::join`].
+    pub fn join(
+        self: &Rc<Self>,
+        most: u32,
+        rank: u8,
+        congested: bool,
+        now: u64,
+    ) -> Option<Waiting> {
+        let ticket = self.queue.join(most, rank, congested, now)?;
         self.waiting.borrow_mut().insert(ticket, None);
         Some(Waiting { line: self.clone(), ticket })
     }
 
-    /// The oldest looks again: what this worker knows of the service has changed.
+    /// The first looks again: what this worker knows of the service has changed.
     pub fn look_again(&self) {
         let waiting = self.waiting.borrow();
         if let Some((_, Some(waker))) = waiting.first_key_value() {
@@ -106,7 +112,10 @@ mod tests {
 
     impl Asking {
         fn of(line: &Rc<Line>) -> Self {
-            Self { waiting: line.join(99).expect("there is room"), woken: Arc::default() }
+            Self {
+                waiting: line.join(99, 0, false, 0).expect("there is room"),
+                woken: Arc::default(),
+            }
         }
 
         fn is_its_turn(&self) -> bool {
@@ -171,10 +180,10 @@ mod tests {
     #[test]
     fn the_bound_is_one_for_all_workers() {
         let (queue, lines) = two_workers();
-        let taken: Vec<_> = (0..5).filter_map(|n| lines[n % 2].join(3)).collect();
+        let taken: Vec<_> = (0..5).filter_map(|n| lines[n % 2].join(3, 0, false, 0)).collect();
         assert_eq!((taken.len(), queue.depth()), (3, 3));
         drop(taken);
-        assert!(lines[0].join(1).is_some());
-        assert!(lines[0].join(0).is_none());
+        assert!(lines[0].join(1, 0, false, 0).is_some());
+        assert!(lines[0].join(0, 0, false, 0).is_none());
     }
 }

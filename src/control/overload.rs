@@ -1,0 +1,194 @@
+//! Overload as the control plane sees it: what workers counted goes to `overload`, which learns how much backends can
+//! take, and what it learns goes to picks (`upstream::limit`) and to who is let in (`upstream::admission`).
+//!
+//! Four times a second: a backend that is overfilled for a second has a queue of a second's requests.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Micros;
+use crate::overload::throttle::{Heard, Throttle};
+use crate::overload::{Learner, Limits, Seen};
+use crate::snapshot::ServiceView;
+use crate::telemetry::{ServiceStats, ShedReason};
+use crate::upstream::admission;
+use crate::upstream::backend::Backend;
+use crate::upstream::limit::Terms;
+
+use super::core::Control;
+use super::lock;
+
+/// How often limits are looked at.
+pub(super) const EVERY: Duration = Duration::from_millis(250);
+
+/// Of all services.
+#[derive(Debug, Default)]
+pub struct Overload {
+    services: HashMap<Arc<str>, Service>,
+}
+
+/// What is kept of one service from one look to the next.
+#[derive(Debug, Default)]
+struct Service {
+    learner: Learner,
+    throttle: Throttle,
+    backends: HashMap<u64, Counted>,
+    /// Requests turned away for want of capacity.
+    shed: u64,
+    arrived: u64,
+    throttled: u64,
+    looked: Option<Micros>,
+}
+
+/// A backend's counters at the last look.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counted {
+    done: u64,
+    time: u64,
+    low: u64,
+    low_time: u64,
+    low_sent: u64,
+    low_back: u64,
+    near: u64,
+    picks: u64,
+    rejected: u64,
+}
+
+impl Control {
+    /// Looks at every service.
+    pub(super) fn look_for_overload(&self) {
+        let snapshot = self.plane.current();
+        let now = self.clock.now();
+        let mut overload = lock(&self.overload);
+        let live = |name: &Arc<str>| snapshot.services.iter().any(|s| s.config.name == *name);
+        overload.services.retain(|name, _| live(name));
+        for view in &snapshot.services {
+            let service = overload.services.entry(view.config.name.clone()).or_default();
+            service.look(view, now);
+        }
+    }
+}
+
+impl Service {
+    fn look(&mut self, view: &ServiceView, now: Micros) {
+        let config = &view.config.overload;
+        let arrived = view.stats.iter().map(|stats| stats.flow(now).arrivals).sum::<u64>();
+        if arrived == self.arrived && !view.admission.is_on() {
+            // Nothing happens.
+            self.looked = Some(now);
+            return;
+        }
+        let before = self.looked.replace(now);
+        let span = now.saturating_sub(before.unwrap_or(now)) as f64 / 1e6;
+        self.backends.retain(|uid, _| view.backends.iter().any(|m| m.backend.uid == *uid));
+        let mut rejected = 0;
+        let slow_start = view.config.slow_start;
+        let seen: Vec<Seen> = view
+            .backends
+            .iter()
+            .map(|member| {
+                let backend = &*member.backend;
+                let mut seen = self.seen(backend, &mut rejected);
+                if backend.gate.is_available() && !member.backup {
+                    seen.ramp = f64::from(backend.ramp_factor(now, slow_start));
+                }
+                seen
+            })
+            .collect();
+        let shed = shed(view);
+        let refused = shed > self.shed || view.queue.depth() > 0;
+        self.shed = shed;
+        let requests = arrived.saturating_sub(self.arrived);
+        self.arrived = arrived;
+        // The first look only takes the counters in.
+        if before.is_none() || span <= 0.0 {
+            return;
+        }
+        let throttled = view.stats.sum(|stats| stats.shed.get(ShedReason::Throttled));
+        let dropped = throttled.saturating_sub(self.throttled);
+        self.throttled = throttled;
+        let dropped = self.throttle.hear(Heard { requests, dropped, rejected }, span);
+        let limits = match config.concurrency {
+            true => self.learner.tick(&seen, span, refused, config.queue_timeout.as_secs_f64()),
+            false => {
+                self.learner = Learner::default();
+                Limits::none()
+            }
+        };
+        apply(view, &limits, dropped);
+    }
+
+    /// What a backend did since the last look.
+    fn seen(&mut self, backend: &Backend, rejected: &mut u64) -> Seen {
+        let counted = Counted::of(backend);
+        let known = self.backends.insert(backend.uid, counted);
+        let before = known.unwrap_or(counted);
+        let since = |of: fn(&Counted) -> u64| of(&counted).saturating_sub(of(&before));
+        *rejected += since(|c| c.rejected);
+        Seen {
+            uid: backend.uid,
+            done: since(|c| c.done),
+            time: since(|c| c.time) as f64 / 1e6,
+            low: since(|c| c.low),
+            low_time: since(|c| c.low_time) as f64 / 1e6,
+            low_open: counted.low_sent.saturating_sub(counted.low_back) as u32,
+            picks: since(|c| c.picks),
+            near: since(|c| c.near),
+            in_flight: backend.gate.in_flight(),
+            tunnels: backend.tunnels(),
+            ramp: 0.0,
+        }
+    }
+}
+
+impl Counted {
+    fn of(backend: &Backend) -> Self {
+        let mut sum = Self::default();
+        for stats in backend.stats.iter() {
+            let work = &stats.work;
+            sum.done += work.done.get();
+            sum.time += work.time.get();
+            sum.low += work.low.get();
+            sum.low_time += work.low_time.get();
+            // In this order: what is on its way between the two counts as under way, never as less than none.
+            sum.low_back += work.low_back.get();
+            sum.low_sent += work.low_sent.get();
+            sum.near += work.near.get();
+            sum.picks += stats.requests.get();
+            sum.rejected += work.rejected.get();
+        }
+        sum
+    }
+}
+
+/// Requests turned away because there was no place for them.
+fn shed(view: &ServiceView) -> u64 {
+    let reasons =
+        [ShedReason::Rate, ShedReason::Share, ShedReason::QueueFull, ShedReason::QueueTimeout];
+    let of =
+        |stats: &ServiceStats| reasons.iter().map(|reason| stats.shed.get(*reason)).sum::<u64>();
+    view.stats.sum(of)
+}
+
+/// Gives the data plane what follows.
+fn apply(view: &ServiceView, limits: &Limits, dropped: f64) {
+    let own = view.config.max_in_flight;
+    let mut places = 0_u32;
+    for (i, backend) in view.backends.iter().map(|member| &member.backend).enumerate() {
+        let limit = limits.of.get(i).copied().unwrap_or_default();
+        // What the file says goes first.
+        let most = if own > 0 { 0 } else { limit.most };
+        backend.limit.set(Terms { most, low: limit.low.max(1) });
+        if backend.gate.is_available() {
+            places = places.saturating_add(most);
+        }
+    }
+    let rate = if view.config.overload.rate_limit { limits.rate } else { f64::INFINITY };
+    let was = view.admission.places();
+    view.admission.set(admission::Terms { rate, places, dropped });
+    if was != places {
+        // There may be more places.
+        view.queue.wake();
+    }
+}

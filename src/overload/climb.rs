@@ -1,0 +1,138 @@
+//! Whether a larger limit brings more, or a smaller one as much.
+//!
+//! All backends try together, so that enough answers tell. A trial lasts one group, and is measured against the one
+//! before it. What succeeds is tried again at once.
+
+use super::group::Totals;
+
+/// Standard deviations of a count that a gain must be above, and that a trial must be able to bring.
+const SIGMAS: f64 = 1.5;
+const SEEN: f64 = 3.0;
+const SEEN_LESS: f64 = 2.0;
+/// Groups between trials.
+const REST: u32 = 3;
+/// Least that is tried as more: with few answers only much more can be seen to bring anything.
+const MORE: f64 = 1.25;
+const MORE_MAX: f64 = 3.0;
+/// Most that is tried as less, and least.
+const LESS: f64 = 0.88;
+const LESS_MIN: f64 = 0.5;
+/// A larger limit has to bring this share of what it adds, a smaller one may cost this share of what it takes.
+const BRINGS: f64 = 0.5;
+const COSTS: f64 = 0.25;
+
+/// What a group tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Trial {
+    #[default]
+    None,
+    More,
+    Less,
+}
+
+/// What becomes of all knees.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Step {
+    Stay,
+    /// By so much.
+    Up(f64),
+    Down(f64),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Climb {
+    trial: Trial,
+    /// The last that was tried.
+    last: Trial,
+    /// What knees are multiplied with when more is tried, and when less is.
+    more: f64,
+    less: f64,
+    rested: u32,
+    /// Throughput without a trial, and how many backends gave it.
+    base: f64,
+    serving: f64,
+    places: f64,
+}
+
+impl Climb {
+    pub fn trial(&self) -> Trial {
+        self.trial
+    }
+
+    /// What knees are multiplied with for now.
+    pub fn scale(&self) -> f64 {
+        match self.trial {
+            Trial::None => 1.0,
+            Trial::More => self.more,
+            Trial::Less => self.less,
+        }
+    }
+
+    /// Nothing kept requests back in a group.
+    pub fn was_enough(&mut self) -> Step {
+        let trial = self.trial;
+        self.rest();
+        if trial == Trial::More { Step::Up(self.more) } else { Step::Stay }
+    }
+
+    fn rest(&mut self) {
+        (self.trial, self.rested) = (Trial::None, 0);
+    }
+
+    /// A group under binding limits is whole.
+    /// `places`: the sum of the limits in it.
+    pub fn judge(&mut self, totals: &Totals, places: f64) -> Step {
+        let throughput = totals.throughput();
+        if totals.changed || (totals.serving - self.serving).abs() > 0.01 * self.serving {
+            // Nothing to compare with.
+            self.rest();
+        }
+        // Counts vary by their roots; a gain must be more than that.
+        let noise = SIGMAS * (2.0 / totals.done.max(1) as f64).sqrt();
+        let tried = places / self.places.max(1.0) - 1.0;
+        let (more, less) = ((BRINGS * tried).max(noise), COSTS * -tried);
+        let step = match self.trial {
+            Trial::None => {
+                let share = if self.rested == 0 { 1.0 } else { 0.5 };
+                self.base += share * (throughput - self.base);
+                (self.serving, self.places) = (totals.serving, places);
+                self.rested += 1;
+                if self.rested >= REST {
+                    self.begin(totals.done);
+                }
+                return Step::Stay;
+            }
+            Trial::More if throughput >= self.base * (1.0 + more) => Step::Up(self.more),
+            Trial::Less if throughput >= self.base * (1.0 - less) => Step::Down(self.less),
+            Trial::More | Trial::Less => Step::Stay,
+        };
+        match step {
+            Step::Stay => self.rest(),
+            // Again, from here.
+            Step::Up(_) => (self.base, self.places) = (throughput, places),
+            Step::Down(_) => self.places = places,
+        }
+        step
+    }
+
+    fn begin(&mut self, answers: u64) {
+        let noise = (2.0 / answers.max(1) as f64).sqrt();
+        self.more = (1.0 + SEEN * noise).clamp(MORE, MORE_MAX);
+        self.less = (1.0 - SEEN_LESS * noise).clamp(LESS_MIN, LESS);
+        self.trial = match self.last {
+            Trial::More => Trial::Less,
+            _ => Trial::More,
+        };
+        self.last = self.trial;
+    }
+}
+
+impl Step {
+    pub fn factor(self) -> f64 {
+        match self {
+            Self::Stay => 1.0,
+            Self::Up(more) => more,
+            Self::Down(less) => less,
+        }
+    }
+}

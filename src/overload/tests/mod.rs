@@ -1,0 +1,172 @@
+//! What becomes of a service whose proxy heeds the limits, in simulated time.
+
+mod world;
+
+use world::{Backend, World};
+
+use super::Seen;
+
+fn pool(n: u64, slots: u32, service: f64) -> Vec<Backend> {
+    (0..n).map(|uid| Backend::new(uid, slots, service)).collect()
+}
+
+/// Backends, slots, seconds of a request, and whether these vary.
+type Shape = (u64, u32, f64, bool);
+
+const SHAPES: [Shape; 5] = [
+    (10, 5, 0.04, true),
+    (10, 5, 0.04, false),
+    (10, 1, 0.04, true),
+    (10, 2, 0.005, true),
+    (4, 50, 0.1, true),
+];
+
+/// In calm for 20 s at half of what it can do; the world, and the p99 of then.
+fn in_calm((n, slots, service, random): Shape, seed: u64) -> (World, f64) {
+    let mut backends = pool(n, slots, service);
+    backends.iter_mut().for_each(|backend| backend.random = random);
+    let mut world = World::new(backends, 0.0, seed);
+    world.load = 0.5 * world.capacity();
+    world.run(20.0);
+    let p99 = world.quantile(0, 0.99);
+    assert!(!world.learner.is_limited() && world.shed == 0);
+    (world, p99)
+}
+
+#[test]
+fn an_overload_costs_no_capacity_and_nobody_waits_long() {
+    for shape in SHAPES {
+        for over in [1.3, 2.0, 5.0] {
+            let (mut world, calm) = in_calm(shape, 7);
+            world.load = over * world.capacity();
+            world.run(5.0);
+            assert!(world.learner.is_limited(), "{shape:?} {over}");
+            let from = world.took.len();
+            let answered = world.run(30.0) / world.capacity();
+            let p99 = world.quantile(from, 0.99);
+            assert!(answered >= 0.95, "{shape:?} {over}: {answered}");
+            assert!(p99 <= 2.0 * calm + world.patience, "{shape:?} {over}: {p99} after {calm}");
+        }
+    }
+}
+
+#[test]
+fn what_is_let_in_follows_backends_that_come_and_go() {
+    for shape in SHAPES {
+        let (mut world, _) = in_calm(shape, 3);
+        world.load = 1.3 * world.capacity();
+        world.run(15.0);
+        let half = world.backends.len() / 2;
+        for active in [false, true] {
+            world.backends.iter_mut().skip(half).for_each(|backend| backend.active = active);
+            // At the next tick.
+            world.run(1.0);
+            let answered = world.run(15.0) / world.capacity();
+            assert!(answered >= 0.9, "{shape:?} {active}: {answered}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_limited_while_backends_keep_up() {
+    for load in [0.3, 0.6, 0.8, 0.9] {
+        for seed in 0..5 {
+            let mut world = World::new(pool(10, 5, 0.04), load * 1250.0, seed);
+            world.run(60.0);
+            assert!(!world.learner.is_limited() && world.shed == 0, "{load} {seed}");
+        }
+    }
+}
+
+#[test]
+fn requests_that_take_longer_are_no_overload() {
+    for (n, service, load) in [(1, 2.0, 50.0), (4, 5.0, 100.0), (4, 0.5, 400.0)] {
+        for seed in 0..8 {
+            let mut world = World::new(pool(n, 1_000_000, 0.01), load, seed);
+            world.run(30.0);
+            // What the backends themselves wait for has become slow. They take as much as comes.
+            world.backends.iter_mut().for_each(|backend| backend.service = service);
+            world.run(60.0);
+            assert_eq!(world.shed, 0, "{n} x {service} s, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_limit_without_a_reason_grows_away() {
+    let (mut world, _) = in_calm((10, 5, 0.04, true), 1);
+    world.load = 1.3 * world.capacity();
+    world.run(10.0);
+    assert!(world.learner.is_limited());
+    let before = world.mean_limit();
+    // From now on they could take any number.
+    world.backends.iter_mut().for_each(|backend| backend.slots = 1_000_000);
+    world.run(60.0);
+    let shed = world.shed;
+    world.run(30.0);
+    assert!(world.mean_limit() > before || world.mean_limit() == 0.0, "{}", world.mean_limit());
+    assert_eq!(world.shed, shed, "nothing is shed any more");
+}
+
+#[test]
+fn a_minute_after_an_overload_nothing_is_limited() {
+    let (mut world, _) = in_calm((10, 5, 0.04, true), 2);
+    world.load = 2.0 * world.capacity();
+    world.run(10.0);
+    assert!(world.learner.is_limited() && world.limits.rate.is_finite());
+    world.load = 0.5 * world.capacity();
+    world.run(55.0);
+    assert!(world.learner.is_limited());
+    world.run(15.0);
+    assert!(!world.learner.is_limited() && world.limits.rate.is_infinite());
+    assert!(world.limits.of.iter().all(|limit| limit.most == 0));
+}
+
+#[test]
+fn what_never_ends_does_not_use_up_the_limit() {
+    let (mut world, _) = in_calm((4, 5, 0.04, true), 2);
+    world.load = 1.3 * world.capacity();
+    world.run(10.0);
+    let limit = world.mean_limit();
+    let mut answered = 0.0;
+    for _ in 0..30 {
+        // Each gets another stream, which is answered at once and stays.
+        world.backends.iter_mut().for_each(|backend| backend.streams += 1);
+        answered += world.run(1.0) / world.capacity() / 30.0;
+    }
+    assert!(world.mean_limit() >= limit + 20.0, "{limit} then {}", world.mean_limit());
+    assert!(answered > 0.8, "{answered}");
+}
+
+#[test]
+fn the_rate_never_rises_while_limits_bind_and_no_backend_answers_more() {
+    let mut learner = super::Learner::default();
+    let seen = |done: u64, time: f64, in_flight: u32, near: u64| Seen {
+        uid: 1,
+        done,
+        time: done as f64 * time,
+        low: u64::from(in_flight < 2) * done,
+        low_time: if in_flight < 2 { done as f64 * time } else { 0.0 },
+        picks: done,
+        near,
+        in_flight,
+        ramp: 1.0,
+        ..Seen::default()
+    };
+    for _ in 0..40 {
+        learner.tick(&[seen(25, 0.01, 1, 0)], 0.25, false, 0.1);
+    }
+    for n in 1..12 {
+        learner.tick(&[seen(100, 0.05 * f64::from(n), 40 * n, 0)], 0.25, true, 0.1);
+    }
+    assert!(learner.is_limited());
+    let mut before = f64::INFINITY;
+    for tick in 0..200 {
+        // Whatever is tried, it answers the same.
+        let limits = learner.tick(&[seen(100, 0.05, 20, 100)], 0.25, true, 0.1);
+        let capacity = limits.capacity.expect("it is limited");
+        assert!(capacity <= before * 1.000_001, "{capacity} after {before} in tick {tick}");
+        before = capacity;
+    }
+    assert!((before - 400.0).abs() < 20.0, "{before}");
+}
