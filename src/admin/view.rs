@@ -100,6 +100,14 @@ pub struct Limits {
     pub retry_budget: f64,
     /// Share of healthy backends under which health is ignored; 0 = off.
     pub panic_threshold: f64,
+    /// Requests that all backends may have in flight, as learned from an overload; `None` = no limit was learned.
+    pub places: Option<u32>,
+    /// Requests a second that are let in, which follows what the backends answer; `None` = as many as come.
+    pub rate: Option<f64>,
+    /// Share of requests dropped before they are sent, while backends turn requests away themselves; 0..=1.
+    pub dropped: f64,
+    /// Requests that wait for a place at a backend.
+    pub queued: u32,
 }
 
 /// One backend.

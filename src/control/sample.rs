@@ -20,6 +20,9 @@ use super::status::RECENT;
 /// The window of the p99 that outcomes compare.
 const OUTCOME_SPAN: Duration = Duration::from_secs(15);
 
+/// A load so many times above capacity counts as this much above it: one step at a time.
+const MOST_WANTED: f64 = 10.0;
+
 /// Starts after which the measured lead time is believed.
 const STARTS_KNOWN: u64 = 5;
 
@@ -62,7 +65,7 @@ pub fn take(from: &From<'_>) -> Sample {
         at: from.now,
         span: from.span,
         counts: counts(&entries),
-        in_flight: traffic.as_ref().map_or(0.0, |t| (t.in_flight - queued).max(0.0)),
+        in_flight: traffic.as_ref().map_or(0.0, |t| (t.in_flight - queued).max(0.0) * wanted(t)),
         queued,
         last_request: from.pool.and_then(last_request),
         traffic: traffic.as_ref().map(|t| arrived(t, queued)).unwrap_or_default(),
@@ -83,6 +86,13 @@ pub fn take(from: &From<'_>) -> Sample {
         stale: traffic.is_none(),
         ..Sample::default()
     }
+}
+
+/// What was in flight, taken so many times, is what would have been if nothing had been turned away.
+fn wanted(reading: &ServiceReading) -> f64 {
+    let arrived = reading.rps * reading.span.as_secs_f64();
+    let served = arrived - reading.shed as f64;
+    if reading.shed == 0 { 1.0 } else { (arrived / served.max(1.0)).clamp(1.0, MOST_WANTED) }
 }
 
 /// Where nothing is known of requests, what runs has not been asked since it started.

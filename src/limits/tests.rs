@@ -27,6 +27,7 @@ fn rate(name: &str, count: u32, per: u64, burst: u32) -> RateLimit {
 
 fn route(rate_limits: Vec<RateLimit>) -> config::Route {
     config::Route {
+        priority: config::Priority::Normal,
         name: "test".into(),
         listeners: Vec::new(),
         host: Vec::new(),

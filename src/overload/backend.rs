@@ -9,6 +9,12 @@ pub(super) const CALM: f64 = 1.5;
 const FEW: u64 = 3;
 /// How many weigh as much as what was known before.
 const WEIGHT: f64 = 50.0;
+/// Seconds in which those with company say what one takes, while it is calm.
+pub(super) const SLOWLY: f64 = 5.0;
+/// And while it is not.
+const SLOWEST: f64 = 30.0;
+/// Before so many answers are known, each counts the same.
+const TRUSTED: f64 = 200.0;
 /// Least limit: one is served and one is on its way, so that the backend never waits for us.
 const LEAST: f64 = 2.0;
 /// Room above the knee, in square roots of it: arrivals and ends do not alternate.
@@ -57,19 +63,29 @@ impl Backend {
         self.in_flight += (now - self.in_flight) / f64::from(self.ticks);
     }
 
-    /// A group is whole. `calm`: nobody waits anywhere.
-    pub fn conclude(&mut self, calm: bool) {
+    /// A group is whole. `calm`: nobody waits anywhere. `settles`: what requests take is learned anew.
+    pub fn conclude(&mut self, calm: bool, settles: bool, limited: bool) {
         let group = &self.group;
         self.throughput = group.done as f64 / self.span.max(1e-9);
         self.mean = group.time / group.done.max(1) as f64;
-        let (time, weight) = if group.low >= FEW {
-            (group.low_time / group.low as f64, group.low as f64)
-        } else if calm && group.done >= FEW {
-            (self.mean, group.done as f64)
+        let share = |weight: f64| (weight / WEIGHT).clamp(0.05, 0.5);
+        let (time, weight, share) = if group.low >= FEW {
+            let low = group.low as f64;
+            (group.low_time / low, low, share(low))
+        } else if group.done >= FEW && (calm || !limited) {
+            // Slowly: an overload that grows by and by is none to get used to. The first are those that were answered
+            // soonest, which is not what requests take.
+            let done = group.done as f64;
+            let slowly = match (settles, calm) {
+                (true, _) => 1.0,
+                _ if self.known < TRUSTED => done / (self.known + done),
+                (_, true) => self.span / SLOWLY,
+                (_, false) => self.span / SLOWEST,
+            };
+            (self.mean, done, slowly.min(1.0))
         } else {
             return;
         };
-        let share = (weight / WEIGHT).clamp(0.05, 0.5);
         self.known += weight;
         self.usual = Some(self.usual.map_or(time, |usual| usual + share * (time - usual)));
     }

@@ -9,8 +9,9 @@ use super::group::Totals;
 const SIGMAS: f64 = 1.5;
 const SEEN: f64 = 3.0;
 const SEEN_LESS: f64 = 2.0;
-/// Groups between trials.
+/// Groups between trials, and most of them, after trials that brought nothing.
 const REST: u32 = 3;
+const REST_MOST: u32 = 12;
 /// Least that is tried as more: with few answers only much more can be seen to bring anything.
 const MORE: f64 = 1.25;
 const MORE_MAX: f64 = 3.0;
@@ -19,7 +20,7 @@ const LESS: f64 = 0.88;
 const LESS_MIN: f64 = 0.5;
 /// A larger limit has to bring this share of what it adds, a smaller one may cost this share of what it takes.
 const BRINGS: f64 = 0.5;
-const COSTS: f64 = 0.25;
+const COSTS: f64 = 0.1;
 
 /// What a group tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,6 +49,7 @@ pub(super) struct Climb {
     more: f64,
     less: f64,
     rested: u32,
+    pause: u32,
     /// Throughput without a trial, and how many backends gave it.
     base: f64,
     serving: f64,
@@ -85,19 +87,20 @@ impl Climb {
         let throughput = totals.throughput();
         if totals.changed || (totals.serving - self.serving).abs() > 0.01 * self.serving {
             // Nothing to compare with.
+            self.pause = REST;
             self.rest();
         }
         // Counts vary by their roots; a gain must be more than that.
         let noise = SIGMAS * (2.0 / totals.done.max(1) as f64).sqrt();
         let tried = places / self.places.max(1.0) - 1.0;
-        let (more, less) = ((BRINGS * tried).max(noise), COSTS * -tried);
+        let (more, less) = ((BRINGS * tried).max(noise), (COSTS * -tried).max(noise / 3.0));
         let step = match self.trial {
             Trial::None => {
                 let share = if self.rested == 0 { 1.0 } else { 0.5 };
                 self.base += share * (throughput - self.base);
                 (self.serving, self.places) = (totals.serving, places);
                 self.rested += 1;
-                if self.rested >= REST {
+                if self.rested >= self.pause.max(REST) {
                     self.begin(totals.done);
                 }
                 return Step::Stay;
@@ -106,8 +109,14 @@ impl Climb {
             Trial::Less if throughput >= self.base * (1.0 - less) => Step::Down(self.less),
             Trial::More | Trial::Less => Step::Stay,
         };
+        if step != Step::Stay {
+            self.pause = REST;
+        }
         match step {
-            Step::Stay => self.rest(),
+            Step::Stay => {
+                self.pause = (self.pause.max(REST) * 2).min(REST_MOST);
+                self.rest();
+            }
             // Again, from here.
             Step::Up(_) => (self.base, self.places) = (throughput, places),
             Step::Down(_) => self.places = places,

@@ -9,8 +9,9 @@ const LONGEST: f64 = 4.0;
 const PATIENT: f64 = 20.0;
 /// Shortest of a limited service: a change must have had its effect.
 const SHORTEST: f64 = 1.0;
-/// Of one without limits, where an overload is to be seen early.
-const EARLY: f64 = 0.5;
+/// Of one without limits, where an overload is to be seen early, and answers that do there.
+const EARLY: f64 = 0.2;
+const FIRST: u64 = 20;
 /// Groups last so many times what a request takes.
 const REQUESTS: f64 = 3.0;
 
@@ -77,7 +78,8 @@ impl Group {
         let longest = if limited { PATIENT } else { LONGEST };
         let shortest = shortest.min(longest);
         // A little less, as ticks are never quite on time.
-        totals.span >= 0.95 * shortest && totals.done >= ENOUGH || totals.span >= longest
+        let enough = if limited { ENOUGH } else { FIRST };
+        totals.span >= 0.95 * shortest && totals.done >= enough || totals.span >= longest
     }
 
     pub fn take(&mut self) -> Totals {

@@ -78,8 +78,10 @@ const RECENT_REQUESTS: f64 = 3.0;
 /// Backends that answer less than this share of what they answered in calm are slower, which an overload alone does not
 /// make them.
 const SLOWER: f64 = 0.9;
-/// Share of a difference that the rate in calm moves by.
-const CALM_SHARE: f64 = 0.2;
+/// So many answers say how many there are a second.
+const RECENT_ANSWERS: f64 = 100.0;
+/// When requests were found to take longer, what they take is learned anew for so many seconds.
+const SETTLES: f64 = 15.0;
 /// So long is waited for either to pass, in seconds.
 const DOUBT: f64 = 10.0;
 const DOUBT_SLOWER: f64 = 30.0;
@@ -91,8 +93,8 @@ const CALM: f64 = 60.0;
 /// Share of a difference that the throughput under a binding limit moves by.
 const LEARN: f64 = 0.3;
 
-/// What the rate is multiplied with, a tick, and the most that becomes of it.
-const FOLLOW: f64 = 1.05;
+/// What the rate is multiplied with in a second, and the most that becomes of it.
+const FOLLOW: f64 = 1.2;
 const MOST_SURPLUS: f64 = 4.0;
 /// Answers without company that say what one takes.
 const KNOWN: f64 = 50.0;
@@ -117,8 +119,10 @@ impl Alone {
         }
     }
 
-    fn mean(&self) -> f64 {
-        self.time / self.count.max(1) as f64
+    /// Their mean, less what a few may be above it by chance: a standard error, for times as different as exponential ones.
+    fn at_least(&self) -> f64 {
+        let count = self.count.max(1) as f64;
+        self.time / count * (1.0 - 1.0 / (count + 1.0).sqrt())
     }
 }
 
@@ -143,8 +147,12 @@ pub struct Learner {
     alone: Alone,
     /// It looks like an overload.
     doubt: Option<Doubt>,
+    /// Seconds for which what requests take is learned anew.
+    settles: f64,
     /// Answers a second of each backend in calm.
     calm_each: f64,
+    /// And lately.
+    recent_each: f64,
     /// Sum of the limits as they are.
     places: f64,
     /// Seconds since a limit bound last.
@@ -170,7 +178,7 @@ impl Learner {
             self.backends.retain(|uid, _| live.contains(uid));
         }
         self.group.add(seen, span, refused);
-        self.follow_rate(seen, refused);
+        self.follow_rate(seen, refused, span);
         if self.group.is_whole(self.climb.is_some()) {
             self.conclude(bearable);
         }
@@ -188,15 +196,23 @@ impl Learner {
         let limited = self.climb.is_some();
         // While it is calm, what requests take is what they take in calm.
         let usual = self.usual();
-        let calm = !limited && usual.is_none_or(|usual| totals.mean() <= backend::CALM * usual);
+        self.settles = (self.settles - totals.span).max(0.0);
+        let settles = self.settles > 0.0;
+        let calm = !limited
+            && (settles || usual.is_none_or(|usual| totals.mean() <= backend::CALM * usual));
+        let each = totals.throughput() / totals.serving.max(1e-9);
+        let share = (totals.done as f64 / RECENT_ANSWERS).min(1.0);
+        self.recent_each += share * (each - self.recent_each);
         if calm {
-            let each = totals.throughput() / totals.serving.max(1e-9);
-            self.calm_each += CALM_SHARE * (each - self.calm_each);
+            let share =
+                if self.calm_each == 0.0 { 1.0 } else { (totals.span / backend::SLOWLY).min(1.0) };
+            self.calm_each += share * (each - self.calm_each);
         }
         for backend in self.backends.values_mut() {
-            backend.conclude(calm);
+            backend.conclude(calm, settles, limited);
         }
         match &mut self.climb {
+            None if settles => {}
             None => self.look_for_overload(&totals, bearable),
             Some(_) => self.adjust(&totals),
         }
@@ -209,13 +225,12 @@ impl Learner {
         let busy = totals.throughput() * usual;
         let high = totals.mean() - usual >= ((OVER - 1.0) * usual).max(bearable)
             && totals.in_flight >= OVER * busy.max(serving);
-        let each = totals.throughput() / totals.serving.max(1e-9);
-        let slower = each < SLOWER * self.calm_each;
+        let slower = self.recent_each < SLOWER * self.calm_each;
         let doubt = self.doubt.take();
         // It answered less for a while and now as much as before: requests take longer, without any overload.
         let recovered = doubt.as_ref().is_some_and(|doubt| doubt.slowed) && !slower;
         if recovered {
-            self.backends.values_mut().for_each(Backend::takes_longer);
+            self.requests_take_longer();
         }
         if recovered || !high || !totals.grew() && !slower {
             return;
@@ -233,9 +248,9 @@ impl Learner {
             return;
         }
         if self.alone.age <= RECENT.max(RECENT_REQUESTS * totals.mean())
-            && self.alone.mean() >= ALONE * totals.mean()
+            && self.alone.at_least() >= ALONE * totals.mean()
         {
-            self.backends.values_mut().for_each(Backend::takes_longer);
+            self.requests_take_longer();
             return;
         }
         for backend in self.backends.values_mut() {
@@ -243,6 +258,11 @@ impl Learner {
         }
         self.calm = 0.0;
         self.climb = Some(Climb::default());
+    }
+
+    fn requests_take_longer(&mut self) {
+        self.backends.values_mut().for_each(Backend::takes_longer);
+        (self.settles, self.calm_each) = (SETTLES, 0.0);
     }
 
     fn adjust(&mut self, totals: &Totals) {
@@ -269,14 +289,15 @@ impl Learner {
     }
 
     /// What is shed while backends have places is shed for nothing: then more is admitted, until they have none.
-    fn follow_rate(&mut self, seen: &[Seen], refused: bool) {
+    fn follow_rate(&mut self, seen: &[Seen], refused: bool, span: f64) {
+        let step = FOLLOW.powf(span);
         let picks: u64 = seen.iter().map(|one| one.picks).sum();
         let near: u64 = seen.iter().map(|one| one.near).sum();
         let full = near as f64 >= BINDS * picks as f64;
         self.surplus = match (self.climb.is_some(), refused, full) {
             (false, ..) => 1.0,
-            (true, true, false) => (self.surplus * FOLLOW).min(MOST_SURPLUS),
-            (true, ..) => (self.surplus / FOLLOW).max(1.0),
+            (true, true, false) => (self.surplus * step).min(MOST_SURPLUS),
+            (true, ..) => (self.surplus / step).max(1.0),
         };
     }
 

@@ -22,6 +22,12 @@ use super::tries::{self, Sending};
 
 /// How long one waits in a congested queue, at least.
 const MOMENT: Duration = Duration::from_millis(5);
+/// Those who go before all others may wait so many times longer: it takes an overload that has just begun.
+const PATIENT: u32 = 10;
+/// And as long as the backends work at what they have too many of, up to this.
+const LONGEST: Duration = Duration::from_secs(30);
+/// Rank of normal requests of clients that have little under way.
+const MODEST: u8 = 1;
 /// And for so many answers, where these are rare: a place that becomes free must find somebody.
 const ANSWERS: f64 = 3.0;
 
@@ -54,10 +60,11 @@ pub async fn wait(
     }
     let worker = &exchange.client.worker;
     let began = worker.now();
-    let terms = Terms::of(service, available, began);
+    let rank = rank(sending);
+    let terms = Terms::of(service, rank, available, began);
     let waiting = match available {
         0 => None,
-        _ => service.line.join(terms.most, rank(sending), terms.congested, began),
+        _ => service.line.join(terms.most, rank, terms.congested, began),
     };
     let Some(waiting) = waiting else { return Err(failure::no_backend(service)) };
     let limit = terms.patience;
@@ -109,7 +116,7 @@ struct Terms {
 }
 
 impl Terms {
-    fn of(service: &LocalService, available: u32, now: Micros) -> Self {
+    fn of(service: &LocalService, rank: u8, available: u32, now: Micros) -> Self {
         let view = &service.view;
         let overload = &view.config.overload;
         let limit = overload.queue_timeout;
@@ -123,6 +130,13 @@ impl Terms {
         let served = if rate.is_finite() { (rate * limit.as_secs_f64()) as u32 } else { 0 };
         let places = view.admission.places();
         let mut most = overload.queue.requests(places.max(served.saturating_mul(2)));
+        // Critical ones and those of clients that have little go before all others: they are to find neither the queue
+        // full of these, nor their time over before what the backends had taken on is done.
+        if rank <= MODEST {
+            most = most.saturating_mul(2);
+            let patience = limit.saturating_mul(PATIENT) + backlog(service, rate).min(LONGEST);
+            return Self { most, congested: false, patience };
+        }
         // More capacity is on its way: then it is worth to wait for it.
         let is_coming = |state| matches!(state, State::Pending | State::Starting);
         if view.backends.iter().any(|member| is_coming(member.backend.gate.state())) {
@@ -134,6 +148,18 @@ impl Terms {
         let patience = if congested { moment.min(limit) } else { limit };
         Self { most, congested, patience }
     }
+}
+
+/// How long the backends work at what they have beyond their limits, which they had taken on before these were known.
+fn backlog(service: &LocalService, rate: f64) -> Duration {
+    let beyond = service.view.backends.iter().map(|member| {
+        let backend = &member.backend;
+        match backend.limit.most() {
+            0 => 0,
+            most => u64::from(backend.gate.in_flight().saturating_sub(most)),
+        }
+    });
+    Duration::from_secs_f64(beyond.sum::<u64>() as f64 / rate.max(1.0))
 }
 
 /// The lowest goes first.

@@ -100,6 +100,11 @@ impl Pool {
         self.queue.depth()
     }
 
+    /// Who is let in while it is overloaded.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
     /// Requests that wait for it to wake, where it may sleep.
     pub fn hold(&self) -> &Arc<Hold> {
         &self.hold

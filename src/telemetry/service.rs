@@ -141,6 +141,12 @@ impl ServiceStats {
         })
     }
 
+    /// Requests that were turned away because more came than the backends take.
+    pub fn shed_for_capacity(&self) -> u64 {
+        use ShedReason::{QueueFull, QueueTimeout, Rate, Share};
+        [Rate, Share, QueueFull, QueueTimeout].map(|reason| self.shed.get(reason)).iter().sum()
+    }
+
     /// Answers of one class, 1..=5.
     pub fn class(&self, class: usize) -> u64 {
         self.classes[class - 1].get()

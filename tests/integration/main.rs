@@ -51,6 +51,7 @@ mod orchestrators;
 mod origin;
 mod origin_protocols;
 mod outlier;
+mod overload;
 mod parking;
 mod peers;
 mod privileges;

@@ -6,7 +6,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use crate::overload::{Learner, Limits, Seen};
 
 /// Time between ticks, in seconds.
-pub const TICK: f64 = 0.25;
+pub const TICK: f64 = 0.1;
 
 pub struct World {
     pub now: f64,

@@ -123,6 +123,11 @@ impl Metrics<'_> {
         for service in &self.services {
             family.sample(&[("service", service.name)], service.queued);
         }
+        let help = "Requests a second that are let in, which follows what the backends answer; absent: as many as come.";
+        let mut family = to.family("tidegate_admitted_rate", Kind::Gauge, help);
+        for service in self.services.iter().filter(|service| service.rate.is_finite()) {
+            family.sample(&[("service", service.name)], service.rate);
+        }
         let help = "Requests that wait for a backend to be started, where none runs.";
         let mut family = to.family("tidegate_held_requests", Kind::Gauge, help);
         for service in &self.services {
@@ -276,6 +281,8 @@ impl Metrics<'_> {
         gauge("tidegate_backend_in_flight", "Requests sent to the backend, not finished.", &|b| {
             Some(b.in_flight as f64)
         });
+        let help = "Requests that the backend may have in flight, as learned; absent: no limit.";
+        gauge("tidegate_backend_limit", help, &|b| (b.limit > 0).then(|| f64::from(b.limit)));
         gauge(
             "tidegate_backend_cpu_ratio",
             "CPU that the backend uses, of what it may use.",

@@ -109,6 +109,8 @@ pub struct Service<'a> {
     pub in_flight: u64,
     /// Requests that wait for a place at a backend.
     pub queued: u32,
+    /// Requests a second that are let in; infinite: as many as come.
+    pub rate: f64,
     /// Requests that wait for a backend to be started.
     pub held: u32,
     /// Upgraded connections.
@@ -136,6 +138,8 @@ pub struct Backend<'a> {
     /// It is picked: ready, healthy and not ejected.
     pub up: bool,
     pub in_flight: u64,
+    /// Most that it may have, as learned; 0: no limit.
+    pub limit: u32,
     pub duration: Option<&'a Merged>,
     /// `None` while it has no address.
     pub stats: Option<&'a PerWorker<BackendStats>>,
