@@ -3,7 +3,7 @@
 //!
 //! Ten times a second: a backend that gets four times what it can do for a second has three seconds' work to do.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,7 +89,10 @@ impl Service {
         }
         let before = self.looked.replace(now);
         let span = now.saturating_sub(before.unwrap_or(now)) as f64 / 1e6;
-        self.backends.retain(|uid, _| view.backends.iter().any(|m| m.backend.uid == *uid));
+        if self.backends.len() > view.backends.len() {
+            let live: HashSet<u64> = view.backends.iter().map(|m| m.backend.uid).collect();
+            self.backends.retain(|uid, _| live.contains(uid));
+        }
         let mut rejected = 0;
         let slow_start = view.config.slow_start;
         let seen: Vec<Seen> = view
@@ -130,8 +133,8 @@ impl Service {
     /// What a backend did since the last look.
     fn seen(&mut self, backend: &Backend, rejected: &mut u64) -> Seen {
         let counted = Counted::of(backend);
-        let known = self.backends.insert(backend.uid, counted);
-        let before = known.unwrap_or(counted);
+        // One that joined began to count at nothing.
+        let before = self.backends.insert(backend.uid, counted).unwrap_or_default();
         let since = |of: fn(&Counted) -> u64| of(&counted).saturating_sub(of(&before));
         *rejected += since(|c| c.rejected);
         Seen {

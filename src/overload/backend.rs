@@ -11,8 +11,8 @@ const FEW: u64 = 3;
 const WEIGHT: f64 = 50.0;
 /// Seconds in which those with company say what one takes, while it is calm.
 pub(super) const SLOWLY: f64 = 5.0;
-/// And while it is not.
-const SLOWEST: f64 = 30.0;
+/// And while it is neither calm nor an overload.
+const SLOWEST: f64 = 10.0;
 /// Before so many answers are known, each counts the same.
 const TRUSTED: f64 = 200.0;
 /// Least limit: one is served and one is on its way, so that the backend never waits for us.
@@ -23,6 +23,23 @@ const SLACK: f64 = 0.5;
 const LONG: [f64; 2] = [0.7, 0.3];
 /// Fewer than this share of what is in flight are noise.
 const NOISE: f64 = 0.25;
+
+/// Knee and capacity, as far as they are known.
+pub(super) type Peers = (Option<f64>, Option<f64>);
+
+/// So many answers of the others count beside a backend's own: for how many there are a second, for what they take.
+const PRIOR: f64 = 20.0;
+const PRIOR_KNOWN: f64 = 50.0;
+
+/// What requests that had company show of what one takes in calm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shows {
+    Nothing,
+    Little,
+    Calm,
+    /// It is learned anew.
+    All,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Backend {
@@ -63,26 +80,25 @@ impl Backend {
         self.in_flight += (now - self.in_flight) / f64::from(self.ticks);
     }
 
-    /// A group is whole. `calm`: nobody waits anywhere. `settles`: what requests take is learned anew.
-    pub fn conclude(&mut self, calm: bool, settles: bool, limited: bool) {
+    /// A group is whole.
+    pub fn conclude(&mut self, shows: Shows) {
         let group = &self.group;
         self.throughput = group.done as f64 / self.span.max(1e-9);
         self.mean = group.time / group.done.max(1) as f64;
-        let share = |weight: f64| (weight / WEIGHT).clamp(0.05, 0.5);
-        let (time, weight, share) = if group.low >= FEW {
-            let low = group.low as f64;
-            (group.low_time / low, low, share(low))
-        } else if group.done >= FEW && (calm || !limited) {
-            // Slowly: an overload that grows by and by is none to get used to. The first are those that were answered
-            // soonest, which is not what requests take.
-            let done = group.done as f64;
-            let slowly = match (settles, calm) {
-                (true, _) => 1.0,
-                _ if self.known < TRUSTED => done / (self.known + done),
-                (_, true) => self.span / SLOWLY,
-                (_, false) => self.span / SLOWEST,
+        let (low, done) = (group.low as f64, group.done as f64);
+        let first = self.known < TRUSTED;
+        let (time, weight, share) = if group.low >= FEW || group.low > 0 && self.known == 0.0 {
+            (group.low_time / low, low, (low / WEIGHT).clamp(0.05, 0.5))
+        } else if group.done >= FEW {
+            let share = match shows {
+                Shows::Nothing => return,
+                Shows::All => 1.0,
+                // Those that are answered soonest are not what requests take.
+                Shows::Calm | Shows::Little if first => done / (self.known + done),
+                Shows::Calm => self.span / SLOWLY,
+                Shows::Little => self.span / SLOWEST,
             };
-            (self.mean, done, slowly.min(1.0))
+            (self.mean, done, share.min(1.0))
         } else {
             return;
         };
@@ -104,13 +120,17 @@ impl Backend {
         self.throughput.max(1e-3)
     }
 
-    /// An overload begins; `usual`: of the service.
-    pub fn start(&mut self, usual: f64) {
-        if self.throughput > 0.0 {
-            self.capacity = Some(self.throughput);
-            let knee = self.throughput * self.usual.unwrap_or(usual);
-            self.knee = Some(knee.max(1.0));
+    /// An overload begins; `usual` and `each`: seconds of a request, and answers a second of one backend, in the whole
+    /// service. A few answers of its own say little, so it is taken for one like the others until there are more.
+    pub fn start(&mut self, usual: f64, each: f64) {
+        if !self.serves() || each <= 0.0 {
+            return;
         }
+        let own = self.usual.unwrap_or(usual);
+        let usual = (own * self.known + usual * PRIOR_KNOWN) / (self.known + PRIOR_KNOWN);
+        let rate = (self.group.done as f64 + PRIOR) / (self.span + PRIOR / each);
+        self.capacity = Some(rate);
+        self.knee = Some((rate * usual).max(1.0));
     }
 
     /// What it took in this group is what requests take now.
@@ -136,15 +156,17 @@ impl Backend {
     }
 
     /// Limits kept requests back; `trial` is what was tried in this group and `step` what came of it.
-    pub fn was_bound(&mut self, trial: Trial, step: Step, span: f64) {
+    /// `peers`: knee and capacity that are usual.
+    pub fn was_bound(&mut self, trial: Trial, step: Step, span: f64, peers: Peers) {
         let bound =
             self.group.picks > PICKS && self.group.near as f64 >= BINDS * self.group.picks as f64;
         let (Some(capacity), Some(knee)) = (&mut self.capacity, &mut self.knee) else {
-            // It joined meanwhile.
-            if bound && self.throughput > 0.0 && self.span > 0.9 * span {
-                self.capacity = Some(self.throughput);
-                let usual = self.usual.unwrap_or(self.mean);
-                self.knee = Some((self.throughput * usual).max(1.0));
+            // It joined meanwhile, and is like the others until a whole group of its own is seen.
+            if let (Some(knee), Some(capacity)) = peers
+                && self.serves()
+                && self.span > 0.9 * span
+            {
+                (self.knee, self.capacity) = (Some(knee * step.factor()), Some(capacity));
             }
             return;
         };

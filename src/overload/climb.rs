@@ -82,8 +82,8 @@ impl Climb {
     }
 
     /// A group under binding limits is whole.
-    /// `places`: the sum of the limits in it.
-    pub fn judge(&mut self, totals: &Totals, places: f64) -> Step {
+    /// `places`: the sum of the limits in it. `doubtful`: the limits do not help.
+    pub fn judge(&mut self, totals: &Totals, places: f64, doubtful: bool) -> Step {
         let throughput = totals.throughput();
         if totals.changed || (totals.serving - self.serving).abs() > 0.01 * self.serving {
             // Nothing to compare with.
@@ -100,8 +100,11 @@ impl Climb {
                 self.base += share * (throughput - self.base);
                 (self.serving, self.places) = (totals.serving, places);
                 self.rested += 1;
-                if self.rested >= self.pause.max(REST) {
-                    self.begin(totals.done);
+                // In the first group there are some that met what was tried before.
+                let doubtful = doubtful && self.rested > 1;
+                let pause = if doubtful { 2 } else { self.pause.max(REST) };
+                if self.rested >= pause {
+                    self.begin(totals.done, doubtful);
                 }
                 return Step::Stay;
             }
@@ -124,12 +127,13 @@ impl Climb {
         step
     }
 
-    fn begin(&mut self, answers: u64) {
+    fn begin(&mut self, answers: u64, doubtful: bool) {
         let noise = (2.0 / answers.max(1) as f64).sqrt();
-        self.more = (1.0 + SEEN * noise).clamp(MORE, MORE_MAX);
+        let more = (1.0 + SEEN * noise).clamp(MORE, MORE_MAX);
+        self.more = if doubtful { MORE_MAX } else { more };
         self.less = (1.0 - SEEN_LESS * noise).clamp(LESS_MIN, LESS);
         self.trial = match self.last {
-            Trial::More => Trial::Less,
+            Trial::More if !doubtful => Trial::Less,
             _ => Trial::More,
         };
         self.last = self.trial;

@@ -3,7 +3,7 @@
 use super::{BINDS, PICKS, Seen};
 
 /// Answers that say something, and seconds after which fewer have to do.
-const ENOUGH: u64 = 50;
+const ENOUGH: u64 = 8;
 const LONGEST: f64 = 4.0;
 /// The same while it is limited, where little is learned from few.
 const PATIENT: f64 = 20.0;
@@ -13,7 +13,7 @@ const SHORTEST: f64 = 1.0;
 const EARLY: f64 = 0.2;
 const FIRST: u64 = 20;
 /// Groups last so many times what a request takes.
-const REQUESTS: f64 = 3.0;
+const REQUESTS: f64 = 2.0;
 
 /// Backends that come or go within a group make it useless for comparisons, unless they are so few of all.
 const SAME: f64 = 0.05;

@@ -20,7 +20,7 @@ pub mod throttle;
 
 use std::collections::{HashMap, HashSet};
 
-use backend::Backend;
+use backend::{Backend, Shows};
 use climb::Climb;
 use group::{Group, Totals};
 
@@ -77,7 +77,7 @@ const RECENT: f64 = 5.0;
 const RECENT_REQUESTS: f64 = 3.0;
 /// Backends that answer less than this share of what they answered in calm are slower, which an overload alone does not
 /// make them.
-const SLOWER: f64 = 0.9;
+const SLOWER: f64 = 0.8;
 /// So many answers say how many there are a second.
 const RECENT_ANSWERS: f64 = 100.0;
 /// When requests were found to take longer, what they take is learned anew for so many seconds.
@@ -96,8 +96,10 @@ const LEARN: f64 = 0.3;
 /// What the rate is multiplied with in a second, and the most that becomes of it.
 const FOLLOW: f64 = 1.2;
 const MOST_SURPLUS: f64 = 4.0;
-/// Answers without company that say what one takes.
-const KNOWN: f64 = 50.0;
+/// Under a limit requests should take little longer than in calm; so many times as long is a reason to try more at once.
+const DOUBTFUL: f64 = 3.0;
+/// Standard errors that what requests take in calm may be above what is known of it.
+const SIGMAS: f64 = 3.0;
 
 /// Requests that had no company at their backends.
 #[derive(Debug, Default)]
@@ -200,6 +202,7 @@ impl Learner {
         let settles = self.settles > 0.0;
         let calm = !limited
             && (settles || usual.is_none_or(|usual| totals.mean() <= backend::CALM * usual));
+        let high = self.is_high(&totals, bearable);
         let each = totals.throughput() / totals.serving.max(1e-9);
         let share = (totals.done as f64 / RECENT_ANSWERS).min(1.0);
         self.recent_each += share * (each - self.recent_each);
@@ -208,24 +211,30 @@ impl Learner {
                 if self.calm_each == 0.0 { 1.0 } else { (totals.span / backend::SLOWLY).min(1.0) };
             self.calm_each += share * (each - self.calm_each);
         }
+        let shows = match (settles, limited || high, calm) {
+            (true, ..) => Shows::All,
+            (_, true, _) => Shows::Nothing,
+            (_, _, true) => Shows::Calm,
+            _ => Shows::Little,
+        };
         for backend in self.backends.values_mut() {
-            backend.conclude(calm, settles, limited);
+            backend.conclude(shows);
         }
         match &mut self.climb {
             None if settles => {}
-            None => self.look_for_overload(&totals, bearable),
+            None => self.look_for_overload(&totals, high),
             Some(_) => self.adjust(&totals),
         }
         self.backends.values_mut().for_each(Backend::forget_group);
     }
 
-    fn look_for_overload(&mut self, totals: &Totals, bearable: f64) {
+    fn look_for_overload(&mut self, totals: &Totals, high: bool) {
         let Some(usual) = self.usual() else { return };
-        let serving = self.backends.values().filter(|b| b.serves()).count() as f64;
-        let busy = totals.throughput() * usual;
-        let high = totals.mean() - usual >= ((OVER - 1.0) * usual).max(bearable)
-            && totals.in_flight >= OVER * busy.max(serving);
-        let slower = self.recent_each < SLOWER * self.calm_each;
+        // Of this group alone a standard error less, as counts vary by their roots.
+        let noise = 1.0 / (totals.done.max(1) as f64).sqrt();
+        let each = totals.throughput() / totals.serving.max(1e-9);
+        let slower =
+            self.recent_each < SLOWER * self.calm_each || each < (SLOWER - noise) * self.calm_each;
         let doubt = self.doubt.take();
         // It answered less for a while and now as much as before: requests take longer, without any overload.
         let recovered = doubt.as_ref().is_some_and(|doubt| doubt.slowed) && !slower;
@@ -253,8 +262,9 @@ impl Learner {
             self.requests_take_longer();
             return;
         }
+        let each = totals.throughput() / totals.serving.max(1e-9);
         for backend in self.backends.values_mut() {
-            backend.start(usual);
+            backend.start(usual, each);
         }
         self.calm = 0.0;
         self.climb = Some(Climb::default());
@@ -266,6 +276,7 @@ impl Learner {
     }
 
     fn adjust(&mut self, totals: &Totals) {
+        let (usual, peers) = (self.usual(), (self.median(|b| b.knee), self.median(|b| b.capacity)));
         let Some(climb) = &mut self.climb else { return };
         if !totals.binds() {
             self.calm += totals.span;
@@ -282,9 +293,10 @@ impl Learner {
         }
         self.calm = 0.0;
         let trial = climb.trial();
-        let step = climb.judge(totals, self.places);
+        let doubtful = usual.is_some_and(|usual| totals.mean() >= DOUBTFUL * usual);
+        let step = climb.judge(totals, self.places, doubtful);
         for backend in self.backends.values_mut() {
-            backend.was_bound(trial, step, totals.span);
+            backend.was_bound(trial, step, totals.span, peers);
         }
     }
 
@@ -303,22 +315,36 @@ impl Learner {
 
     /// Seconds of a request in calm, over all backends.
     fn usual(&self) -> Option<f64> {
-        if self.backends.values().map(|b| b.known).sum::<f64>() < KNOWN {
-            return None;
-        }
         let known = self.backends.values().filter_map(|b| Some((b.usual?, b.weight())));
         let (time, weight) =
             known.fold((0.0, 0.0), |(time, sum), (usual, w)| (time + usual * w, sum + w));
         (weight > 0.0).then(|| time / weight)
     }
 
+    fn median(&self, of: fn(&Backend) -> Option<f64>) -> Option<f64> {
+        let mut known: Vec<f64> = self.backends.values().filter_map(of).collect();
+        known.sort_by(f64::total_cmp);
+        known.get(known.len() / 2).copied()
+    }
+
+    /// The most that it may well be, as few answers say little.
+    fn usual_at_most(&self) -> Option<f64> {
+        let known = self.backends.values().map(|b| b.known).sum::<f64>();
+        Some(self.usual()? * (1.0 + SIGMAS / known.max(1.0).sqrt()))
+    }
+
+    /// Requests take much longer than in calm, and many more are under way.
+    fn is_high(&self, totals: &Totals, bearable: f64) -> bool {
+        self.usual_at_most().is_some_and(|usual| {
+            let serving = self.backends.values().filter(|b| b.serves()).count() as f64;
+            let busy = totals.throughput() * usual;
+            totals.mean() - usual >= ((OVER - 1.0) * usual).max(bearable)
+                && totals.in_flight >= OVER * busy.max(serving)
+        })
+    }
+
     fn limits(&mut self, seen: &[Seen]) -> Limits {
-        let median = |of: fn(&Backend) -> Option<f64>| {
-            let mut known: Vec<f64> = self.backends.values().filter_map(of).collect();
-            known.sort_by(f64::total_cmp);
-            known.get(known.len() / 2).copied()
-        };
-        let (knee, each) = (median(|b| b.knee), median(|b| b.capacity));
+        let (knee, each) = (self.median(|b| b.knee), self.median(|b| b.capacity));
         let scale = self.climb.as_ref().map(Climb::scale);
         let of = seen.iter().filter_map(|one| {
             let backend = self.backends.get(&one.uid)?;
