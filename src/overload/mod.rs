@@ -151,8 +151,9 @@ pub struct Learner {
     doubt: Option<Doubt>,
     /// Seconds for which what requests take is learned anew.
     settles: f64,
-    /// Answers a second of each backend in calm.
+    /// Answers a second of each backend in calm, and how many there were.
     calm_each: f64,
+    calm_answers: f64,
     /// And lately.
     recent_each: f64,
     /// Sum of the limits as they are.
@@ -205,10 +206,12 @@ impl Learner {
         let high = self.is_high(&totals, bearable);
         let each = totals.throughput() / totals.serving.max(1e-9);
         let share = (totals.done as f64 / RECENT_ANSWERS).min(1.0);
+        let share = if self.recent_each == 0.0 { 1.0 } else { share };
         self.recent_each += share * (each - self.recent_each);
         if calm {
-            let share =
-                if self.calm_each == 0.0 { 1.0 } else { (totals.span / backend::SLOWLY).min(1.0) };
+            let share = (totals.done as f64 / self.calm_answers.max(1.0)).min(1.0);
+            let share = share.max((totals.span / backend::SLOWLY).min(1.0));
+            self.calm_answers += totals.done as f64;
             self.calm_each += share * (each - self.calm_each);
         }
         let shows = match (settles, limited || high, calm) {
@@ -272,7 +275,7 @@ impl Learner {
 
     fn requests_take_longer(&mut self) {
         self.backends.values_mut().for_each(Backend::takes_longer);
-        (self.settles, self.calm_each) = (SETTLES, 0.0);
+        (self.settles, self.calm_each, self.calm_answers) = (SETTLES, 0.0, 0.0);
     }
 
     fn adjust(&mut self, totals: &Totals) {

@@ -40,10 +40,14 @@ fn is_limited(proxy: &Running) -> bool {
     proxy.metric("tidegate_admitted_rate", &[("service", "app")]) > 0.0
 }
 
-/// Four times what the backends can do, until that was found out.
+/// Four times what the backends can do, until that was found out and they have no more than they can do.
 fn overload(proxy: &Running, path: &str, client: &str) -> Load {
     let load = ask(proxy, path, 400.0, client);
     wait_until("the overload is seen", || is_limited(proxy));
+    let in_flight = || proxy.metric("tidegate_backend_in_flight", &[]);
+    wait_until("what they had taken on is done", || {
+        in_flight() <= proxy.metric("tidegate_backend_limit", &[])
+    });
     load
 }
 

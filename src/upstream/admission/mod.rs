@@ -119,7 +119,6 @@ impl Admission {
         if share.count() > most && class != Priority::Critical {
             return Err(Refused::Share { most });
         }
-        // Up to half its share a client's requests go before those of clients that have more.
         share.judge(most);
         match self.rate.admits(class, share.is_modest(), now) {
             true => Ok(share),

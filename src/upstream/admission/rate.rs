@@ -34,8 +34,8 @@ impl Rate {
         self.interval.store(interval, Relaxed);
     }
 
-    /// Whether a request is within it, which is counted then. A critical one is counted and always within. `modest`:
-    /// its client has less than others.
+    /// Whether a request is within it, which is counted then. A critical one is counted and always within, and
+    /// so is a normal one of a client that has less than its share (`modest`).
     pub fn admits(&self, class: Priority, modest: bool, now: Micros) -> bool {
         let interval = self.interval.load(Relaxed);
         if interval == 0 {
@@ -45,8 +45,8 @@ impl Rate {
         let tolerance = TOLERANCE_NS.max(TOLERANCE * interval);
         // How far ahead of its time one may come; the rest is kept for those who go before it.
         let ahead = match (class, modest) {
-            (Priority::Critical, _) => u64::MAX,
-            (Priority::Normal, true) => tolerance,
+            // Those of clients that have little are bounded by that.
+            (Priority::Critical, _) | (Priority::Normal, true) => u64::MAX,
             (Priority::Normal, false) | (Priority::Sheddable, true) => tolerance / 10 * 7,
             (Priority::Sheddable, false) => tolerance / 10 * 4,
         };
@@ -107,8 +107,8 @@ mod tests {
     fn critical_ones_keep_others_out_for_a_moment_only() {
         let rate = of(1000.0);
         assert!((0..100_000).all(|_| rate.admits(Priority::Critical, false, 1)));
-        assert!(!rate.admits(Priority::Normal, true, 1));
-        assert!(rate.admits(Priority::Normal, true, 1 + 75_001));
+        assert!(!rate.admits(Priority::Normal, false, 1));
+        assert!(rate.admits(Priority::Normal, false, 1 + 150_000));
     }
 
     proptest! {

@@ -89,13 +89,16 @@ impl Share {
         self.count
     }
 
-    /// What its client had was no more than half of what it may have.
+    /// Its client has less than its share, or, where it is the only one, no more than half of all.
     pub fn is_modest(&self) -> bool {
         self.modest
     }
 
     pub(super) fn judge(&mut self, most: u32) {
-        self.modest = self.count <= most / 2;
+        self.modest = match self.shares.active() {
+            0 | 1 => self.count <= most / 2,
+            _ => self.count < most,
+        };
     }
 }
 
