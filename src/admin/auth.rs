@@ -1,83 +1,129 @@
-//! Who asks the admin API, by its token, and what each may do.
+//! Who asks the admin API, by token or by name and password, and what each may do.
 //!
-//! Without `[[admin.token]]` whoever may connect may do everything. Tokens are kept as their SHA-256, and every one is
-//! compared in full, so that how long it takes says nothing. Who fails ten times in a minute is not heard for
-//! a minute, with a right token neither.
+//! Without `[[admin.token]]` and `[[admin.user]]` whoever may connect may do everything. Tokens are
+//! kept as their SHA-256, and every one is compared in full, so that how long it takes says
+//! nothing; passwords are [`super::password`]'s. Who fails ten times in a minute is not heard for
+//! a minute, with what is right neither.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
-use http::{Method, StatusCode, header, request};
+use http::{HeaderValue, Method, StatusCode, header, request};
+use tokio::sync::Semaphore;
 
 use super::guard::Peer;
+use super::lockout::{self, Lockout};
+use super::password::{self, Passwords};
 use super::problem::Problem;
-use crate::config::types::{AdminToken, Role};
+use crate::base64;
+use crate::config::types::{Admin, AdminToken, Role};
 
-/// Failures of one address within [`MINUTE`] after which it is not heard for as long.
-const FAILURES: u32 = 10;
-pub const MINUTE: Duration = Duration::from_secs(60);
-/// Addresses whose failures are counted at once; `admin.allow` says who can be one at all.
-const MOST: usize = 4096;
-
-/// The tokens, and who failed.
+/// The tokens and the users.
 #[derive(Debug)]
 pub struct Auth {
     tokens: Vec<AdminToken>,
-    failures: Mutex<HashMap<IpAddr, (Instant, u32)>>,
+    passwords: Passwords,
+    kept: Kept,
 }
 
-/// The name of a token; `None`: none is asked for.
+/// What outlives a reload.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    lockout: Arc<Lockout>,
+    /// Turns for verifying passwords.
+    turns: Arc<Semaphore>,
+}
+
+/// The name of a token or user; `None`: none is asked for.
 pub type Name = Option<Arc<str>>;
 
+/// What a request says for itself.
+enum Given<'a> {
+    Nothing,
+    Token(&'a [u8]),
+    /// Name and password.
+    User(Vec<u8>, Vec<u8>),
+    /// In a way that is not known here.
+    Else,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self { lockout: Arc::default(), turns: Arc::new(Semaphore::new(password::AT_ONCE)) }
+    }
+}
+
 impl Auth {
-    pub fn new(tokens: &[AdminToken]) -> Self {
-        Self { tokens: tokens.to_vec(), failures: Mutex::default() }
+    pub fn new(admin: &Admin, kept: Kept) -> Self {
+        let passwords = Passwords::new(&admin.users, kept.turns.clone());
+        Self { tokens: admin.tokens.clone(), passwords, kept }
+    }
+
+    pub fn kept(&self) -> Kept {
+        self.kept.clone()
+    }
+
+    /// What a 401 asks for: a `WWW-Authenticate` header each.
+    pub fn challenges(&self) -> impl Iterator<Item = HeaderValue> {
+        let basic = "Basic realm=\"tidegate\", charset=\"UTF-8\"";
+        let bearer = "Bearer realm=\"tidegate\"";
+        let asked = [(!self.passwords.is_empty(), basic), (!self.tokens.is_empty(), bearer)];
+        asked.into_iter().filter(|(asked, _)| *asked).map(|(_, how)| HeaderValue::from_static(how))
     }
 
     /// Finds out who it is, and whether it may do this.
     ///
     /// # Errors
-    /// 401 without a token that is known, 403 for a role that is not enough, 429 after too many failures.
-    pub fn check(&self, peer: Peer, head: &request::Parts, now: Instant) -> Result<Name, Problem> {
-        if self.tokens.is_empty() || matches!(head.uri.path(), "/healthz" | "/readyz") {
+    /// 401 without a token or password that is right, 403 for a role that is not enough, 429 after
+    /// too many failures, 503 when too many passwords wait to be verified.
+    pub async fn check(
+        &self,
+        peer: Peer,
+        head: &request::Parts,
+        now: Instant,
+    ) -> Result<Name, Problem> {
+        let open = self.tokens.is_empty() && self.passwords.is_empty();
+        if open || matches!(head.uri.path(), "/healthz" | "/readyz") {
             return Ok(None);
         }
-        let from = address(peer);
-        if self.is_locked_out(from, now) {
-            let detail = "too many failures from this address; wait a minute";
-            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail));
-        }
-        let Some(token) = self.token(head) else {
-            let given = head.headers.contains_key(header::AUTHORIZATION);
-            if given {
-                self.failed(from, now);
+        let from = lockout::address(peer);
+        self.hear(from, now)?;
+        let found = match given(head) {
+            Given::Nothing => {
+                let detail = "a token or a password is needed: Authorization: Bearer TOKEN \
+                              (--token) or Basic";
+                return Err(Problem::new(StatusCode::UNAUTHORIZED, detail));
             }
-            let detail = match given {
-                true => "this is none of the tokens",
-                false => "a token is needed: Authorization: Bearer TOKEN, or --token",
-            };
+            Given::Token(token) => self.token(token).map(|token| (&token.name, token.role)),
+            Given::User(name, password) => self.user(from, &name, &password, now).await?,
+            Given::Else => None,
+        };
+        let Some((name, role)) = found else {
+            self.kept.lockout.failed(from, now);
+            let detail = "this is no token, or no user's password";
             return Err(Problem::new(StatusCode::UNAUTHORIZED, detail));
         };
         let needed = needed(&head.method, head.uri.path());
-        if token.role < needed {
-            let (name, role, needed) = (&token.name, token.role.as_str(), needed.as_str());
+        if role < needed {
+            let (role, needed) = (role.as_str(), needed.as_str());
             let detail = format!("{name} is {role}; this needs the role {needed}");
             return Err(Problem::new(StatusCode::FORBIDDEN, detail));
         }
-        Ok(Some(token.name.clone()))
+        Ok(Some(name.clone()))
     }
 
-    fn token(&self, head: &request::Parts) -> Option<&AdminToken> {
-        let value = head.headers.get(header::AUTHORIZATION)?.as_bytes();
-        let (scheme, token) = value.split_at_checked(7)?;
-        if !scheme.eq_ignore_ascii_case(b"bearer ") {
-            return None;
+    fn hear(&self, from: std::net::IpAddr, now: Instant) -> Result<(), Problem> {
+        if !self.kept.lockout.holds(from, now) {
+            return Ok(());
         }
-        let hash = digest::digest(&digest::SHA256, token.trim_ascii());
+        let detail = "too many failures from this address; wait a minute";
+        Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail))
+    }
+
+    fn token(&self, token: &[u8]) -> Option<&AdminToken> {
+        let hash = digest::digest(&digest::SHA256, token);
         let mut found = None;
         for known in &self.tokens {
             if verify_slices_are_equal(hash.as_ref(), &known.hash).is_ok() {
@@ -87,41 +133,43 @@ impl Auth {
         found
     }
 
-    fn is_locked_out(&self, from: IpAddr, now: Instant) -> bool {
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let of = failures.get(&from).filter(|(since, _)| now.duration_since(*since) < MINUTE);
-        of.is_some_and(|(_, count)| *count >= FAILURES)
-    }
-
-    fn failed(&self, from: IpAddr, now: Instant) {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if failures.len() >= MOST {
-            failures.retain(|_, (since, _)| now.duration_since(*since) < MINUTE);
+    async fn user(
+        &self,
+        from: std::net::IpAddr,
+        name: &[u8],
+        password: &[u8],
+        now: Instant,
+    ) -> Result<Option<(&Arc<str>, Role)>, Problem> {
+        if let Some(user) = self.passwords.remembered(name, password, now) {
+            return Ok(Some((&user.name, user.role)));
         }
-        if failures.len() >= MOST && !failures.contains_key(&from) {
-            return;
-        }
-        let of = failures.entry(from).or_insert((now, 0));
-        if now.duration_since(of.0) >= MINUTE {
-            *of = (now, 0);
-        }
-        of.1 += 1;
-        // The last one begins the minute in which it is not heard.
-        if of.1 == FAILURES {
-            of.0 = now;
-        }
+        let Some(turn) = self.passwords.turn(password::PATIENCE).await else {
+            let detail = "too many passwords wait to be verified; try again";
+            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
+        };
+        // Others of the same address may have failed meanwhile.
+        self.hear(from, now)?;
+        let user = self.passwords.verify(turn, name, password, now).await;
+        Ok(user.map(|user| (&user.name, user.role)))
     }
 }
 
-/// What an address counts as; all peers of a unix socket are one.
-fn address(peer: Peer) -> IpAddr {
-    match peer {
-        Peer::Unix { .. } => Ipv6Addr::UNSPECIFIED.into(),
-        Peer::Tcp(address) => match address.ip().to_canonical() {
-            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-            v4 => v4,
-        },
+fn given(head: &request::Parts) -> Given<'_> {
+    let Some(value) = head.headers.get(header::AUTHORIZATION) else { return Given::Nothing };
+    let value = value.as_bytes();
+    let end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
+    let (scheme, rest) = value.split_at(end);
+    let rest = rest.trim_ascii();
+    if scheme.eq_ignore_ascii_case(b"bearer") {
+        return Given::Token(rest);
     }
+    // RFC 7617 section 2: the first colon ends the name.
+    let pair = scheme.eq_ignore_ascii_case(b"basic").then(|| base64::decode(rest)).flatten();
+    let pair = pair.and_then(|pair| {
+        let colon = pair.iter().position(|byte| *byte == b':')?;
+        Some(Given::User(pair[..colon].to_vec(), pair[colon + 1..].to_vec()))
+    });
+    pair.unwrap_or(Given::Else)
 }
 
 /// The least role for a call. What is not known needs the highest.
@@ -142,6 +190,10 @@ fn needed(method: &Method, path: &str) -> Role {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+
     use super::*;
     use crate::admin::router::endpoints;
 
@@ -151,7 +203,15 @@ mod tests {
             let hash = hash.as_ref().try_into().expect("32 bytes");
             AdminToken { name: name.into(), hash, role, file: None }
         };
-        Auth::new(&[token("v", Role::Viewer), token("o", Role::Operator), token("a", Role::Admin)])
+        with(vec![token("v", Role::Viewer), token("o", Role::Operator), token("a", Role::Admin)])
+    }
+
+    fn with(tokens: Vec<AdminToken>) -> Auth {
+        Auth {
+            tokens,
+            passwords: Passwords::new(&[], Kept::default().turns),
+            kept: Kept::default(),
+        }
     }
 
     fn peer(last: u8) -> Peer {
@@ -164,7 +224,10 @@ mod tests {
             request = request.header("authorization", token);
         }
         let (head, ()) = request.body(()).expect("a request").into_parts();
-        auth.check(peer(1), &head, now).map_or_else(|problem| problem.status.as_u16(), |_| 200)
+        auth.check(peer(1), &head, now)
+            .now_or_never()
+            .expect("tokens need no wait")
+            .map_or_else(|problem| problem.status.as_u16(), |_| 200)
     }
 
     #[test]
@@ -194,11 +257,19 @@ mod tests {
         let (auth, now) = (auth(), Instant::now());
         let get = |path, token| ask(&auth, "GET", path, token, now);
         assert_eq!([get("/healthz", ""), get("/readyz", ""), get("/metrics", "")], [200, 200, 401]);
-        for wrong in ["Bearer x", "Basic c2VjcmV0", "Bearer", "Bearer ", "secret of a"] {
+        for wrong in [
+            "Bearer x",
+            "Basic c2VjcmV0",
+            "Basic ?",
+            "Digest x",
+            "Bearer",
+            "Bearer ",
+            "secret of a",
+        ] {
             assert_eq!(get("/v1/status", wrong), 401, "{wrong}");
         }
         assert_eq!(get("/v1/status", "bearer  secret of a "), 200);
-        assert_eq!(ask(&Auth::new(&[]), "POST", "/v1/reload", "", now), 200, "none is asked for");
+        assert_eq!(ask(&with(Vec::new()), "POST", "/v1/reload", "", now), 200, "none is asked for");
     }
 
     #[test]
@@ -219,18 +290,8 @@ mod tests {
         for n in 0..30 {
             assert_eq!(get("Bearer x", 100 + 10 * n), 401, "six a minute");
         }
-        let others = Peer::Tcp(([127, 0, 0, 2], 5).into());
-        assert_ne!(address(others), address(peer(1)));
-    }
-
-    #[test]
-    fn the_table_is_bounded() {
-        let (auth, begin) = (auth(), Instant::now());
-        for n in 0..MOST as u32 + 100 {
-            auth.failed(std::net::Ipv4Addr::from(n).into(), begin);
-        }
-        assert_eq!(auth.failures.lock().expect("lock").len(), MOST);
-        auth.failed([10, 0, 0, 1].into(), begin + MINUTE);
-        assert_eq!(auth.failures.lock().expect("lock").len(), 1);
+        assert!(
+            !auth.kept.lockout.holds(lockout::address(peer(2)), begin + Duration::from_secs(10))
+        );
     }
 }

@@ -1,19 +1,21 @@
 //! Who may ask the admin API for what: the checks that every request passes first.
 //!
-//! Whose tokens they are is [`super::auth`]'s. The API is for local tools, so its other enemy is a browser on the same
+//! Whose token or password it is is [`super::auth`]'s. The API is for local tools, so its other enemy is a browser on the same
 //! machine: a page may send requests to loopback. The Host check defeats DNS rebinding; the
 //! Content-Type and Origin checks defeat cross-site changes, as a foreign page cannot send
 //! `application/json` without a preflight, which is never granted.
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
-use http::{HeaderMap, Method, StatusCode, Uri, header, request};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request};
 use ipnet::IpNet;
 
-use super::auth::{Auth, Name};
+use super::auth::{Auth, Kept, Name};
 use super::problem::Problem;
+use super::secure::Secure;
 use crate::config::types as config;
 
 /// Who may connect, and under which names. Replaced as a whole by a reload.
@@ -23,6 +25,7 @@ pub struct Access {
     hosts: Vec<String>,
     allow: Vec<IpNet>,
     auth: Auth,
+    secure: Secure,
 }
 
 /// The other end of a connection.
@@ -37,20 +40,44 @@ pub enum Peer {
 }
 
 impl Access {
-    pub fn new(admin: &config::Admin) -> Self {
+    /// `tls`: what `admin.tls` was read to. `kept`: of the access before this one.
+    pub fn new(admin: &config::Admin, tls: Option<Arc<rustls::ServerConfig>>, kept: Kept) -> Self {
         let hosts = admin.hosts.iter().map(|host| name_of(host).to_ascii_lowercase()).collect();
-        Self { hosts, allow: admin.allow.clone(), auth: Auth::new(&admin.tokens) }
+        let unix = matches!(admin.listen, config::AdminListen::Unix(_));
+        let secure = match &admin.tls {
+            Some(_) if !unix => Secure::On(tls),
+            _ => Secure::Off,
+        };
+        Self { hosts, allow: admin.allow.clone(), auth: Auth::new(admin, kept), secure }
+    }
+
+    pub fn kept(&self) -> Kept {
+        self.auth.kept()
+    }
+
+    pub fn secure(&self) -> &Secure {
+        &self.secure
+    }
+
+    /// What a 401 asks for: a `WWW-Authenticate` header each.
+    pub fn challenges(&self) -> impl Iterator<Item = HeaderValue> {
+        self.auth.challenges()
     }
 
     /// Passes a request, and says whose it is, or says what is wrong with it.
-    pub fn check(&self, peer: Peer, head: &request::Parts, now: Instant) -> Result<Name, Problem> {
+    pub async fn check(
+        &self,
+        peer: Peer,
+        head: &request::Parts,
+        now: Instant,
+    ) -> Result<Name, Problem> {
         self.check_peer(peer)?;
         let host = self.check_host(&head.uri, &head.headers)?;
         if changes(&head.method) {
             check_content_type(&head.headers)?;
             check_origin(host, &head.headers)?;
         }
-        self.auth.check(peer, head, now)
+        self.auth.check(peer, head, now).await
     }
 
     fn check_peer(&self, peer: Peer) -> Result<(), Problem> {
@@ -156,17 +183,25 @@ fn name_of(host: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     const LOOPBACK: Peer =
         Peer::Tcp(SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 1)));
 
     fn access() -> Access {
-        Access {
+        let admin = config::Admin {
+            listen: config::AdminListen::Tcp(([127, 0, 0, 1], 0).into()),
+            public_listen: None,
             hosts: vec!["localhost".into(), "127.0.0.1".into(), "[::1]".into()],
             allow: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
-            auth: Auth::new(&[]),
-        }
+            dynamic_backends: Vec::new(),
+            tls: None,
+            users: Vec::new(),
+            tokens: Vec::new(),
+        };
+        Access::new(&admin, None, Kept::default())
     }
 
     fn verdict(peer: Peer, method: Method, uri: &str, headers: &[(&str, &str)]) -> u16 {
@@ -175,7 +210,8 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
-        let checked = access().check(peer, &head, Instant::now());
+        let access = access();
+        let checked = access.check(peer, &head, Instant::now()).now_or_never().expect("no wait");
         checked.map_or_else(|problem| problem.status.as_u16(), |_| 200)
     }
 

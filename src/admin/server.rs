@@ -20,9 +20,11 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower_service::Service;
 
-use super::auth;
+use super::auth::Kept;
 use super::guard::{Access, Peer, Who};
+use super::lockout;
 use super::router::{App, endpoints, public_endpoints, router};
+use super::secure::Secure;
 use super::socket::{Acceptor, BindError, Bound, Io};
 use super::source::Source;
 use super::stall::StallGuard;
@@ -100,7 +102,7 @@ impl Server {
             (_, Some(socket)) => Some(Bound::Tcp(socket.into())),
             (address, None) => address.map(Bound::tcp).transpose()?,
         };
-        let access = Arc::new(ArcSwap::from_pointee(Access::new(admin)));
+        let access = Arc::new(ArcSwap::from_pointee(Access::new(admin, None, Kept::default())));
         Ok(Self { main, public, access, ours, names })
     }
 
@@ -116,9 +118,13 @@ impl Server {
         Ok(Spare { sockets, ours: self.ours.clone() })
     }
 
-    /// `http://127.0.0.1:9900` or `unix:/path`, with the real port.
+    /// `http://127.0.0.1:9900`, the same with `https`, or `unix:/path`, with the real port.
     pub fn url(&self) -> String {
-        self.main.url()
+        let url = self.main.url();
+        match self.access.load().secure() {
+            Secure::Off => url,
+            Secure::On(_) => url.replacen("http:", "https:", 1),
+        }
     }
 
     pub fn public_url(&self) -> Option<String> {
@@ -183,9 +189,11 @@ impl Spare {
 }
 
 impl AccessHandle {
-    /// Takes `hosts` and `allow` of a new configuration into use; connections that are open are held to it too.
-    pub fn set(&self, admin: &config::Admin) {
-        self.0.store(Arc::new(Access::new(admin)));
+    /// Takes hosts, networks, users and tokens of a new configuration into use; connections that are
+    /// open are held to them too. `tls` is what `admin.tls` was read to; new connections have it.
+    pub fn set(&self, admin: &config::Admin, tls: Option<Arc<rustls::ServerConfig>>) {
+        let kept = self.0.load().kept();
+        self.0.store(Arc::new(Access::new(admin, tls, kept)));
     }
 }
 
@@ -242,6 +250,8 @@ async fn serve(
     access: Option<Arc<ArcSwap<Access>>>,
     stopped: watch::Receiver<bool>,
 ) {
+    let secure = access.as_ref().map_or(Secure::Off, |access| access.load().secure().clone());
+    let Some(io) = secure.open(io, HEADER_TIMEOUT).await else { return };
     let asked = Notify::new();
     let service = service_fn(|request| {
         asked.notify_one();
@@ -280,8 +290,9 @@ async fn answer(
     access: Option<Arc<ArcSwap<Access>>>,
 ) -> Result<Response, Infallible> {
     let (head, body) = request.into_parts();
+    let access = access.map(|access| access.load_full());
     let checked = match &access {
-        Some(access) => access.load().check(peer, &head, Instant::now()),
+        Some(access) => access.check(peer, &head, Instant::now()).await,
         None => Ok(None),
     };
     let mut response = match checked {
@@ -298,11 +309,13 @@ async fn answer(
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             match status {
                 StatusCode::UNAUTHORIZED => {
-                    let how = HeaderValue::from_static("Bearer realm=\"tidegate\"");
-                    headers.insert(header::WWW_AUTHENTICATE, how);
+                    for how in access.iter().flat_map(|access| access.challenges()) {
+                        headers.append(header::WWW_AUTHENTICATE, how);
+                    }
                 }
                 StatusCode::TOO_MANY_REQUESTS => {
-                    headers.insert(header::RETRY_AFTER, HeaderValue::from(auth::MINUTE.as_secs()));
+                    headers
+                        .insert(header::RETRY_AFTER, HeaderValue::from(lockout::MINUTE.as_secs()));
                 }
                 _ => {}
             }

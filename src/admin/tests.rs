@@ -61,6 +61,8 @@ fn run_with(source: Fake, listen: AdminListen) -> Running {
         public_listen: Some(any),
         hosts: vec!["localhost".into(), "127.0.0.1".into()],
         dynamic_backends: Vec::new(),
+        tls: None,
+        users: Vec::new(),
         tokens: Vec::new(),
         allow: vec!["127.0.0.0/8".parse().unwrap()],
     };
@@ -365,7 +367,7 @@ async fn a_unix_socket_serves_the_same() {
 async fn a_reload_changes_who_may_ask() {
     let mut admin = run();
     admin.admin.allow = vec!["192.0.2.0/24".parse().unwrap()];
-    admin.access.set(&admin.admin);
+    admin.access.set(&admin.admin, None);
     let answer = admin.get("/v1/status").await;
     assert_eq!(
         (answer.status, answer.detail()),

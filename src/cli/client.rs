@@ -4,21 +4,17 @@
 //! commands need no more, and start in a millisecond.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use http::{Method, Uri};
+use http::Method;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
+use super::target::Target;
 use crate::admin::problem::Document;
+use crate::tls::trust::Trust;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two reads; longer than the server bounds a reload.
-const IO_TIMEOUT: Duration = Duration::from_secs(35);
 /// Most bytes of an answer; a thousand services with a thousand backends fit.
 const MAX_ANSWER: u64 = 1 << 30;
 /// Most bytes of one line of a stream of events.
@@ -26,10 +22,10 @@ const MAX_LINE: u64 = 1 << 20;
 /// What is escaped in a path segment: all but the unreserved (RFC 3986 section 2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// `--admin` and `--token`, for commands that talk to a running tidegate.
+/// `--admin`, `--token` and `--ca`, for commands that talk to a running tidegate.
 #[derive(Debug, Clone, clap::Args)]
 pub struct AdminArgs {
-    /// Where its admin listens: http://HOST:PORT or unix:/PATH
+    /// Where its admin listens: http://HOST:PORT, https://HOST:PORT or unix:/PATH
     #[arg(
         long,
         env = "TIDEGATE_ADMIN",
@@ -40,6 +36,9 @@ pub struct AdminArgs {
     /// Sent as a bearer token
     #[arg(long, env = "TIDEGATE_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub token: Option<String>,
+    /// PEM file with the certificates to believe instead of the system's, for https://
+    #[arg(long, env = "TIDEGATE_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
 }
 
 /// Where and as whom to ask.
@@ -49,13 +48,7 @@ pub struct Client {
     /// As it was given, for messages.
     url: String,
     token: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Target {
-    /// `host:port`
-    Tcp(String),
-    Unix(PathBuf),
+    trust: Trust,
 }
 
 /// Why a command failed; [`Failure::exit`] tells it.
@@ -94,9 +87,10 @@ impl Client {
             return Err(Failure::Usage("a token holds visible ASCII characters only".into()));
         }
         Ok(Self {
-            target: target(&args.admin)?,
+            target: args.admin.parse().map_err(Failure::Usage)?,
             url: args.admin.clone(),
             token: args.token.clone(),
+            trust: args.ca.clone().map_or(Trust::System, Trust::File),
         })
     }
 
@@ -134,11 +128,11 @@ impl Client {
     /// The stream could not be opened, or broke.
     pub fn follow(&self, path: &str, mut data: impl FnMut(Heard<'_>)) -> Result<(), Failure> {
         let request = self.head(&Method::GET, path, 0).replace("application/json", "*/*");
-        let stream: Box<dyn Read> = match &self.target {
-            Target::Tcp(address) => connect(address).and_then(|stream| ask(stream, &request)),
-            Target::Unix(path) => connect_unix(path).and_then(|stream| ask(stream, &request)),
-        }
-        .map_err(|error| self.unreachable(&error))?;
+        let asked = self.target.connect(&self.trust).and_then(|mut stream| {
+            stream.write_all(request.as_bytes())?;
+            Ok(stream)
+        });
+        let stream = asked.map_err(|error| self.unreachable(&error))?;
         let mut lines = BufReader::new(stream);
         let mut status = String::new();
         let mut line = Vec::new();
@@ -171,11 +165,7 @@ impl Client {
     ) -> Result<Vec<u8>, Failure> {
         let body = body.map(ToString::to_string).unwrap_or_default();
         let request = self.head(method, path, body.len()) + &body;
-        let answer = match &self.target {
-            Target::Tcp(address) => connect(address).and_then(|stream| exchange(stream, &request)),
-            Target::Unix(path) => connect_unix(path).and_then(|stream| exchange(stream, &request)),
-        };
-        match answer {
+        match self.target.connect(&self.trust).and_then(|stream| exchange(stream, &request)) {
             Ok(answer) => self.judge(&answer),
             Err(error) => Err(self.unreachable(&error)),
         }
@@ -183,7 +173,7 @@ impl Client {
 
     fn head(&self, method: &Method, path: &str, length: usize) -> String {
         let host = match &self.target {
-            Target::Tcp(address) => address,
+            Target::Tcp(address) | Target::Tls(address) => address,
             Target::Unix(_) => "localhost",
         };
         let token = self.token.as_ref().map(|token| format!("authorization: Bearer {token}\r\n"));
@@ -261,49 +251,6 @@ pub fn segment(name: &str) -> impl std::fmt::Display + '_ {
     utf8_percent_encode(name, SEGMENT)
 }
 
-fn target(url: &str) -> Result<Target, Failure> {
-    if let Some(path) = url.strip_prefix("unix:").filter(|path| !path.is_empty()) {
-        return Ok(Target::Unix(path.strip_prefix("//").unwrap_or(path).into()));
-    }
-    let uri = url.parse::<Uri>().ok();
-    match uri.as_ref().map(|uri| (uri, uri.scheme_str(), uri.host(), uri.path())) {
-        Some((uri, Some("http"), Some(host), "/" | "")) => {
-            Ok(Target::Tcp(format!("{host}:{}", uri.port_u16().unwrap_or(80))))
-        }
-        _ => Err(Failure::Usage(format!(
-            "--admin {url:?} is neither http://HOST:PORT nor unix:/PATH"
-        ))),
-    }
-}
-
-fn connect(address: &str) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(IO_TIMEOUT))?;
-                stream.set_write_timeout(Some(IO_TIMEOUT))?;
-                return Ok(stream);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn connect_unix(path: &PathBuf) -> io::Result<UnixStream> {
-    let stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(IO_TIMEOUT))?;
-    stream.set_write_timeout(Some(IO_TIMEOUT))?;
-    Ok(stream)
-}
-
-/// Sends a request; the answer is read by the caller.
-fn ask(mut stream: impl Read + Write + 'static, request: &str) -> io::Result<Box<dyn Read>> {
-    stream.write_all(request.as_bytes())?;
-    Ok(Box::new(stream))
-}
-
 fn exchange(mut stream: impl Read + Write, request: &str) -> io::Result<Vec<u8>> {
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
@@ -317,6 +264,9 @@ fn reason(error: &io::Error) -> String {
         io::ErrorKind::ConnectionRefused => "connection refused".into(),
         io::ErrorKind::NotFound => "no such socket".into(),
         io::ErrorKind::PermissionDenied => "permission denied".into(),
+        io::ErrorKind::InvalidData => {
+            format!("{error}; --ca FILE says whose certificates to believe")
+        }
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "it does not answer in time".into(),
         _ => error.to_string(),
     }
@@ -327,20 +277,7 @@ mod tests {
     use super::*;
 
     fn client(admin: &str, token: Option<&str>) -> Result<Client, Failure> {
-        Client::new(&AdminArgs { admin: admin.into(), token: token.map(Into::into) })
-    }
-
-    #[test]
-    fn an_address_is_http_or_a_unix_socket() {
-        let target = |url: &str| client(url, None).map(|client| client.target).ok();
-        assert_eq!(target("http://127.0.0.1:9900"), Some(Target::Tcp("127.0.0.1:9900".into())));
-        assert_eq!(target("http://[::1]:9900/"), Some(Target::Tcp("[::1]:9900".into())));
-        assert_eq!(target("http://localhost"), Some(Target::Tcp("localhost:80".into())));
-        assert_eq!(target("unix:/run/a.sock"), Some(Target::Unix("/run/a.sock".into())));
-        for wrong in ["127.0.0.1:9900", "https://localhost", "http://localhost/v1", "", "unix:"] {
-            let failure = client(wrong, None).unwrap_err().to_string();
-            assert!(failure.contains("neither http://HOST:PORT nor unix:/PATH"), "{failure}");
-        }
+        Client::new(&AdminArgs { admin: admin.into(), token: token.map(Into::into), ca: None })
     }
 
     #[test]

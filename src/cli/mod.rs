@@ -23,6 +23,7 @@ pub mod scale;
 pub mod simulate;
 pub mod status;
 mod table;
+mod target;
 #[cfg(test)]
 mod tests;
 

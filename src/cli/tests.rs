@@ -28,11 +28,13 @@ fn run() -> Running {
         public_listen: None,
         hosts: vec!["127.0.0.1".into()],
         dynamic_backends: Vec::new(),
+        tls: None,
+        users: Vec::new(),
         tokens: Vec::new(),
         allow: vec!["127.0.0.0/8".parse().unwrap()],
     };
     let server = Server::bind(&admin).unwrap();
-    let args = AdminArgs { admin: server.url(), token: None };
+    let args = AdminArgs { admin: server.url(), token: None, ca: None };
     let source = Arc::new(Fake::new());
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

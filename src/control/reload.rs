@@ -318,7 +318,7 @@ impl Control {
         self.retire(&mut reloader.tasks, retired, &config);
         self.follow_outlier_settings(&config);
         if let Some(access) = &reloader.access {
-            access.set(&config.admin);
+            access.set(&config.admin, tls.admin);
         }
         lock(&self.notifiers).configure(&config.notify, || self.events.subscribe());
         let names: Vec<_> = config.listeners.iter().map(|l| l.name.clone()).collect();

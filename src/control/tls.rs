@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::config::types::Config;
 use crate::tls::origin::OriginClient;
-use crate::tls::{CertificateInfo, Loader};
+use crate::tls::{self, CertificateInfo, Loader};
 
 use super::build::TlsConfigs;
 
@@ -17,7 +17,8 @@ pub type Origins = BTreeMap<Arc<str>, Arc<OriginClient>>;
 #[derive(Default)]
 pub struct LoadedTls {
     pub listeners: TlsConfigs,
-    /// Of the listeners.
+    pub admin: Option<Arc<rustls::ServerConfig>>,
+    /// Of the listeners and the admin API.
     pub certificates: Vec<CertificateInfo>,
     pub origins: Origins,
 }
@@ -40,6 +41,14 @@ impl LoadedTls {
                     problems.extend(errors.iter().map(|e| format!("listener \"{name}\": {e}")));
                 }
             }
+        }
+        match config.admin.tls.as_ref().map(tls::admin::server).transpose() {
+            Ok(admin) => {
+                let (server, certificate) = admin.unzip();
+                loaded.admin = server;
+                loaded.certificates.extend(certificate);
+            }
+            Err(error) => problems.push(format!("admin.tls: {error}")),
         }
         for (name, service) in &config.services {
             match OriginClient::new(&service.transport) {

@@ -5,6 +5,7 @@
 //! Ticket keys and session caches belong to a listener's name: they are shared by its workers
 //! and kept over reloads, and a session of one listener never opens another.
 
+pub mod admin;
 mod certificate;
 pub mod clients;
 mod der;

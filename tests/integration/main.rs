@@ -11,6 +11,7 @@ mod access_log;
 mod added;
 mod admin_api;
 mod admin_tokens;
+mod admin_users;
 mod advice;
 mod affinity;
 mod bad_config;

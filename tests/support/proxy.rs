@@ -328,7 +328,8 @@ fn admin_address(output: &str) -> Option<SocketAddr> {
         Ok(line) => line["url"].as_str().filter(|_| line["message"] == "admin").map(str::to_owned),
         Err(_) => Some(line.trim_start().strip_prefix("admin ")?.trim().to_owned()),
     })?;
-    address.strip_prefix("http://")?.parse().ok()
+    let bare = address.strip_prefix("http://").or_else(|| address.strip_prefix("https://"));
+    bare?.parse().ok()
 }
 
 /// Sums samples of the Prometheus text format.

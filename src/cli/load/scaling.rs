@@ -89,7 +89,7 @@ fn phases(test: Standard, args: &Args) -> Phases {
 fn watch(args: &Args) -> Option<Result<Watch, crate::cli::client::Failure>> {
     let set = || std::env::var("TIDEGATE_ADMIN").ok().filter(|url| !url.is_empty());
     let admin = args.admin.clone().or_else(set)?;
-    let admin = AdminArgs { admin, token: args.token.clone() };
+    let admin = AdminArgs { admin, token: args.token.clone(), ca: args.ca.clone() };
     Some(Watch::start(&admin, args.service.as_deref()))
 }
 

@@ -147,7 +147,7 @@ fn tls(r: &mut Reader<'_>) -> ListenerTls {
     tls
 }
 
-fn certificate(r: &mut Reader<'_>) -> Certificate {
+pub(super) fn certificate(r: &mut Reader<'_>) -> Certificate {
     Certificate {
         cert: r.path("cert").and(certificate_file).required(),
         key: r.path("key").and(key_file).required(),

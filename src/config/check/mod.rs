@@ -29,6 +29,7 @@ mod schedule;
 mod service;
 mod token;
 mod transport;
+mod user;
 
 #[cfg(test)]
 mod tests;
@@ -130,6 +131,8 @@ fn read(
     needs.extend(routes.iter().flat_map(|route| route.item.route.access.files.iter().cloned()));
     let notify: Vec<_> = notify.into_iter().filter_map(|one| one.item).map(Arc::new).collect();
     needs.extend(admin.tokens.iter().filter_map(|token| token.file.clone()));
+    needs.extend(admin.users.iter().filter_map(|user| user.file.clone()));
+    needs.extend(admin.tls.iter().flat_map(|tls| [tls.cert.clone(), tls.key.clone()]));
     needs.extend(notify.iter().flat_map(|one| one.files()));
     let config = Config {
         runtime,

@@ -10,7 +10,7 @@ use crate::config::types::{
 use crate::config::values::{self, Wrong, wrong};
 use crate::config::{Env, Problem};
 
-use super::{Bound, fields, token};
+use super::{Bound, fields, listener, token, user};
 
 const MAX_WORKERS: i64 = 256;
 
@@ -73,8 +73,12 @@ pub fn admin(r: &mut Reader<'_>) -> (Admin, Vec<Bound>) {
             hosts: r.strings("hosts").or(["localhost", "127.0.0.1", "[::1]"]),
             allow: r.list("allow", fields::network).or(["127.0.0.0/8", "::1"]),
             dynamic_backends: r.list("dynamic_backends", fields::network).or([]),
+            tls: r.section_if("tls", listener::certificate),
+            users: user::all(r),
             tokens: token::all(r),
         };
+        names_once(r, &admin);
+        reachable(r, &admin);
         let mut bound = Vec::new();
         if let AdminListen::Tcp(address) = &admin.listen {
             bound.push((ListenAddress::Socket(*address), r.place("listen")));
@@ -102,15 +106,37 @@ fn admin_listen(value: &Value) -> Result<AdminListen, Wrong> {
         );
         return wrong(value, message);
     };
-    if !address.ip().is_loopback() {
-        let message = format!(
-            "{address} can be reached from elsewhere, and tokens would be sent without TLS; \
-             write \"127.0.0.1:{port}\", a unix socket, or public_listen for health and metrics",
-            port = address.port()
-        );
-        return wrong(value, message);
-    }
     Ok(AdminListen::Tcp(address))
+}
+
+/// The audit log tells people by their names.
+fn names_once(r: &mut Reader<'_>, admin: &Admin) {
+    let twice = admin.users.iter().find(|u| admin.tokens.iter().any(|token| token.name == u.name));
+    if let Some(user) = twice.filter(|user| !user.name.is_empty()) {
+        let message = format!(
+            "a user and a token are both called {:?}; each needs a name of its own",
+            user.name
+        );
+        r.problem("user", message);
+    }
+}
+
+/// What can be reached from elsewhere needs to know who asks, and to keep that secret.
+fn reachable(r: &mut Reader<'_>, admin: &Admin) {
+    let AdminListen::Tcp(address) = admin.listen else { return };
+    let lacks = match (r.has("tls"), r.has("user") || r.has("token")) {
+        _ if address.ip().is_loopback() => return,
+        (true, true) => return,
+        (true, false) => "[[admin.user]] or [[admin.token]]",
+        (false, true) => "[admin.tls] with cert and key",
+        (false, false) => "[admin.tls] with cert and key, and [[admin.user]] or [[admin.token]]",
+    };
+    let message = format!(
+        "listen: {address} can be reached from elsewhere; add {lacks}, or write \"127.0.0.1:{}\", a \
+         unix socket, or public_listen for health and metrics",
+        address.port()
+    );
+    r.problem("listen", message);
 }
 
 /// A level, or a filter of `target=level` parts. A bare word would be taken for a target, so a

@@ -10,7 +10,7 @@ use crate::config::values::{self, Wrong, wrong};
 
 use super::{Named, fields, listener, unique};
 
-const ROLES: [(&str, Role); 3] =
+pub const ROLES: [(&str, Role); 3] =
     [("viewer", Role::Viewer), ("operator", Role::Operator), ("admin", Role::Admin)];
 
 pub fn all(r: &mut Reader<'_>) -> Vec<AdminToken> {

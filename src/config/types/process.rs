@@ -1,11 +1,14 @@
 //! What concerns the process as a whole: `[runtime]`, `[log]`, `[admin]`.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+use super::Certificate;
 
 /// `[runtime]`
 #[derive(Debug, Clone, PartialEq)]
@@ -64,8 +67,31 @@ pub struct Admin {
     pub allow: Vec<IpNet>,
     /// Where backends may be that are added over the API; none = nowhere.
     pub dynamic_backends: Vec<IpNet>,
-    /// None: whoever may connect may do everything.
+    /// For `listen`, where that is TCP.
+    pub tls: Option<Certificate>,
+    pub users: Vec<AdminUser>,
+    /// Neither users nor tokens: whoever may connect may do everything.
     pub tokens: Vec<AdminToken>,
+}
+
+/// `[[admin.user]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminUser {
+    /// Without a colon.
+    pub name: Arc<str>,
+    pub hash: PasswordHash,
+    pub role: Role,
+    /// Where the hash was read, if not from the configuration itself.
+    pub file: Option<PathBuf>,
+}
+
+/// How a password is kept; both are checked to be whole, and not too costly.
+#[derive(Clone, PartialEq, Eq)]
+pub enum PasswordHash {
+    /// A PHC string: `$argon2id$v=19$m=…,t=…,p=…$SALT$HASH`.
+    Argon2id(Box<str>),
+    /// `$2b$COST$…`
+    Bcrypt(Box<str>),
 }
 
 /// `[[admin.token]]`
@@ -88,6 +114,23 @@ pub enum Role {
     Operator,
     /// Reloads, adds and removes backends, reads the configuration.
     Admin,
+}
+
+impl Default for PasswordHash {
+    /// Stands for one that is missing; nothing matches it.
+    fn default() -> Self {
+        Self::Bcrypt("".into())
+    }
+}
+
+impl fmt::Debug for PasswordHash {
+    /// Without the hash.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Argon2id(_) => "Argon2id",
+            Self::Bcrypt(_) => "Bcrypt",
+        })
+    }
 }
 
 impl Role {
