@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use crate::scale::cost::{self, Hour, Ledger};
 use crate::scale::journal::{learned_line, operator_line, outcome_line, record_line};
 use crate::scale::record::{Outcome, Record};
+use crate::scale::season::{self, Window};
 use crate::scale::{Journal, JournalFile, Kept, Override, Sink, Wall};
 
 use super::cost::Books;
@@ -94,6 +95,20 @@ impl Scribes {
     }
 }
 
+impl Scribes {
+    /// What came at a service in the days before, and who continues it.
+    pub fn season(&self, service: &Arc<str>) -> (Vec<Window>, Scribe) {
+        let path = self.folder.with_file_name("season").join(format!("{service}.jsonl"));
+        let files: Vec<_> = JournalFile::paths(&path, FILES).collect();
+        let windows =
+            season::read_back(files.iter().map(PathBuf::as_path)).unwrap_or_else(|error| {
+                tracing::warn!("{}: {error}", path.display());
+                Vec::new()
+            });
+        (windows, Scribe { path, lines: self.lines.clone() })
+    }
+}
+
 impl Scribe {
     pub fn path(&self) -> &Path {
         &self.path
@@ -102,6 +117,11 @@ impl Scribe {
     /// Requests of one second, for a trace.
     pub fn row(&self, second: u64, requests: u64) {
         self.send(format!("{second},{requests}"));
+    }
+
+    /// What came in a window of 5 minutes.
+    pub fn window(&self, window: &Window) {
+        self.send(season::line(window));
     }
 
     pub fn hour(&self, hour: &Hour) {

@@ -37,6 +37,8 @@ pub struct Scaling {
     pub scribe: Scribe,
     pub books: Books,
     pub learned: Memory,
+    /// Who writes down what comes in each window; `None`: it is kept in memory only.
+    pub diary: Option<Scribe>,
     /// For the metrics.
     pub changes: Changes,
     /// When the next tick is due.
@@ -49,7 +51,7 @@ impl Scaling {
     pub fn new(scaler: Option<Scaler>, journal: Journal, scribe: Scribe) -> Self {
         let (books, changes) = (Books::default(), Changes::new());
         let learned = Memory::default();
-        Self { scaler, journal, scribe, books, learned, changes, due: 0, last: None }
+        Self { scaler, journal, scribe, books, learned, diary: None, changes, due: 0, last: None }
     }
 }
 
@@ -133,6 +135,9 @@ impl Control {
         });
         scaling.books.tick(&sample, scaler.params(), scaler.status().needs, used);
         scaling.learned.tick(now, sample.wall, scaler, &scaling.scribe);
+        if let (Some(window), Some(diary)) = (scaler.take_window(), &scaling.diary) {
+            diary.window(&window);
+        }
         if let Some(plan) = plan {
             self.order(managed, plan);
         }

@@ -133,7 +133,12 @@ impl Control {
             let wall = self.clock.wall(self.clock.now()).into();
             let kept = journal.learned.clone();
             let learned = Memory::open(service, kept, wall, scaler.as_mut());
+            let (windows, diary) = reloader.scribes.season(name);
+            if let Some(scaler) = &mut scaler {
+                scaler.recall_season(windows);
+            }
             let mut scaling = Scaling::new(scaler, journal, scribe);
+            scaling.diary = Some(diary);
             scaling.learned = learned;
             scaling.books = reloader.scribes.books(name);
             let managed =

@@ -184,6 +184,7 @@ fn sentence(reason: Reason, record: &Record) -> String {
         Reason::Level => "for the rate of now",
         Reason::Trend => "for where the rate goes",
         Reason::Backlog => "to clear what waits",
+        Reason::Seasonal => "for what came at this time before",
         Reason::Hold60 => "so many were needed within the last 60 s",
         Reason::Hold180 => "a small step down waits until 180 s needed no more",
         Reason::Collapse => "the rate fell by more than half, so what was needed before is over",

@@ -135,6 +135,8 @@ pub enum Reason {
     Trend,
     /// `slo`: more waits than can be cleared in time.
     Backlog,
+    /// `slo`: more came at this time yesterday or last week.
+    Seasonal,
     /// `slo`: so many were needed within the last 60 s.
     Hold60,
     /// `slo`: a small step down, and so many were needed within the last 180 s.
@@ -211,6 +213,7 @@ impl Reason {
                 | Self::Level
                 | Self::Trend
                 | Self::Backlog
+                | Self::Seasonal
                 | Self::Hold60
                 | Self::Hold180
                 | Self::Collapse

@@ -14,7 +14,8 @@ use super::policy::{self, Input, Policy, Wanted};
 use super::record::{Action, Outcome, Proposed, Reason, Record, Stage};
 use super::refusal::Refusals;
 use super::schedule::{self, Scheduled};
-use super::{Learned, Override, Plan, Sample, report};
+use super::season::Window;
+use super::{Learned, Override, Plan, Sample, Season, report};
 
 /// Decides for one service. Holds history and nothing that talks to the world.
 #[derive(Debug)]
@@ -26,6 +27,10 @@ pub struct Scaler {
     scheduled: Scheduled,
     policies: Vec<Box<dyn Policy>>,
     history: History,
+    /// The days before; nothing without a policy that asks for them.
+    season: Season,
+    /// A window that is over and was not handed out yet.
+    window: Option<Window>,
     memory: Memory,
     /// Changes of size before a restart, until the first tick tells what time it is.
     past: Vec<Past>,
@@ -78,6 +83,8 @@ impl Scaler {
             scheduled: Scheduled::default(),
             params,
             history: History::default(),
+            season: Season::default(),
+            window: None,
             memory: Memory::default(),
             past: Vec::new(),
             operator: None,
@@ -149,6 +156,18 @@ impl Scaler {
             Action::Scale { from, to, .. } => Some((record.time, from, to)),
             _ => None,
         }));
+    }
+
+    /// Goes on with the days before a restart.
+    pub fn recall_season(&mut self, windows: impl IntoIterator<Item = Window>) {
+        if is_seasonal(&self.params) {
+            self.season.recall(windows);
+        }
+    }
+
+    /// The window of arrivals that is over since the last call, to be kept for a restart.
+    pub fn take_window(&mut self) -> Option<Window> {
+        self.window.take()
     }
 
     /// Pins or pauses; `None` ends it.
@@ -228,6 +247,10 @@ impl Scaler {
         self.memory.forget(sample.at, &self.params);
         self.lost += sample.lost;
         self.history.push(sample);
+        if is_seasonal(&self.params) && !sample.stale {
+            let over = self.season.add(sample.wall, sample.span, sample.traffic.arrivals);
+            self.window = over.or(self.window);
+        }
         let scheduled = schedule::at(&self.params.schedules, sample.wall);
         if scheduled != self.scheduled {
             self.bound = scheduled.bound(&self.params);
@@ -240,12 +263,12 @@ impl Scaler {
     }
 
     fn propose(&mut self, sample: &Sample, from: u32) -> Vec<Proposed> {
-        let input = input(&self.params, &self.history, sample, from);
+        let input = input(&self.params, &self.history, &self.season, sample, from);
         self.policies.iter_mut().map(|policy| policy.propose(&input)).collect()
     }
 
     fn view<'a>(&'a self, sample: &'a Sample, from: u32, proposals: &'a [Proposed]) -> View<'a> {
-        let input = input(&self.params, &self.history, sample, from);
+        let input = input(&self.params, &self.history, &self.season, sample, from);
         let needs = self.policies.iter().filter_map(|policy| policy.needs(&input)).max();
         View {
             now: sample.at,
@@ -344,7 +367,17 @@ impl Scaler {
     }
 }
 
-fn input<'a>(params: &Scaling, history: &'a History, sample: &'a Sample, from: u32) -> Input<'a> {
+fn is_seasonal(params: &Scaling) -> bool {
+    params.slo.as_ref().is_some_and(|slo| slo.seasonal)
+}
+
+fn input<'a>(
+    params: &Scaling,
+    history: &'a History,
+    season: &'a Season,
+    sample: &'a Sample,
+    from: u32,
+) -> Input<'a> {
     Input {
         now: sample.at,
         sample,
@@ -352,6 +385,7 @@ fn input<'a>(params: &Scaling, history: &'a History, sample: &'a Sample, from: u
         current: from.saturating_sub(sample.counts.broken()),
         max_age: 3 * params.interval.max(policy::SLOWEST_SIGNAL),
         saturated: policy::saturated(params, sample, history),
+        season: Some(season),
     }
 }
 

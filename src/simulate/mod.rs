@@ -26,6 +26,8 @@ pub mod trial;
 mod waits;
 
 #[cfg(test)]
+mod days;
+#[cfg(test)]
 mod published;
 #[cfg(test)]
 mod tests;

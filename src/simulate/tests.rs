@@ -159,7 +159,7 @@ fn the_page_shows_every_policy_and_loads_nothing() {
 }
 
 /// A service of its own: the real scaler with the whole pipeline, second by second.
-fn own(scaling: Scaling, load: Load) -> Outcome {
+pub(super) fn own(scaling: Scaling, load: Load) -> Outcome {
     let trial = trial(load, 5.0, 1, Fidelity::Fluid);
     let entrant = Entrant {
         name: "app".into(),
@@ -222,10 +222,11 @@ fn slo(slots: Option<f64>) -> SloPolicy {
         slots,
         service_time: slots.map(|_| Duration::from_millis(100)),
         lead_time: Duration::from_secs(5),
+        seasonal: true,
     }
 }
 
-fn slo_alone(slots: Option<f64>) -> Scaling {
+pub(super) fn slo_alone(slots: Option<f64>) -> Scaling {
     let slo = Some(slo(slots));
     Scaling { slo, concurrency: None, down: behaviour(0), ..scaling(2, 60) }
 }

@@ -158,6 +158,7 @@ fn slo(r: &mut Reader<'_>) -> SloPolicy {
             .or("auto"),
         service_time: r.field("service_time", |value| auto_or(value, values::period)).or("auto"),
         lead_time: r.duration("lead_time").or("30s"),
+        seasonal: r.bool("seasonal").or(true),
     }
 }
 

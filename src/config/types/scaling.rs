@@ -76,6 +76,8 @@ pub struct SloPolicy {
     pub service_time: Option<Duration>,
     /// From the order of a backend to its first request, until starts were seen.
     pub lead_time: Duration,
+    /// What came at this time yesterday and last week counts, once that proved right.
+    pub seasonal: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]

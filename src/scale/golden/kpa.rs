@@ -47,6 +47,7 @@ impl Kpa {
             current: ready,
             max_age: seconds(15),
             saturated: false,
+            season: None,
         };
         self.policy.propose(&input).n
     }

@@ -78,6 +78,7 @@ mod tests {
             current: 0,
             max_age: Duration::from_secs(15),
             saturated: false,
+            season: None,
         };
         let proposed = Held { slots: 4 }.propose(&input);
         (proposed.n, proposed.formula)

@@ -23,7 +23,7 @@ use crate::config::types::{Metric, Scaling};
 use super::formula::Term;
 use super::history::{History, additive};
 use super::record::{Proposed, Reason};
-use super::{Learned, Sample, Signal};
+use super::{Learned, Sample, Season, Signal};
 
 pub use concurrency::Panic;
 
@@ -60,6 +60,8 @@ pub struct Input<'a> {
     pub max_age: Duration,
     /// A queue, or utilization above one half.
     pub saturated: bool,
+    /// The days before, where somebody asks for them.
+    pub season: Option<&'a Season>,
 }
 
 /// One way to find a number.

@@ -24,6 +24,7 @@ use crate::config::types::{self as config, ConcurrencyPolicy};
 use crate::scale::Learned;
 use crate::scale::formula::Term;
 use crate::scale::record::{Proposed, Reason};
+use crate::scale::season::Expected;
 use crate::scale::slo::{Decision, Params, Signals, Slo};
 
 use super::{Input, Policy, Wanted, blind};
@@ -55,6 +56,8 @@ pub struct SloPolicy {
     /// The lead time as it was measured last.
     lead: Option<Duration>,
     last: Option<(Decision, Model)>,
+    /// What the season let expect when that was decided.
+    expected: Option<Expected>,
 }
 
 impl SloPolicy {
@@ -72,6 +75,7 @@ impl SloPolicy {
             pending: (0.0, 0.0),
             lead: None,
             last: None,
+            expected: None,
             config,
         }
     }
@@ -116,7 +120,9 @@ impl SloPolicy {
         let sample = input.sample;
         let (ready, fixed) = (sample.counts.ready, sample.fixed);
         let slots = f64::from(ready + fixed) * model.slots;
-        let lead = self.lead.unwrap_or(self.config.lead_time).as_secs_f64();
+        let lead = self.lead.unwrap_or(self.config.lead_time);
+        let season = input.season.filter(|_| self.config.seasonal);
+        let expected = season.and_then(|season| season.expects(sample.wall, lead));
         let signals = |arrivals| Signals {
             arrivals,
             // Without a limit of its own a backend takes what comes: what exceeds its slots waits
@@ -124,16 +130,18 @@ impl SloPolicy {
             queued: sample.queued + (sample.traffic.busy - slots).max(0.0),
             ready: ready + fixed,
             spec: input.current + fixed,
-            lead,
+            lead: lead.as_secs_f64(),
             slots: model.slots,
             service: model.service,
             wait: model.wait,
+            season: expected.map_or(0.0, |expected| expected.rate()),
         };
         let (seconds, arrivals) = self.pending;
         if let Some((decision, _)) = self.last.as_ref().filter(|_| seconds < LEAST_TICK) {
             return *decision;
         }
         self.pending = (0.0, 0.0);
+        self.expected = expected;
         let rate = arrivals / seconds.max(LEAST_TICK);
         let ticks = (seconds.round() as u32).clamp(1, MOST_TICKS);
         for _ in 1..ticks {
@@ -180,7 +188,8 @@ impl Policy for SloPolicy {
             None => self.advance(input, model),
         };
         self.last = Some((decision, model));
-        words::proposed(&self.config, &decision, &model, self.learner.bound(), input)
+        let bound = self.learner.bound();
+        words::proposed(&self.config, &decision, &model, self.expected, bound, input)
     }
 
     /// What the rate of now needs, with its head-room.

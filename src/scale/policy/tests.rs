@@ -44,6 +44,7 @@ impl Bench {
             current: ready + self.starting,
             max_age: seconds(15),
             saturated: self.queued > 0.0,
+            season: None,
         };
         let proposed = self.policy.propose(&input);
         let (value, n) = evaluate(&proposed.formula);

@@ -117,6 +117,7 @@ fn a_backlog_that_max_surge_holds_up_says_so() {
         slots: Some(4.0),
         service_time: Some(Duration::from_millis(100)),
         lead_time: seconds(5),
+        seasonal: true,
     };
     let mut scaler = scaler(Scaling { slo: Some(slo), max_surge: 2, ..quick() });
     let traffic = Traffic { arrivals: 50.0, busy: 8.0, ..Traffic::default() };

@@ -34,6 +34,7 @@ impl Case {
                 slots: 4.0,
                 service: 0.1,
                 wait: 0.25,
+                season: 0.0,
             });
             let to = decision.n.clamp(2, 60);
             if to != size || t == 0 {

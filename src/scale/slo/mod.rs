@@ -84,6 +84,8 @@ pub struct Signals {
     pub service: f64,
     /// How long a request may wait, in seconds.
     pub wait: f64,
+    /// Requests per second that a season lets expect by the time that a backend ordered now is ready; 0: nothing.
+    pub season: f64,
 }
 
 /// What a tick came to. Rates are in requests per second.
@@ -100,8 +102,10 @@ pub struct Decision {
     pub backlog: f64,
     /// Backends for the level alone.
     pub base: u32,
-    /// Backends for level, forecast and backlog.
+    /// Backends for level, forecast and backlog, or for the season.
     pub need: u32,
+    /// The need is the season's.
+    pub seasonal: bool,
     /// The need after the holds; `n` is never above it.
     pub wish: u32,
     /// Index of dispersion of the arrivals (1 = Poisson), between 1 and 4.
@@ -117,6 +121,8 @@ pub enum Why {
     Trend { slope: f64 },
     /// More waits than the ready slots can clear in time.
     Backlog,
+    /// More came at this time a day or a week ago.
+    Season,
     /// So many were needed within the last 60 s.
     Hold60,
     /// A small step down waits until nothing in 180 s needed more.
@@ -185,11 +191,18 @@ impl Slo {
         let present = self.params.headroom * level;
         let rate = present.max(forecast);
         let base = self.staff(&signals, present);
-        let need = self.staff(&signals, rate + backlog);
+        let own = self.staff(&signals, rate + backlog);
+        let need = match signals.season > 0.0 {
+            true => own.max(self.staff(&signals, self.params.headroom * signals.season)),
+            false => own,
+        };
+        let seasonal = need > own;
         self.needs.push(need);
         self.bases.push(base);
 
-        let cause = if backlog > 0.0 && (backlog > rate || self.staff(&signals, rate) < need) {
+        let cause = if seasonal {
+            Why::Season
+        } else if backlog > 0.0 && (backlog > rate || self.staff(&signals, rate) < need) {
             Why::Backlog
         } else if let Some(rise) = rise.filter(|_| forecast > present) {
             Why::Trend { slope: rise.slope }
@@ -198,7 +211,7 @@ impl Slo {
         };
         let (wish, why) = self.hold(need, signals.spec, cause);
         let n = if need > signals.spec { need } else { wish.min(signals.spec) };
-        Decision { n, why, level, forecast, backlog, base, need, wish, dispersion }
+        Decision { n, why, level, forecast, backlog, base, need, seasonal, wish, dispersion }
     }
 
     /// The rate of now: the long mean, or any short window that is higher beyond noise.
@@ -282,6 +295,7 @@ impl Signals {
             slots: least(self.slots, 1.0),
             service: least(self.service, 1e-6),
             wait: least(self.wait, 1e-6),
+            season: least(self.season, 0.0),
             ..*self
         }
     }

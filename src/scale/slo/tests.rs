@@ -15,6 +15,7 @@ fn signals() -> impl Strategy<Value = Signals> {
             slots,
             service,
             wait,
+            season: 0.0,
         })
 }
 
@@ -58,11 +59,41 @@ fn a_slow_service_hides_no_backlog() {
             slots: 4.0,
             service,
             wait: 2.5 * service,
+            season: 0.0,
         };
         slo.tick(&signals).backlog
     };
     assert_eq!(tick(0.1), 0.0);
     assert_eq!(tick(1.0), 4.0);
+}
+
+/// It raises to what it needs, falls back when it is over, and is no part of a larger need.
+#[test]
+fn a_season_only_raises() {
+    let mut slo = Slo::new(Params::default());
+    let mut tick = |arrivals: f64, season: f64, spec: u32| {
+        let (slots, service, wait, lead) = (4.0, 0.1, 0.25, 30.0);
+        slo.tick(&Signals {
+            arrivals,
+            queued: 0.0,
+            ready: spec,
+            spec,
+            lead,
+            slots,
+            service,
+            wait,
+            season,
+        })
+    };
+    let calm = tick(100.0, 0.0, 4);
+    let raised = tick(100.0, 400.0, 4);
+    assert_eq!((calm.seasonal, raised.seasonal, raised.why), (false, true, Why::Season));
+    assert_eq!((raised.base, raised.n), (calm.base, raised.need));
+    assert!(raised.need > calm.need, "{raised:?} {calm:?}");
+    let lower = tick(100.0, 10.0, 4);
+    assert_eq!((lower.seasonal, lower.need), (false, calm.need));
+    let after = (0..200).map(|_| tick(100.0, 0.0, 20)).last().expect("200 ticks");
+    assert_eq!(after.n, calm.need);
 }
 
 #[test]
@@ -78,6 +109,7 @@ fn nonsense_is_survived() {
             slots: bad,
             service: bad,
             wait: bad,
+            season: bad,
         });
         assert!(decision.level.is_finite());
     }
@@ -99,6 +131,7 @@ fn a_tick_costs_the_same_on_the_last_second_of_a_day() {
             slots: 4.0,
             service: 0.1,
             wait: 0.25,
+            season: 0.0,
         });
         spec = decision.n;
     }

@@ -29,6 +29,7 @@ impl Policy for SloPolicy {
             slots: self.setting.slots,
             service: self.setting.service,
             wait: self.setting.wait,
+            season: 0.0,
         });
         decision.n.clamp(self.setting.min, self.setting.max)
     }

@@ -9,7 +9,8 @@ use crate::scale::fixture::{quick, sample, scaler};
 use crate::scale::formula::tests::evaluate;
 use crate::scale::history::History;
 use crate::scale::record::{Action, Proposed, Reason};
-use crate::scale::{Sample, Scaler, Traffic};
+use crate::scale::season::Window;
+use crate::scale::{Sample, Scaler, Traffic, Wall};
 
 fn config() -> Config {
     Config {
@@ -21,6 +22,7 @@ fn config() -> Config {
         slots: Some(4.0),
         service_time: Some(Duration::from_millis(100)),
         lead_time: Duration::from_secs(30),
+        seasonal: true,
     }
 }
 
@@ -194,6 +196,7 @@ impl Told {
                 current: sample.counts.ready,
                 max_age: Duration::from_secs(15),
                 saturated: false,
+                season: None,
             });
             let (value, n) = evaluate(&proposed.formula);
             assert_eq!((value, n), (f64::from(proposed.n), proposed.n), "{}", proposed.formula);
@@ -338,4 +341,34 @@ fn backends_that_bring_nothing_are_not_added_and_it_says_so() {
         proposal.note.as_deref().unwrap_or_default().contains("requests/s with"),
         "{proposal:?}"
     );
+}
+
+/// The backends for a step of every day are ordered before it comes, and the record says why.
+#[test]
+fn a_step_of_yesterday_is_prepared_for() {
+    const HOUR: u64 = 3_600_000;
+    // An hour of 100 requests/s and one of 412 in turn, for two days and an hour.
+    let windows = (0..49 * 12).map(|window: u64| Window {
+        from: Wall(window * HOUR / 12),
+        rate: if window / 12 % 2 == 1 { 412.0 } else { 100.0 },
+    });
+    let changes = |seasonal: bool| {
+        let mut scaler = scaler(params(Config { seasonal, ..config() }));
+        scaler.recall_season(windows.clone());
+        let calm = |at: u64| Sample {
+            wall: Wall(49 * HOUR + at * 1000 - 120_000),
+            ..second(at, 0, 100.0)
+        };
+        // Of the last two minutes before the hour.
+        run(&mut scaler, 1..119, &mut 4, calm)
+    };
+    assert_eq!(changes(false).0, []);
+    let (orders, proposals) = changes(true);
+    // With 30 s of lead time; 412 × 1.25 × 0.1 s need 13 of 4 slots, and Erlang C one more.
+    assert_eq!(orders, [(90, 14)]);
+    let proposal = &proposals[0];
+    assert_eq!(proposal.cause, Some(Reason::Seasonal));
+    assert!(proposal.formula.contains("412 rps yesterday × 1.25 × 0.1 s"), "{}", proposal.formula);
+    let note = proposal.note.as_deref().unwrap_or_default();
+    assert!(note.starts_with("yesterday at this time came 412 requests a second"), "{note}");
 }

@@ -8,6 +8,7 @@ use crate::clock::Micros;
 use crate::config::types::SloPolicy as Config;
 use crate::scale::formula::{Term, rounded};
 use crate::scale::record::{Proposed, Reason};
+use crate::scale::season::Expected;
 use crate::scale::slo::{Decision, Why};
 
 use super::downstream::Bound;
@@ -20,10 +21,12 @@ pub(super) fn proposed(
     config: &Config,
     decision: &Decision,
     model: &Model,
+    expected: Option<Expected>,
     bound: Option<Bound>,
     input: &Input<'_>,
 ) -> Proposed {
-    let term = needed(config, decision, model);
+    let expected = expected.filter(|_| decision.seasonal);
+    let term = needed(config, decision, model, expected);
     let current = input.current + input.sample.fixed;
     let term = if decision.n == decision.need {
         term
@@ -60,21 +63,26 @@ pub(super) fn proposed(
         held: bound.map(|_| Reason::DownstreamBound),
         valid: true,
         note: Some(match bound {
-            None => note(decision, model, input, careful),
+            None => note(decision, model, expected, input, careful),
             Some(bound) => in_vain(&bound, input.now),
         }),
     }
 }
 
 /// The need as a formula whose value it is.
-fn needed(config: &Config, decision: &Decision, model: &Model) -> Term {
+fn needed(config: &Config, decision: &Decision, model: &Model, expected: Option<Expected>) -> Term {
     let present = config.headroom * decision.level;
-    let rate = if decision.forecast > present {
+    let rate = if let Some(expected) = expected {
+        let came = Term::number(expected.came, before(expected));
+        let quieter = expected.share < 1.0;
+        let came = if quieter { came.times(Term::number(expected.share, "")) } else { came };
+        came.times(Term::number(config.headroom, ""))
+    } else if decision.forecast > present {
         Term::number(decision.forecast, "rps to come")
     } else {
         Term::number(decision.level, "rps").times(Term::number(config.headroom, ""))
     };
-    let rate = if decision.backlog > 0.0 {
+    let rate = if decision.backlog > 0.0 && expected.is_none() {
         rate.plus(Term::number(decision.backlog, "rps to catch up"))
     } else {
         rate
@@ -102,13 +110,35 @@ fn reason(why: Why) -> Reason {
         Why::Level { .. } => Reason::Level,
         Why::Trend { .. } => Reason::Trend,
         Why::Backlog => Reason::Backlog,
+        Why::Season => Reason::Seasonal,
         Why::Hold60 => Reason::Hold60,
         Why::Hold180 => Reason::Hold180,
         Why::Collapse => Reason::Collapse,
     }
 }
 
-fn note(decision: &Decision, model: &Model, input: &Input<'_>, careful: bool) -> String {
+/// When that was, as a unit.
+fn before(expected: Expected) -> &'static str {
+    if expected.days == 1 { "rps yesterday" } else { "rps last week" }
+}
+
+fn season(expected: Option<Expected>) -> String {
+    let Some(expected) = expected else { return "more came at this time before".to_owned() };
+    let when = if expected.days == 1 { "yesterday" } else { "last week" };
+    let came = format!("{when} at this time came {} requests a second", rounded(expected.came));
+    match expected.share < 1.0 {
+        true => format!("{came}, and {} of what came then comes today", rounded(expected.share)),
+        false => came,
+    }
+}
+
+fn note(
+    decision: &Decision,
+    model: &Model,
+    expected: Option<Expected>,
+    input: &Input<'_>,
+    careful: bool,
+) -> String {
     let why = match decision.why {
         Why::Level { window: window @ 60.. } => format!("the mean of the last {window} s"),
         Why::Level { window } => format!("of the last {window} s, certain at 3 standard errors"),
@@ -118,6 +148,7 @@ fn note(decision: &Decision, model: &Model, input: &Input<'_>, careful: bool) ->
             rounded(input.sample.queued),
             rounded(input.sample.traffic.busy)
         ),
+        Why::Season => season(expected),
         Why::Hold60 => format!("{} were needed within the last 60 s", decision.wish),
         Why::Hold180 => {
             format!("{} were needed within the last 180 s, for a step this small", decision.wish)
