@@ -165,7 +165,7 @@ fn nothing_is_sent_when_the_admin_or_the_service_is_not_there() {
         (&["--admin", &nobody][..], 1, "no tidegate answers at"),
         (&["--admin", &proxy.admin_url(""), "--service", "shop"], 1, "there are: app, idle"),
         (&["--admin", &proxy.admin_url("")], 2, "--service NAME is needed: there are app, idle"),
-        (&["--admin", "nowhere"], 2, "neither http://HOST:PORT nor unix:/PATH"),
+        (&["--admin", "nowhere"], 2, "neither http(s)://HOST:PORT nor unix:/PATH"),
         (&["--out", "/no/such/directory/chart.html"], 2, "/no/such/directory/chart.html: No such"),
     ] {
         let told = run(TIDEGATE, &[&test[..], more].concat());

@@ -60,7 +60,7 @@ pub struct Args {
     /// Write a chart of the test: one HTML file
     #[arg(long, value_name = "FILE", requires = "test")]
     out: Option<PathBuf>,
-    /// Watch the backends of a test: http://HOST:PORT or unix:/PATH [env: TIDEGATE_ADMIN]
+    /// Watch the backends of a test: http(s)://HOST:PORT or unix:/PATH [env: TIDEGATE_ADMIN]
     #[arg(long, value_name = "URL", requires = "test")]
     admin: Option<String>,
     /// Sent to the admin as a bearer token
