@@ -2,7 +2,7 @@
 //!
 //! Nothing is limited until there is proof of an overload: requests take twice as long as in calm and wait longer at
 //! the backends than they may in our own queue, and more and more are under way. Then each backend's limit is its throughput times its time in calm (Little 1961; the knee of
-//! Kleinrock 1979, the bandwidth-delay product of BBR), with a little room on top. From there trials decide ([`climb`]):
+//! Kleinrock 1979, the bandwidth-delay product of BBR), with a little room on top. From there trials decide (`climb`):
 //! a larger limit stays if it brings throughput, a smaller one if it costs none. So a limit that was set for a wrong
 //! reason (requests of another kind, which take long without any overload) grows away within seconds, and a time in
 //! calm that is not known any more does no harm. After a minute without an overload nothing is limited again.

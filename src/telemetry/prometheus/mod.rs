@@ -7,6 +7,7 @@ mod families;
 mod limits;
 mod process;
 mod text;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
