@@ -5,7 +5,7 @@
 //! is to come until a backend that is ordered now is ready. It is asked for rises only: whoever needs
 //! more can be given more, and a wrong expectation costs backends and never requests.
 //!
-//! Nothing is expected before that was proven, see [`proof`]. Time is passed in; the number of backends
+//! Nothing is expected before that was proven, see `proof`. Time is passed in; the number of backends
 //! and files are left to others.
 
 mod file;
