@@ -45,6 +45,8 @@ pub(super) enum Shows {
 pub(super) struct Backend {
     /// Seconds of a request in calm.
     pub usual: Option<f64>,
+    /// That, before requests were found to take longer.
+    before: Option<f64>,
     /// Answers a second that it can give.
     pub capacity: Option<f64>,
     /// Requests in flight at which it gives them.
@@ -135,9 +137,15 @@ impl Backend {
 
     /// What it took in this group is what requests take now.
     pub fn takes_longer(&mut self) {
+        self.before = self.usual;
         if self.mean > 0.0 {
             self.usual = Some(self.mean);
         }
+    }
+
+    /// That was wrong.
+    pub fn took_no_longer(&mut self) {
+        self.usual = self.before.or(self.usual);
     }
 
     pub fn free(&mut self) {

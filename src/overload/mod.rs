@@ -13,6 +13,7 @@
 
 mod backend;
 mod climb;
+mod doubt;
 mod group;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use std::collections::{HashMap, HashSet};
 
 use backend::{Backend, Shows};
 use climb::Climb;
+use doubt::{Alone, Doubt, Settled};
 use group::{Group, Totals};
 
 /// What one tick saw of one backend.
@@ -72,7 +74,7 @@ const ROOM: f64 = 1.05;
 const OVER: f64 = 2.0;
 /// Requests without company that take this share of what all take are a reason to doubt it, if they are not older than
 /// so many seconds, or so many times what a request takes.
-const ALONE: f64 = 0.5;
+const ALONE: f64 = 0.8;
 const RECENT: f64 = 5.0;
 const RECENT_REQUESTS: f64 = 3.0;
 /// Backends that answer less than this share of what they answered in calm are slower, which an overload alone does not
@@ -82,6 +84,8 @@ const SLOWER: f64 = 0.8;
 const RECENT_ANSWERS: f64 = 100.0;
 /// When requests were found to take longer, what they take is learned anew for so many seconds.
 const SETTLES: f64 = 15.0;
+/// Unless so many times as many are under way meanwhile.
+const MANY: f64 = 8.0;
 /// So long is waited for either to pass, in seconds.
 const DOUBT: f64 = 10.0;
 const DOUBT_SLOWER: f64 = 30.0;
@@ -101,41 +105,6 @@ const DOUBTFUL: f64 = 3.0;
 /// Standard errors that what requests take in calm may be above what is known of it.
 const SIGMAS: f64 = 3.0;
 
-/// Requests that had no company at their backends.
-#[derive(Debug, Default)]
-struct Alone {
-    time: f64,
-    count: u64,
-    age: f64,
-}
-
-impl Alone {
-    /// Takes a group in; `on`: with those before it.
-    fn look(&mut self, totals: &Totals, on: bool) {
-        if totals.low == 0 {
-            self.age += totals.span;
-        } else if on && self.age == 0.0 {
-            (self.time, self.count) = (self.time + totals.low_time, self.count + totals.low);
-        } else {
-            *self = Self { time: totals.low_time, count: totals.low, age: 0.0 };
-        }
-    }
-
-    /// Their mean, less what a few may be above it by chance: a standard error, for times as different as exponential ones.
-    fn at_least(&self) -> f64 {
-        let count = self.count.max(1) as f64;
-        self.time / count * (1.0 - 1.0 / (count + 1.0).sqrt())
-    }
-}
-
-/// Since it looks like an overload.
-#[derive(Debug, Default)]
-struct Doubt {
-    seconds: f64,
-    /// The backends answered less than in calm.
-    slowed: bool,
-}
-
 /// Learns the limits of one service.
 #[derive(Debug, Default)]
 pub struct Learner {
@@ -151,6 +120,7 @@ pub struct Learner {
     doubt: Option<Doubt>,
     /// Seconds for which what requests take is learned anew.
     settles: f64,
+    settled: Settled,
     /// Answers a second of each backend in calm, and how many there were.
     calm_each: f64,
     calm_answers: f64,
@@ -204,6 +174,7 @@ impl Learner {
         let calm = !limited
             && (settles || usual.is_none_or(|usual| totals.mean() <= backend::CALM * usual));
         let high = self.is_high(&totals, bearable);
+        let after_all = !limited && self.was_overload(&totals);
         let each = totals.throughput() / totals.serving.max(1e-9);
         let share = (totals.done as f64 / RECENT_ANSWERS).min(1.0);
         let share = if self.recent_each == 0.0 { 1.0 } else { share };
@@ -224,7 +195,12 @@ impl Learner {
             backend.conclude(shows);
         }
         match &mut self.climb {
-            None if settles => {}
+            None if settles && !after_all => {}
+            None if after_all => {
+                self.settles = 0.0;
+                self.backends.values_mut().for_each(Backend::took_no_longer);
+                self.limit(&totals);
+            }
             None => self.look_for_overload(&totals, high),
             Some(_) => self.adjust(&totals),
         }
@@ -232,17 +208,17 @@ impl Learner {
     }
 
     fn look_for_overload(&mut self, totals: &Totals, high: bool) {
-        let Some(usual) = self.usual() else { return };
         // Of this group alone a standard error less, as counts vary by their roots.
         let noise = 1.0 / (totals.done.max(1) as f64).sqrt();
         let each = totals.throughput() / totals.serving.max(1e-9);
-        let slower =
-            self.recent_each < SLOWER * self.calm_each || each < (SLOWER - noise) * self.calm_each;
+        let slower = self.calm_answers >= RECENT_ANSWERS
+            && (self.recent_each < SLOWER * self.calm_each
+                || each < (SLOWER - noise) * self.calm_each);
         let doubt = self.doubt.take();
         // It answered less for a while and now as much as before: requests take longer, without any overload.
         let recovered = doubt.as_ref().is_some_and(|doubt| doubt.slowed) && !slower;
         if recovered {
-            self.requests_take_longer();
+            self.requests_take_longer(totals);
         }
         if recovered || !high || !totals.grew() && !slower {
             return;
@@ -262,9 +238,15 @@ impl Learner {
         if self.alone.age <= RECENT.max(RECENT_REQUESTS * totals.mean())
             && self.alone.at_least() >= ALONE * totals.mean()
         {
-            self.requests_take_longer();
+            self.requests_take_longer(totals);
             return;
         }
+        self.limit(totals);
+    }
+
+    /// There is an overload.
+    fn limit(&mut self, totals: &Totals) {
+        let Some(usual) = self.usual() else { return };
         let each = totals.throughput() / totals.serving.max(1e-9);
         for backend in self.backends.values_mut() {
             backend.start(usual, each);
@@ -273,9 +255,20 @@ impl Learner {
         self.climb = Some(Climb::default());
     }
 
-    fn requests_take_longer(&mut self) {
+    fn requests_take_longer(&mut self, totals: &Totals) {
         self.backends.values_mut().for_each(Backend::takes_longer);
-        (self.settles, self.calm_each, self.calm_answers) = (SETTLES, 0.0, 0.0);
+        self.settles = SETTLES;
+        self.settled = Settled { in_flight: totals.in_flight, each: self.calm_each };
+        (self.calm_each, self.calm_answers) = (0.0, 0.0);
+    }
+
+    /// Requests were taken for slower ones. But many times as many are under way since, more and more, and the backends
+    /// answer as much as in calm: it was an overload after all.
+    fn was_overload(&self, totals: &Totals) -> bool {
+        self.settles > 0.0
+            && totals.in_flight >= MANY * self.settled.in_flight
+            && totals.grew()
+            && self.recent_each >= self.settled.each
     }
 
     fn adjust(&mut self, totals: &Totals) {

@@ -199,3 +199,19 @@ fn one_that_is_there_from_the_start_is_seen_as_well() {
         assert!(limit <= 2.0 * slots + 2.0, "{shape:?}: {limit}");
     }
 }
+
+#[test]
+fn an_overload_is_seen_within_seconds() {
+    for (n, slots, service) in [(10, 2, 0.07), (10, 1, 0.07), (3, 2, 0.07), (1, 4, 0.1)] {
+        for over in [1.3, 2.0] {
+            for seed in 0..20 {
+                let (mut world, _) = in_calm((n, slots, service, true), seed);
+                world.load = over * world.capacity();
+                while !world.learner.is_limited() {
+                    world.run(0.5);
+                    assert!(world.now < 30.0, "{n} x {slots} x {service} s, {over}, seed {seed}");
+                }
+            }
+        }
+    }
+}
