@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::clock::Micros;
-use crate::config::types::Priority;
+use crate::config::types::{Priority, QueueLimit};
 use crate::http::fault::{Busy, Fault};
 use crate::upstream::gate::State;
 use crate::worker::local::LocalService;
@@ -130,17 +130,19 @@ impl Terms {
         let served = if rate.is_finite() { (rate * limit.as_secs_f64()) as u32 } else { 0 };
         let places = view.admission.places();
         let mut most = overload.queue.requests(places.max(served.saturating_mul(2)));
+        // A number that was given is meant.
+        let more = if overload.queue == QueueLimit::Auto { 2 } else { 1 };
         // Critical ones and those of clients that have little go before all others: they are to find neither the queue
         // full of these, nor their time over before what the backends had taken on is done.
         if rank <= MODEST {
-            most = most.saturating_mul(2);
+            most = most.saturating_mul(more);
             let patience = limit.saturating_mul(PATIENT) + backlog(service, rate).min(LONGEST);
             return Self { most, congested: false, patience };
         }
         // More capacity is on its way: then it is worth to wait for it.
         let is_coming = |state| matches!(state, State::Pending | State::Starting);
         if view.backends.iter().any(|member| is_coming(member.backend.gate.state())) {
-            most = most.saturating_mul(2);
+            most = most.saturating_mul(more);
             return Self { most, congested: false, patience: limit };
         }
         let congested = view.queue.is_congested(limit.as_micros() as Micros, now);
