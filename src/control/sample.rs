@@ -115,6 +115,7 @@ fn arrived(reading: &ServiceReading, queued: f64) -> Traffic {
         busy: (reading.in_flight_now as f64 - queued).max(0.0),
         finished: reading.finished,
         failed: reading.failed,
+        abandoned: reading.abandoned,
         mean: reading.duration.mean().unwrap_or(0.0) / 1e6,
         durations: reading.duration.buckets().map(|(us, n)| (us / 1e6, n)).collect(),
     }

@@ -247,7 +247,8 @@ impl Drop for Exchange {
         let worker = &self.client.worker;
         let now = self.ended.unwrap_or_else(|| worker.now());
         let took = now.saturating_sub(self.started);
-        if self.status == 0 {
+        let abandoned = self.status == 0;
+        if abandoned {
             self.status = CLIENT_GONE;
         }
         if let Some(target) = self.target() {
@@ -259,6 +260,9 @@ impl Drop for Exchange {
             stats.finished(self.status, took);
             if !self.complete && !self.broken {
                 stats.cancelled.inc();
+                if abandoned {
+                    stats.abandoned.inc();
+                }
             }
         }
         if self.upload.as_ref().is_some_and(|upload| upload.ended()) {

@@ -70,6 +70,8 @@ pub struct Traffic {
     /// Answered ones, and those of them that failed (5xx).
     pub finished: u64,
     pub failed: u64,
+    /// Those of them whose client went away before an answer began: nobody knows how long they would have taken.
+    pub abandoned: u64,
     /// Mean time of the answered ones, in seconds; 0 without any.
     pub mean: f64,
     /// The same as a histogram: (about how long in seconds, how many), by length.

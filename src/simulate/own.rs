@@ -82,7 +82,8 @@ impl Own {
     }
 
     fn traffic(&self, seen: &Seen) -> Traffic {
-        let Span { seconds, busy, arrivals, .. } = self.span;
+        let Span { seconds, busy, arrivals, dropped } = self.span;
+        let abandoned = dropped.round() as u64;
         let finished = (busy / (self.setting.service + seen.blocked)).round() as u64;
         let wait = self.wait(seen);
         let parts = u64::from(PARTS);
@@ -96,8 +97,9 @@ impl Own {
         Traffic {
             arrivals,
             busy: busy / seconds + seen.queued,
-            finished,
+            finished: finished + abandoned,
             failed: 0,
+            abandoned,
             mean: if finished > 0 { self.setting.service + wait } else { 0.0 },
             durations: durations.map(|time| (time + wait, each)).collect(),
         }

@@ -101,6 +101,8 @@ pub struct ServiceStats {
     pub shed: By<ShedReason, { ShedReason::COUNT }>,
     /// Requests whose client went away before the answer was complete.
     pub cancelled: Counter,
+    /// Those of them whose answer had not begun.
+    pub abandoned: Counter,
     /// Connections to backends that carry a request.
     pub connections_active: Gauge,
     /// Connections to backends that wait in the pool.

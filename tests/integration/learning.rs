@@ -1,8 +1,11 @@
-//! What `slo` learns of backends, and that a restart keeps it.
+//! What `slo` learns of backends, and that restarts and hand-overs keep it.
+
+use std::path::Path;
 
 use serde_json::Value;
 use tidegate::load::Protocol;
 
+use crate::handover::{hand_over, stop};
 use crate::support::{Load, Proxy, Running, gets, wait_for, wait_until};
 
 /// 50 a second each.
@@ -23,6 +26,13 @@ fn formula(record: &Value) -> &str {
     record["proposals"][0]["formula"].as_str().unwrap_or_else(|| panic!("{record:#}"))
 }
 
+/// The last of what was learned that is in the journal of a proxy in that folder.
+fn learned(folder: &Path) -> Option<Value> {
+    let lines = std::fs::read_to_string(folder.join("state/journal/app.jsonl")).ok()?;
+    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    lines.filter_map(|line| line.get("learned").cloned()).last()
+}
+
 #[test]
 fn what_is_learned_of_backends_is_known_after_a_restart() {
     let mut proxy = Proxy::new().origins(ORIGIN, "").scaling(1, 6, "").run();
@@ -38,11 +48,7 @@ fn what_is_learned_of_backends_is_known_after_a_restart() {
     assert!(proxy.stop().success());
 
     let (directory, configuration, _) = proxy.into_parts();
-    let journal = directory.path().join("state/journal/app.jsonl");
-    let lines = std::fs::read_to_string(&journal).expect("a journal");
-    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    let mut learned = lines.filter_map(|line| line.get("learned").cloned());
-    let learned = learned.next_back().expect("a line");
+    let learned = learned(directory.path()).expect("a line");
     let service = learned["service_time"].as_f64().expect("a number");
     assert!((0.03..1.0).contains(&service), "{learned}");
     assert!(learned["pace"].as_f64() > Some(0.0), "{learned}");
@@ -54,4 +60,35 @@ fn what_is_learned_of_backends_is_known_after_a_restart() {
     let again = first_growth(&proxy, last);
     assert!(formula(&again).contains("rps"), "{again:#}");
     load.finish_unharmed();
+}
+
+/// Without the journal nothing but the process before can have told it.
+#[test]
+fn what_is_learned_is_passed_on_to_the_process_that_takes_over() {
+    let mut proxy = Proxy::new().origins(ORIGIN, "").scaling(1, 6, "").run();
+    proxy.wait_for_size(1);
+    let load = Load::start(gets(&proxy.url("/"), RATE, Protocol::Http1));
+    wait_until("much is answered", || {
+        proxy.metric("tidegate_requests_total", &[("service", "app")]) >= 15.0 * RATE
+    });
+    load.finish_unharmed();
+    // Five starts tell a lead time.
+    assert_eq!(proxy.command(&["scale", "app", "6"]).code, Some(0));
+    proxy.wait_for_size(6);
+    let folder = proxy.config_file().parent().expect("it is in a folder").to_owned();
+    let before = wait_for("what is learned is written", || learned(&folder));
+    std::fs::remove_file(folder.join("state/journal/app.jsonl")).expect("it is there");
+
+    let (old, _) = hand_over(&mut proxy);
+    wait_until("the old one ended", || !crate::support::lives(old));
+    stop(&proxy);
+    let after = learned(&folder).expect("a line of the new process");
+    let number = |of: &Value, key: &str| of[key].as_f64().unwrap_or_else(|| panic!("{of}"));
+    for key in ["service_time", "quantile", "pace"] {
+        // It may have learned more since the line was written, but not another service.
+        let (before, after) = (number(&before, key), number(&after, key));
+        assert!(after > before / 20.0 && after < before * 20.0, "{key}: {before} {after}");
+    }
+    assert!(number(&after, "service_time") > 0.03, "{after}");
+    assert!(number(&after, "lead_time") > 0.0, "{after}");
 }

@@ -26,6 +26,8 @@ pub struct ServiceReading {
     pub finished: u64,
     /// Those answered with a 5xx, ours or a backend's.
     pub failed: u64,
+    /// Finished ones whose client went away before an answer began.
+    pub abandoned: u64,
     /// Turned away because more came than the backends take.
     pub shed: u64,
     /// Of whole requests.
@@ -59,6 +61,7 @@ struct Counts {
     flow: FlowReading,
     finished: u64,
     failed: u64,
+    abandoned: u64,
     shed: u64,
 }
 
@@ -70,6 +73,7 @@ struct Bucket {
     area: u64,
     finished: u64,
     failed: u64,
+    abandoned: u64,
     shed: u64,
     duration: Sparse,
     ttfb: Sparse,
@@ -114,6 +118,7 @@ impl ServiceWindow {
             area: counts.flow.area.wrapping_sub(last.flow.area),
             finished: counts.finished.wrapping_sub(last.finished),
             failed: counts.failed.wrapping_sub(last.failed),
+            abandoned: counts.abandoned.wrapping_sub(last.abandoned),
             shed: counts.shed.wrapping_sub(last.shed),
             duration,
             ttfb,
@@ -160,6 +165,7 @@ impl ServiceWindow {
             in_flight_now: self.last.flow.in_flight,
             finished: 0,
             failed: 0,
+            abandoned: 0,
             shed: 0,
             duration: Merged::default(),
             ttfb: Merged::default(),
@@ -171,6 +177,7 @@ impl ServiceWindow {
             area += bucket.area;
             reading.finished += bucket.finished;
             reading.failed += bucket.failed;
+            reading.abandoned += bucket.abandoned;
             reading.shed += bucket.shed;
             reading.duration.add(&bucket.duration);
             reading.ttfb.add(&bucket.ttfb);
@@ -198,8 +205,14 @@ impl Bucket {
 
 impl Counts {
     fn read(stats: &PerWorker<ServiceStats>, now: Micros) -> Self {
-        let mut counts =
-            Self { at: now, flow: FlowReading::default(), finished: 0, failed: 0, shed: 0 };
+        let mut counts = Self {
+            at: now,
+            flow: FlowReading::default(),
+            finished: 0,
+            failed: 0,
+            abandoned: 0,
+            shed: 0,
+        };
         for worker in stats.iter() {
             let flow = worker.flow(now);
             counts.flow.arrivals = counts.flow.arrivals.wrapping_add(flow.arrivals);
@@ -207,6 +220,7 @@ impl Counts {
             counts.flow.area = counts.flow.area.wrapping_add(flow.area);
             counts.finished += (1..=5).map(|class| worker.class(class)).sum::<u64>();
             counts.failed += worker.class(5);
+            counts.abandoned += worker.abandoned.get();
             counts.shed += worker.shed_for_capacity();
         }
         counts

@@ -44,6 +44,24 @@ fn mean_in_flight_is_exact_whenever_one_looks() {
 }
 
 #[test]
+fn who_was_given_up_finished_and_is_told_apart() {
+    let stats: Arc<PerWorker<ServiceStats>> = Arc::new(PerWorker::new(1));
+    let name: Arc<str> = "app".into();
+    let mut windows = Windows::default();
+    windows.tick(0).service(&name, &stats, SERVICE_SPAN);
+    stats.of(0).finished(200, 10_000);
+    stats.of(0).finished(499, 1_000_000);
+    stats.of(0).abandoned.inc();
+    for second in 1..=2 {
+        windows.tick(second * SECOND).service(&name, &stats, SERVICE_SPAN);
+    }
+    let reading = windows.service("app", SERVICE_SPAN).expect("two ticks");
+    assert_eq!((reading.finished, reading.abandoned, reading.failed), (2, 1, 0));
+    let last = windows.service("app", Duration::from_secs(1)).expect("two ticks");
+    assert_eq!(last.abandoned, 0);
+}
+
+#[test]
 fn quantiles_forget_what_left_the_window() {
     let stats: Arc<PerWorker<ServiceStats>> = Arc::new(PerWorker::new(1));
     let name: Arc<str> = "app".into();

@@ -34,6 +34,8 @@ const APART: f64 = 1.25;
 const HARDLY: f64 = 1.1;
 /// Seconds with a larger share of failures teach nothing: failing is fast.
 const FAILURES: f64 = 0.05;
+/// In seconds in which clients gave up a larger share, backends did more than what was answered.
+const ABANDONED: f64 = 0.05;
 
 #[derive(Debug)]
 pub(super) struct Learner {
@@ -71,15 +73,20 @@ impl Learner {
         let backends = sample.counts.ready + sample.fixed;
         let traffic = &sample.traffic;
         let failing = traffic.failed as f64 > FAILURES * traffic.finished as f64;
-        let (at, span, finished) = (sample.at, sample.span, traffic.finished as f64);
+        // Who was given up was not served, and took as long as somebody's patience.
+        let answered = traffic.finished.saturating_sub(traffic.abandoned);
+        let wasted = traffic.abandoned as f64 > ABANDONED * traffic.finished as f64;
+        let (at, span, finished) = (sample.at, sample.span, answered as f64);
         if sample.queued > 0.0 {
             self.downstream.look(at, span, backends, finished, true);
         }
-        if backends == 0 || traffic.finished == 0 || sample.queued > 0.0 || failing {
+        if backends == 0 || answered == 0 || sample.queued > 0.0 || failing {
             return;
         }
         let at_once = sample.in_flight / f64::from(backends);
-        if let Some(level) = self.levels.get_mut(level_of(at_once)) {
+        // For a first idea they will do.
+        let tells = !wasted || self.fastest().is_none();
+        if let Some(level) = self.levels.get_mut(level_of(at_once)).filter(|_| tells) {
             level.add(traffic.mean as f32, &traffic.durations);
         }
         let Some(fastest) = self.fastest() else { return };
@@ -100,6 +107,7 @@ impl Learner {
             quarter: quantile(&traffic.durations, 0.25),
             p95: quantile(&traffic.durations, 0.95),
             at_once,
+            wasted,
         };
         self.downstream.look(at, span, backends, finished, second.waits(&alone));
         // What is slow for another reason is not learned as theirs.
@@ -315,6 +323,36 @@ mod tests {
         seconds(&mut calm, 40.0, 16.0, false);
         assert!(calm.service(2.0).is_some());
         assert_eq!(busy.service_at_most().map(|s| (s * 1e3).round()), Some(200.0), "at most");
+    }
+
+    /// Four slots of 100 ms, and clients that wait for 1 s: what they give up ends, and is not done.
+    #[test]
+    fn what_clients_give_up_on_is_not_served() {
+        let mut learner = Learner::default();
+        seconds(&mut learner, 4.0, 2.0, false);
+        let spike = |finished: u64, abandoned: u64, time: f64| Sample {
+            counts: Counts { ready: 2, ..Counts::default() },
+            span: Duration::from_secs(1),
+            in_flight: 135.0,
+            traffic: Traffic {
+                finished,
+                abandoned,
+                mean: time,
+                durations: vec![(time, finished)],
+                ..Traffic::default()
+            },
+            ..Sample::default()
+        };
+        learner.look(&spike(80, 0, 0.6), 1.0);
+        (0..2).for_each(|_| learner.look(&spike(80, 0, 0.9), 1.0));
+        let slots = |learner: &Learner| {
+            let service = learner.service(2.0).expect("known");
+            (learner.pace().most().expect("known") * service * 100.0).round() / 100.0
+        };
+        assert_eq!((slots(&learner), learner.pace().is_limited()), (4.0, true));
+        (0..30).for_each(|_| learner.look(&spike(135, 60, 1.0), 1.0));
+        assert_eq!((slots(&learner), learner.pace().is_limited()), (4.0, true));
+        assert_eq!(learner.service(2.0).map(|s| (s * 1e3).round()), Some(100.0));
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub(super) struct Second {
     pub p95: f64,
     /// Requests at one backend.
     pub at_once: f64,
+    /// Clients gave up many of them: backends did more than what they finished.
+    pub wasted: bool,
 }
 
 /// What is known of requests that do not wait, in seconds.
@@ -81,6 +83,7 @@ struct Reading {
     quarter: f64,
     p95: f64,
     at_once: f64,
+    wasted: bool,
 }
 
 impl Pace {
@@ -108,9 +111,14 @@ impl Pace {
         self.slower = false;
         let Some(best) = self.best else {
             (self.best, self.strain) = (Some(pace), strain);
-            self.limited = waiting;
+            self.limited = waiting && !reading.wasted;
             return;
         };
+        if reading.wasted {
+            // So much at the least, and nothing of how much at the most.
+            self.best = Some(best.max(pace));
+            return;
+        }
         self.slower = waiting && pace < SLOWER * best;
         let proven = pace >= best || reading.at_once > best * alone.mean;
         if waiting && proven && !(self.limited && self.slower) {
@@ -183,6 +191,7 @@ impl Reading {
         self.quarter += second.quarter * second.finished;
         self.p95 += second.p95 * second.finished;
         self.at_once += second.at_once * span;
+        self.wasted |= second.wasted;
     }
 
     /// The load has changed, beyond chance.
@@ -207,6 +216,7 @@ impl Reading {
             quarter: self.quarter / requests,
             p95: self.p95 / requests,
             at_once: self.at_once / span,
+            wasted: self.wasted,
         }
     }
 }
@@ -229,6 +239,7 @@ mod tests {
                 quarter: ALONE.quarter * longer,
                 p95: 2.0 * ALONE.mean * longer,
                 at_once,
+                wasted: false,
             };
             pace.look(&second, &ALONE);
         }
@@ -285,6 +296,7 @@ mod tests {
                     quarter: 0.25,
                     p95: 0.6,
                     at_once: 6.0,
+                    wasted: false,
                 };
                 pace.look(&second, &ALONE);
             }
@@ -299,6 +311,26 @@ mod tests {
     }
 
     #[test]
+    fn what_clients_gave_up_on_is_no_sign_of_slots() {
+        let mut pace = Pace::default();
+        seconds(&mut pace, 2, 16.0, 3.0);
+        let given_up = |finished| Second {
+            span: Duration::from_secs(1),
+            backends: 5,
+            finished,
+            mean: 0.5,
+            quarter: 0.4,
+            p95: 1.0,
+            at_once: 40.0,
+            wasted: true,
+        };
+        (0..20).for_each(|_| pace.look(&given_up(50.0), &ALONE));
+        assert_eq!((slots(&pace), pace.is_limited(), pace.is_slower()), (Some(4.0), false, false));
+        (0..20).for_each(|_| pace.look(&given_up(300.0), &ALONE));
+        assert_eq!((slots(&pace), pace.is_limited()), (Some(8.0), false), "six at the least");
+    }
+
+    #[test]
     fn a_few_slow_requests_are_not_a_queue() {
         let mut pace = Pace::default();
         seconds(&mut pace, 2, 16.0, 3.0);
@@ -310,6 +342,7 @@ mod tests {
             quarter: 0.08,
             p95: 0.39,
             at_once: 10.0,
+            wasted: false,
         };
         (0..20).for_each(|_| pace.look(&tail, &ALONE));
         assert!(!pace.is_limited());
@@ -327,6 +360,7 @@ mod tests {
                 quarter: 0.08,
                 p95: 0.2,
                 at_once: 10.0,
+                wasted: false,
             };
             pace.look(&second, &ALONE);
         }

@@ -161,6 +161,7 @@ fn served(at: u64, ready: u32, concurrency: f64, slots: f64) -> Sample {
         busy: all,
         finished,
         failed: 0,
+        abandoned: 0,
         mean: time,
         durations: vec![(time, finished)],
     };
