@@ -40,6 +40,7 @@ use crate::http::{fields, headers, hops, host};
 use crate::limits;
 use crate::route::{path, redirect, rewrite};
 use crate::snapshot::RouteView;
+use crate::telemetry::Flood;
 use crate::upstream::received::Received;
 use crate::worker::local::LocalSnapshot;
 
@@ -146,7 +147,10 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Received) -> (Wants, Begun)
     let begun = match route(client, &local, &head, &body) {
         _ if banned.is_some() => refuse(banned.unwrap_or(Fault::Internal), exchange),
         _ if odd.is_some() => refuse(odd.unwrap_or(Fault::Internal), exchange),
-        _ if too_many => refuse(Fault::HeadTooLarge, exchange),
+        _ if too_many => {
+            client.listener.stats.flood(Flood::LargeHead);
+            refuse(Fault::HeadTooLarge, exchange)
+        }
         _ if client.listener.config.redirect_to_https => match to_https(&head) {
             Ok(response) => Begun::Over(Some(Outcome::Own(response, exchange))),
             Err(fault) => refuse(fault, exchange),

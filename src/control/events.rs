@@ -18,6 +18,7 @@ use tokio::sync::broadcast;
 use crate::admin::view::{self, EventKind};
 use crate::config::types::Address;
 
+pub use super::spells::Step;
 pub use text::seconds;
 
 /// Events kept for a slow reader.
@@ -131,12 +132,31 @@ pub enum Kind {
         operation: &'static str,
         error: String,
     },
-    /// Clients of a listener were sent away for doing too much or too slowly; `flood` is as in the metrics.
+    /// Clients of a listener are sent away for doing too much or too slowly, or it is over; `flood` is as in the metrics.
     Flood {
         listener: String,
         flood: &'static str,
-        /// How many connections or streams were ended since it was told last.
+        step: Step,
+        /// How many connections or streams were ended since it began.
         ended: u64,
+        /// From its beginning to the last of them.
+        lasted_ms: u64,
+    },
+    /// A limit of a route refuses requests, or it is over: the name of a rate limit, or `concurrency_limit`.
+    RequestFlood {
+        route: String,
+        limit: String,
+        step: Step,
+        /// Since it began.
+        refused: u64,
+        lasted_ms: u64,
+    },
+    /// A service turns requests away because more come than its backends take, or it is over.
+    Shed {
+        step: Step,
+        /// Since it began.
+        shed: u64,
+        lasted_ms: u64,
     },
     /// An address is not let in for a while: it was refused too often. Or it is let in again.
     Ban {
@@ -227,6 +247,8 @@ impl Kind {
             Self::DiscoveryFailed { .. } => "discovery_failed",
             Self::OrchestratorFailed { .. } => "orchestrator_failed",
             Self::Flood { .. } => "flood",
+            Self::RequestFlood { .. } => "request_flood",
+            Self::Shed { .. } => "shed",
             Self::Ban { .. } => "ban",
             Self::SharedLimits { .. } => "shared_limits",
             Self::Reload { .. } => "reload",
@@ -255,7 +277,11 @@ impl Kind {
             | Self::Healing { .. }
             | Self::ScaleBlocked { .. }
             | Self::OrchestratorFailed { .. } => EventKind::Decision,
-            Self::Flood { .. } | Self::Ban { .. } | Self::SharedLimits { .. } => EventKind::Flood,
+            Self::Flood { .. }
+            | Self::RequestFlood { .. }
+            | Self::Shed { .. }
+            | Self::Ban { .. }
+            | Self::SharedLimits { .. } => EventKind::Flood,
             Self::Reload { .. }
             | Self::ReloadFailed { .. }
             | Self::Certificate { .. }
@@ -273,13 +299,15 @@ impl Kind {
             Self::ScaleBlocked { routine, .. } => !routine,
             Self::SharedLimits { away, .. } => *away,
             Self::Ban { step, .. } => *step == BanStep::Begun,
+            Self::Flood { step, .. }
+            | Self::RequestFlood { step, .. }
+            | Self::Shed { step, .. } => *step != Step::Ended,
             Self::BackendEjected { .. }
             | Self::Healing { .. }
             | Self::Crash { .. }
             | Self::NoHealthyBackends { .. }
             | Self::OrchestratorFailed { .. }
             | Self::DiscoveryFailed { .. }
-            | Self::Flood { .. }
             | Self::HandoverFailed { .. }
             | Self::Certificate { .. }
             | Self::ReloadFailed { .. } => true,

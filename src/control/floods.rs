@@ -1,54 +1,39 @@
-//! Tells of clients that were sent away for doing too much, or too slowly: the counting is the data plane's,
-//! here it becomes an event, at most one a minute for each listener and kind. A flood is many of one kind, and
-//! the log must not be the next thing that it fills.
+//! Tells of what clients do too much, as it begins, goes on and ends: connections and streams that were ended for it,
+//! requests that limits of routes refused, and requests that a service shed. The counting is the data plane's; here
+//! it becomes events, few of each ([`super::spells`]): the log must not be the next thing that a flood fills.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
-use crate::clock::Micros;
+use crate::snapshot::{RouteView, Snapshot};
 use crate::telemetry::counter::Label;
-use crate::telemetry::{Flood, ListenerStats};
+use crate::telemetry::{Flood, ServiceStats, ShedReason};
 
 use super::core::Control;
 use super::events::Kind;
 use super::lock;
+use super::spells::{Spells, Told};
 
-/// Between two events of one listener and kind.
-const PAUSE: Micros = 60_000_000;
+/// What a route refuses above `[route.concurrency_limit]`, where events name a limit.
+const CONCURRENCY: &str = "concurrency_limit";
 
-/// What was told so far, by listener.
+/// Sheds that follow from what comes. That there is no backend has events of its own.
+const SHED: [ShedReason; 5] = [
+    ShedReason::QueueFull,
+    ShedReason::QueueTimeout,
+    ShedReason::Rate,
+    ShedReason::Share,
+    ShedReason::Throttled,
+];
+
+/// What goes on now.
 #[derive(Debug, Default)]
-pub struct Floods(HashMap<Arc<str>, [Told; Flood::COUNT]>);
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Told {
-    count: u64,
-    /// No other before this.
-    until: Micros,
-}
-
-impl Floods {
-    /// What there is to tell of a listener now: kind, and how many since it was told last.
-    fn news(
-        &mut self,
-        listener: &Arc<str>,
-        stats: &ListenerStats,
-        now: Micros,
-    ) -> Vec<(Flood, u64)> {
-        let told = self.0.entry(listener.clone()).or_default();
-        let fresh = Flood::ALL.iter().filter_map(|&kind| {
-            let (told, count) = (&mut told[kind.index()], stats.floods(kind));
-            // A listener that was taken away and came back counts from the start.
-            told.count = told.count.min(count);
-            let more = count - told.count;
-            if more == 0 || now < told.until {
-                return None;
-            }
-            *told = Told { count, until: now + PAUSE };
-            Some((kind, more))
-        });
-        fresh.collect()
-    }
+pub struct Floods {
+    /// By listener.
+    listeners: Spells<(Arc<str>, Flood)>,
+    /// By route and limit.
+    routes: Spells<(Arc<str>, Arc<str>)>,
+    services: Spells<Arc<str>>,
 }
 
 impl Control {
@@ -56,34 +41,61 @@ impl Control {
     pub(super) fn tell_of_floods(&self) {
         let (snapshot, now) = (self.plane.current(), self.clock.now());
         let mut floods = lock(&self.floods);
-        floods.0.retain(|name, _| snapshot.listeners.iter().any(|l| l.config.name == *name));
-        for listener in &snapshot.listeners {
-            let name = &listener.config.name;
-            for (kind, ended) in floods.news(name, &listener.stats, now) {
-                let listener = name.to_string();
-                self.events.send(None, Kind::Flood { listener, flood: kind.as_str(), ended });
-            }
+        for ((listener, flood), told) in floods.listeners.look(ended(&snapshot), now) {
+            let (listener, flood) = (listener.to_string(), flood.as_str());
+            let (Told { step, count, .. }, lasted_ms) = (told, told.lasted_ms());
+            self.tell_of_spell(
+                None,
+                told,
+                Kind::Flood { listener, flood, step, ended: count, lasted_ms },
+            );
+        }
+        for ((route, limit), told) in floods.routes.look(refused(&snapshot), now) {
+            let (route, limit) = (route.to_string(), limit.to_string());
+            let (Told { step, count, .. }, lasted_ms) = (told, told.lasted_ms());
+            let kind = Kind::RequestFlood { route, limit, step, refused: count, lasted_ms };
+            self.tell_of_spell(None, told, kind);
+        }
+        for (service, told) in floods.services.look(shed(&snapshot), now) {
+            let (Told { step, count, .. }, lasted_ms) = (told, told.lasted_ms());
+            self.tell_of_spell(Some(&service), told, Kind::Shed { step, shed: count, lasted_ms });
+        }
+    }
+
+    fn tell_of_spell(&self, service: Option<&Arc<str>>, told: Told, kind: Kind) {
+        match told.quiet {
+            true => self.events.send_quietly(service, kind),
+            false => self.events.send(service, kind),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Connections and streams that were ended.
+fn ended(snapshot: &Snapshot) -> impl Iterator<Item = ((Arc<str>, Flood), u64)> {
+    snapshot.listeners.iter().flat_map(|listener| {
+        let name = &listener.config.name;
+        Flood::ALL.iter().map(|&kind| ((name.clone(), kind), listener.stats.floods(kind)))
+    })
+}
 
-    #[test]
-    fn it_is_told_at_once_and_then_once_a_minute() {
-        let (mut floods, stats) = (Floods::default(), ListenerStats::default());
-        let name: Arc<str> = "http".into();
-        assert_eq!(floods.news(&name, &stats, 0), []);
-        stats.flood(Flood::Ping);
-        assert_eq!(floods.news(&name, &stats, 1), [(Flood::Ping, 1)]);
-        stats.flood(Flood::Ping);
-        stats.flood(Flood::Ping);
-        stats.flood(Flood::SlowHead);
-        assert_eq!(floods.news(&name, &stats, 2), [(Flood::SlowHead, 1)]);
-        assert_eq!(floods.news(&name, &stats, PAUSE), []);
-        assert_eq!(floods.news(&name, &stats, PAUSE + 1), [(Flood::Ping, 2)]);
-        assert_eq!(floods.news(&name, &ListenerStats::default(), 3 * PAUSE), []);
-    }
+/// Requests that limits refused, by route and limit.
+fn refused(snapshot: &Snapshot) -> impl Iterator<Item = ((Arc<str>, Arc<str>), u64)> {
+    snapshot.routes.iter().flat_map(|route| {
+        let RouteView { config, limits, .. } = &**route;
+        let name = &config.name;
+        limits.iter().flat_map(move |limits| {
+            let rates = limits.rates().iter().map(move |rate| {
+                let refused = rate.limit.counts.refused.load(Relaxed);
+                ((name.clone(), rate.limit.name().clone()), refused)
+            });
+            let full = ((name.clone(), Arc::from(CONCURRENCY)), limits.found_full());
+            rates.chain([full])
+        })
+    })
+}
+
+fn shed(snapshot: &Snapshot) -> impl Iterator<Item = (Arc<str>, u64)> {
+    let of = |stats: &ServiceStats| SHED.iter().map(|reason| stats.shed.get(*reason)).sum();
+    let services = snapshot.services.iter();
+    services.map(move |service| (service.config.name.clone(), service.stats.sum(of)))
 }

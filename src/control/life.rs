@@ -11,6 +11,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::admin::Server;
 use crate::config::watch::Watch;
+use crate::limits::bans;
 
 use super::core::Control;
 use super::handle::Handle;
@@ -76,6 +77,7 @@ pub(super) async fn serve(control: Arc<Control>, start: Start<'_>) -> Result<(),
     }
     tokio::spawn(tick(control.clone()));
     tokio::spawn(look_for_overload(control.clone()));
+    tokio::spawn(publish_bans(control.clone()));
     tokio::spawn(watchdog::run(control.clone()));
     let watching: Option<AbortHandle> =
         runtime.watch.then(|| tokio::spawn(watch_files(control.clone())).abort_handle());
@@ -219,6 +221,16 @@ async fn look_for_overload(control: Arc<Control>) {
     loop {
         timer.tick().await;
         control.look_for_overload();
+    }
+}
+
+/// Has bans held everywhere that whoever banned left to others; for as long as the process runs.
+async fn publish_bans(control: Arc<Control>) {
+    let mut timer = tokio::time::interval(bans::PERIOD);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        timer.tick().await;
+        control.plane.bans().publish_rest();
     }
 }
 

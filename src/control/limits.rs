@@ -29,14 +29,16 @@ impl Control {
     }
 
     fn tell_of_bans(&self) {
-        let news = self.plane.bans().news(self.clock.now());
-        self.tell_bans(BanStep::Begun, &news.begun);
-        self.tell_bans(BanStep::Ended, &news.ended);
+        let news = self.plane.bans().news(self.clock.now(), TOLD);
+        for (step, few) in [(BanStep::Begun, news.begun), (BanStep::Ended, news.ended)] {
+            self.tell_bans(step, &few.first, few.all);
+        }
     }
 
-    fn tell_bans(&self, step: BanStep, bans: &[(IpNet, Ban)]) {
+    /// Of `all`, the first [`TOLD`] at least.
+    fn tell_bans(&self, step: BanStep, bans: &[(IpNet, Ban)], all: usize) {
         for (index, (network, ban)) in bans.iter().take(TOLD).enumerate() {
-            let more = if index + 1 == TOLD { bans.len() - TOLD } else { 0 };
+            let more = if index + 1 == TOLD { all - TOLD } else { 0 };
             let lasts = Duration::from_micros(ban.until.saturating_sub(ban.since));
             let kind = Kind::Ban {
                 address: network.to_string(),
@@ -70,7 +72,7 @@ impl Control {
         if lifted.is_empty() {
             return Err(Refusal::NotFound(format!("{network} is not banned.")));
         }
-        self.tell_bans(BanStep::Lifted, &lifted);
+        self.tell_bans(BanStep::Lifted, &lifted, lifted.len());
         Ok(())
     }
 }

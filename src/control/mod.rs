@@ -41,6 +41,7 @@ pub mod scaling;
 pub mod services;
 mod session_key;
 pub mod signals;
+mod spells;
 pub mod state_dir;
 pub mod status;
 pub mod stop;

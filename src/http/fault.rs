@@ -32,10 +32,11 @@ pub enum Fault {
     Misdirected,
     /// 403: by `route.access`.
     Denied,
-    /// 429: over this limit of the route's; so long until a request would pass.
-    RateLimited { limit: Arc<str>, wait: Duration },
-    /// 429: it was refused too often, and is not let in for so long. `direct`: the connection is its own.
-    Banned { left: Duration, direct: bool },
+    /// 429: over this limit of the route's; so long until a request would pass. `ends`: as for the next one, since that
+    /// was one refusal too many.
+    RateLimited { limit: Arc<str>, wait: Duration, ends: bool },
+    /// 429: it was refused too often, and is not let in for so long. `ends`: the connection is its own, and ends.
+    Banned { left: Duration, ends: bool },
     /// 503: the route has as many requests in flight as it may have.
     RouteFull { route: Arc<str>, max: u32 },
     /// 500: a defect of ours, caught.
@@ -216,7 +217,8 @@ impl Fault {
                 | Self::HeadTooLarge
                 | Self::MethodNotAllowed
                 | Self::Internal
-                | Self::Banned { direct: true, .. }
+                | Self::Banned { ends: true, .. }
+                | Self::RateLimited { ends: true, .. }
         )
     }
 

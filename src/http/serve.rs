@@ -65,6 +65,8 @@ pub struct Client {
     pub old: Cell<bool>,
     /// An answer was broken off, which such a client could take for its end.
     cut: Cell<bool>,
+    /// Its client is not let in any more: the connection is to end once nothing runs on it.
+    banned: Cell<bool>,
     /// Exchanges that have begun and not ended.
     active: Cell<u32>,
     /// Exchanges that have begun.
@@ -111,6 +113,7 @@ impl Client {
             had_body: Cell::new(false),
             old: Cell::new(false),
             cut: Cell::new(false),
+            banned: Cell::new(false),
             active: Cell::new(0),
             begun: Cell::new(0),
             idle: Cell::new((u64::MAX, 0)),
@@ -231,6 +234,16 @@ impl Client {
         self.cut.set(self.old.get());
     }
 
+    /// A request was refused because its client is banned, or that made it so. An answer over HTTP/1 says that the
+    /// connection ends with it.
+    pub fn bans(&self) {
+        self.banned.set(true);
+    }
+
+    pub fn is_banned(&self) -> bool {
+        self.banned.get()
+    }
+
     /// From now on requests overlap.
     pub fn multiplexes(&self) {
         self.multiplexed.set(true);
@@ -283,6 +296,10 @@ async fn requests(client: &Rc<Client>, stream: ClientStream) -> Option<ClientStr
         Poll::Ready(Err(error)) => {
             if error.is_parse() {
                 client.listener.stats.bad_request(None);
+            }
+            if error.is_parse_too_large() {
+                // More headers than it may have; how long it is was looked at before.
+                client.listener.stats.flood(Flood::LargeHead);
             }
             Poll::Ready(End::Done(false))
         }

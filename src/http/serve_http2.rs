@@ -41,6 +41,7 @@ pub async fn http2(client: Rc<Client>, mut stream: ClientStream) {
     };
     match ended.flood {
         Some(kind) => stats.flood(kind),
+        None if ended == Ended::BANNED => {}
         None => stats.bad_request(None),
     }
     let mut stream = back.stream;
@@ -83,7 +84,11 @@ async fn requests(client: &Rc<Client>, stream: Multiplexed, home: &Home) -> Opti
                 }
                 return Poll::Ready(None);
             }
-            if !ending && client.leaves() {
+            if client.is_banned() && !client.is_active() {
+                // It was told so, and what it had asked for before that is answered.
+                return Poll::Ready(Some(Ended::BANNED));
+            }
+            if !ending && (client.leaves() || client.is_banned()) {
                 ending = true;
                 codec.as_mut().graceful_shutdown();
                 continue;

@@ -158,8 +158,13 @@ impl Serving {
                 client.listener.stats.flood(kind);
                 return connection.close(code::EXCESSIVE_LOAD);
             }
+            if client.is_banned() && self.stage != Stage::Last {
+                // What it had asked for before is answered.
+                self.enter(Stage::Last);
+            }
             if self.stage == Stage::Last && connection.running.get() == 0 {
-                return connection.close(code::NO_ERROR);
+                let why = if client.is_banned() { code::EXCESSIVE_LOAD } else { code::NO_ERROR };
+                return connection.close(why);
             }
             self.arm();
             let asked = self.stage == Stage::Open;
@@ -191,7 +196,7 @@ impl Serving {
 
     /// Takes a request, or rejects it so that the client sends it elsewhere.
     fn take(&mut self, mut send: SendStream, mut recv: RecvStream) {
-        if self.stage == Stage::Last {
+        if self.stage == Stage::Last || self.connection.client.is_banned() {
             let _ = recv.stop(code::REQUEST_REJECTED);
             let _ = send.reset(code::REQUEST_REJECTED);
             return;
@@ -208,10 +213,15 @@ impl Serving {
     }
 
     fn advance(&mut self) {
-        let (stage, id) = match self.stage {
-            Stage::Open => (Stage::Leaving, LAST_ID),
-            Stage::Leaving | Stage::Last => (Stage::Last, self.next_id),
-        };
+        self.enter(match self.stage {
+            Stage::Open => Stage::Leaving,
+            Stage::Leaving | Stage::Last => Stage::Last,
+        });
+    }
+
+    /// Tells the client which of its requests are taken from now on.
+    fn enter(&mut self, stage: Stage) {
+        let id = if stage == Stage::Last { self.next_id } else { LAST_ID };
         self.stage = stage;
         let mut goaway = BytesMut::new();
         let mut payload = BytesMut::new();

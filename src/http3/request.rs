@@ -58,6 +58,9 @@ pub async fn serve(connection: Rc<Connection>, stream: (SendStream, RecvStream))
         }
         Err(NoRequest::Fault(fault)) => {
             client.listener.stats.bad_request(None);
+            if matches!(fault, Fault::HeadTooLarge) {
+                client.listener.stats.flood(Flood::LargeHead);
+            }
             frames.stop(code::NO_ERROR);
             if refuse(&client, &mut answer, &fault).await.is_ok() {
                 answer.finish().await;

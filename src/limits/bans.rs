@@ -1,32 +1,58 @@
 //! Who is not let in for a while, after a limit's `ban_after` refusals.
 //!
-//! One table for all workers. While it is empty, which is nearly always, a connection or request pays one
-//! load; else a look-up in a locked shard for each length of prefix that is in use, mostly one or two.
+//! One table for all workers, which only those look into who begin, end or list bans. Connections and requests ask what
+//! was published of it ([`Seen`]): one load while nobody is banned, else a load and a look-up, never a lock.
+//!
+//! Whoever bans publishes, unless there are many bans or it was done a moment ago; what is left over the control plane
+//! publishes, [`PERIOD`] later at most. Until then the limit that banned goes on refusing, and the connection that the
+//! last refused request came on is ended without any look.
+
+mod seen;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
 
 use crate::clock::Micros;
 
+use seen::Seen;
+
 /// Bans at once; above it nobody is banned any more, but refused by the limits as before.
-const MOST: usize = 100_000;
+pub const MOST: usize = 100_000;
 const SHARDS: usize = 16;
+
+/// How often the control plane publishes what is new.
+pub const PERIOD: Duration = Duration::from_millis(100);
+/// With more bans than that only the control plane publishes: a copy of so many takes some 50 µs.
+const SMALL: usize = 1000;
+/// Between two copies that workers make, for each ban in the last one: so they cost a few percent of a CPU, whatever
+/// bans.
+const PAUSE: Micros = 1;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Bans {
     count: AtomicUsize,
-    /// Lengths of prefixes that were ever banned, a bit each: IPv4's, then IPv6's from 0 to 128.
-    v4: AtomicU64,
-    v6: [AtomicU64; 3],
     hasher: RandomState,
     shards: [Mutex<Shard>; SHARDS],
+    /// There is something that is not published yet.
+    is_changed: AtomicBool,
+    /// Held by who publishes; when that may be done again without the control plane.
+    publishing: Mutex<Micros>,
+    /// Bans in what is published.
+    in_seen: AtomicUsize,
+    seen: ArcSwap<Seen>,
     begun: AtomicU64,
     refused: AtomicU64,
 }
@@ -48,16 +74,23 @@ pub struct Ban {
 /// What happened to bans since the last look.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct News {
-    pub begun: Vec<(IpNet, Ban)>,
+    pub begun: Few,
     /// Their time is over.
-    pub ended: Vec<(IpNet, Ban)>,
+    pub ended: Few,
+}
+
+/// Some of so many bans.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Few {
+    pub first: Vec<(IpNet, Ban)>,
+    pub all: usize,
 }
 
 impl Bans {
     /// How long this address is still not let in; `None`: it is.
     #[inline]
     pub fn left(&self, address: IpAddr, now: impl FnOnce() -> Micros) -> Option<Duration> {
-        if self.count.load(Relaxed) == 0 {
+        if self.in_seen.load(Relaxed) == 0 {
             return None;
         }
         self.find(address, now())
@@ -65,12 +98,8 @@ impl Bans {
 
     #[cold]
     fn find(&self, address: IpAddr, now: Micros) -> Option<Duration> {
-        let address = address.to_canonical();
-        let longest = self.networks(address).filter_map(|network| {
-            let until = self.shard(&network).get(&network)?.until;
-            until.checked_sub(now).filter(|left| *left > 0)
-        });
-        longest.max().map(Duration::from_micros)
+        let until = self.seen.load().until(address.to_canonical())?;
+        until.checked_sub(now).filter(|left| *left > 0).map(Duration::from_micros)
     }
 
     /// A request was refused for it.
@@ -90,41 +119,41 @@ impl Bans {
         let mut shard = self.shard(&network);
         if let Some(ban) = shard.get_mut(&network) {
             ban.until = ban.until.max(until);
-            return true;
+        } else {
+            if self.count.fetch_add(1, Relaxed) >= MOST {
+                self.count.fetch_sub(1, Relaxed);
+                return false;
+            }
+            let (route, limit) = (by.0.clone(), by.1.clone());
+            shard.insert(network, Ban { since: now, until, route, limit, told: false });
+            self.begun.fetch_add(1, Relaxed);
         }
-        if self.count.fetch_add(1, Relaxed) >= MOST {
-            self.count.fetch_sub(1, Relaxed);
-            return false;
+        drop(shard);
+        self.is_changed.store(true, Release);
+        if self.active() <= SMALL {
+            self.publish_if_due(now);
         }
-        let length = network.prefix_len();
-        let lengths = match network {
-            IpNet::V4(_) => &self.v4,
-            IpNet::V6(_) => &self.v6[usize::from(length / 64)],
-        };
-        lengths.fetch_or(1 << (length % 64), Relaxed);
-        let (route, limit) = (by.0.clone(), by.1.clone());
-        shard.insert(network, Ban { since: now, until, route, limit, told: false });
-        self.begun.fetch_add(1, Relaxed);
         true
     }
 
     /// Ends the bans of a network, or of every network that an address is in; those that were there.
     pub fn lift(&self, network: IpNet) -> Vec<(IpNet, Ban)> {
         let whole = network.prefix_len() == network.max_prefix_len();
-        let networks: Vec<_> = match whole {
-            true => self.networks(network.addr()).collect(),
-            false => vec![network.trunc()],
+        let matches = |banned: &IpNet| match whole {
+            true => banned.contains(&network.addr()),
+            false => *banned == network.trunc(),
         };
-        let lifted = networks.into_iter().filter_map(|network| {
-            let ban = self.shard(&network).remove(&network)?;
-            self.count.fetch_sub(1, Relaxed);
-            Some((network, ban))
-        });
-        lifted.collect()
+        let mut lifted = Vec::new();
+        for shard in &self.shards {
+            lifted.extend(lock(shard).extract_if(|banned, _| matches(banned)));
+        }
+        self.count.fetch_sub(lifted.len(), Relaxed);
+        self.publish();
+        lifted
     }
 
-    /// What began since the last look, and what ended by itself, which is forgotten.
-    pub fn news(&self, now: Micros) -> News {
+    /// What began since the last look, and what ended by itself, which is forgotten: the first `most` of each.
+    pub fn news(&self, now: Micros, most: usize) -> News {
         let mut news = News::default();
         if self.active() == 0 {
             return news;
@@ -133,17 +162,30 @@ impl Bans {
             let mut shard = lock(shard);
             shard.retain(|network, ban| {
                 if !std::mem::replace(&mut ban.told, true) {
-                    news.begun.push((*network, ban.clone()));
+                    news.begun.add(network, ban, most);
                 }
-                if ban.until > now {
-                    return true;
+                let lasts = ban.until > now;
+                if !lasts {
+                    news.ended.add(network, ban, most);
                 }
-                news.ended.push((*network, ban.clone()));
-                false
+                lasts
             });
+            if shard.len() < shard.capacity() / 8 {
+                shard.shrink_to_fit();
+            }
         }
-        self.count.fetch_sub(news.ended.len(), Relaxed);
+        if news.ended.all > 0 {
+            self.count.fetch_sub(news.ended.all, Relaxed);
+            self.publish();
+        }
         news
+    }
+
+    /// Publishes what nobody has yet. Control plane, every [`PERIOD`].
+    pub fn publish_rest(&self) {
+        if self.is_changed.load(Acquire) {
+            self.publish();
+        }
     }
 
     /// All of them, by network.
@@ -171,17 +213,35 @@ impl Bans {
         self.refused.load(Relaxed)
     }
 
-    /// Every network that could be banned and that the address is in.
-    fn networks(&self, address: IpAddr) -> impl Iterator<Item = IpNet> + use<> {
-        let words = match address {
-            IpAddr::V4(_) => [self.v4.load(Relaxed), 0, 0],
-            IpAddr::V6(_) => [0, 1, 2].map(|word: usize| self.v6[word].load(Relaxed)),
+    fn publish(&self) {
+        self.copy(&mut lock(&self.publishing), None);
+    }
+
+    /// Publishes, unless somebody is at it or it was done a moment ago.
+    fn publish_if_due(&self, now: Micros) {
+        let mut publishing = match self.publishing.try_lock() {
+            Ok(publishing) => publishing,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
         };
-        let lengths = (0..=128u8)
-            .filter(move |length| words[usize::from(length / 64)] & 1 << (length % 64) != 0);
-        lengths.filter_map(move |length| {
-            IpNet::new(address, length).ok().map(|network| network.trunc())
-        })
+        if now >= *publishing {
+            self.copy(&mut publishing, Some(now));
+        }
+    }
+
+    fn copy(&self, publishing: &mut Micros, now: Option<Micros>) {
+        // Before the look: what changes during it is looked at again.
+        self.is_changed.swap(false, AcqRel);
+        let mut seen = Seen::with_capacity(self.active());
+        for shard in &self.shards {
+            lock(shard).iter().for_each(|(network, ban)| seen.insert(*network, ban.until));
+        }
+        let many = seen.len();
+        self.seen.store(Arc::new(seen));
+        self.in_seen.store(many, Relaxed);
+        if let Some(now) = now {
+            *publishing = now + many as Micros * PAUSE;
+        }
     }
 
     fn shard(&self, network: &IpNet) -> MutexGuard<'_, Shard> {
@@ -190,80 +250,16 @@ impl Bans {
     }
 }
 
+impl Few {
+    fn add(&mut self, network: &IpNet, ban: &Ban, most: usize) {
+        self.all += 1;
+        if self.first.len() < most {
+            self.first.push((*network, ban.clone()));
+        }
+    }
+}
+
 /// Nothing is left half done under one.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn net(text: &str) -> IpNet {
-        text.parse().expect("a network")
-    }
-
-    fn ban(bans: &Bans, network: &str, now: Micros, seconds: u64) -> bool {
-        let name: Arc<str> = "x".into();
-        bans.begin(net(network), now, Duration::from_secs(seconds), (&name, &name))
-    }
-
-    fn left(bans: &Bans, address: &str, now: Micros) -> Option<u64> {
-        bans.left(address.parse().expect("an address"), || now).map(|left| left.as_secs())
-    }
-
-    #[test]
-    fn a_ban_is_for_its_network_and_its_time() {
-        let bans = Bans::default();
-        assert_eq!(left(&bans, "10.0.0.1", 0), None);
-        assert!(ban(&bans, "10.0.0.0/24", 0, 10) && ban(&bans, "2001:db8::/64", 0, 20));
-        assert_eq!(left(&bans, "10.0.0.77", 1_000_000), Some(9));
-        assert_eq!(left(&bans, "::ffff:10.0.0.77", 1_000_000), Some(9));
-        assert_eq!(left(&bans, "10.0.1.1", 0), None);
-        assert_eq!(left(&bans, "2001:db8::7", 0), Some(20));
-        assert_eq!(left(&bans, "2001:db8:0:1::7", 0), None);
-        assert_eq!(left(&bans, "10.0.0.77", 10_000_000), None, "before anybody looked");
-        ban(&bans, "10.0.0.77/32", 0, 30);
-        assert_eq!(left(&bans, "10.0.0.77", 0), Some(30), "the longest");
-    }
-
-    #[test]
-    fn beginnings_and_ends_are_told_once() {
-        let bans = Bans::default();
-        ban(&bans, "10.0.0.1/32", 0, 10);
-        ban(&bans, "10.0.0.1/32", 5_000_000, 10);
-        let news = bans.news(6_000_000);
-        assert_eq!((news.begun.len(), news.ended.len()), (1, 0));
-        assert_eq!(bans.news(14_000_000), News::default(), "it was made longer");
-        let news = bans.news(15_000_000);
-        assert_eq!((news.begun.len(), news.ended.len(), bans.active()), (0, 1, 0));
-        assert_eq!(bans.begun(), 1);
-    }
-
-    #[test]
-    fn a_ban_is_lifted_by_its_network_or_an_address_in_it() {
-        let bans = Bans::default();
-        ban(&bans, "10.0.0.0/24", 0, 10);
-        ban(&bans, "10.0.0.9/32", 0, 10);
-        ban(&bans, "10.1.0.0/16", 0, 10);
-        assert_eq!(bans.all().len(), 3);
-        assert_eq!(bans.lift(net("10.0.0.9/32")).len(), 2);
-        assert_eq!(bans.lift(net("10.0.0.0/16")).len(), 0);
-        assert_eq!(bans.lift(net("10.1.2.3/16")).len(), 1);
-        assert_eq!((bans.active(), left(&bans, "10.0.0.9", 0)), (0, None));
-    }
-
-    #[test]
-    fn the_table_is_bounded() {
-        let bans = Bans::default();
-        let name: Arc<str> = "x".into();
-        let one = |n: u32| {
-            let network = IpNet::new(std::net::Ipv4Addr::from(n).into(), 32).expect("a prefix");
-            bans.begin(network, 0, Duration::from_secs(1), (&name, &name))
-        };
-        assert_eq!((0..MOST as u32 + 50).filter(|n| one(*n)).count(), MOST);
-        assert_eq!(bans.active(), MOST);
-        assert_eq!(bans.news(2_000_000).ended.len(), MOST);
-        assert!(one(7));
-    }
 }

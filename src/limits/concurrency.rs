@@ -1,11 +1,14 @@
 //! `[route.concurrency_limit]`: so many requests of a route at once, over all workers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Requests in flight on one route. Lives through reloads.
 #[derive(Debug, Default)]
-pub struct InFlight(AtomicU32);
+pub struct InFlight {
+    now: AtomicU32,
+    found_full: AtomicU64,
+}
 
 /// One of them; given back when dropped.
 #[derive(Debug)]
@@ -14,21 +17,27 @@ pub struct Place(Arc<InFlight>);
 impl InFlight {
     /// A place, unless there are `max` taken.
     pub fn enter(self: &Arc<Self>, max: u32) -> Option<Place> {
-        if self.0.fetch_add(1, Relaxed) < max {
+        if self.now.fetch_add(1, Relaxed) < max {
             return Some(Place(self.clone()));
         }
-        self.0.fetch_sub(1, Relaxed);
+        self.now.fetch_sub(1, Relaxed);
+        self.found_full.fetch_add(1, Relaxed);
         None
     }
 
     pub fn now(&self) -> u32 {
-        self.0.load(Relaxed)
+        self.now.load(Relaxed)
+    }
+
+    /// Requests that got no place.
+    pub fn found_full(&self) -> u64 {
+        self.found_full.load(Relaxed)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Relaxed);
+        self.0.now.fetch_sub(1, Relaxed);
     }
 }
 
@@ -49,8 +58,9 @@ mod tests {
             }
         });
         assert_eq!(route.now(), 0);
+        let before = route.found_full();
         let places: Vec<_> = (0..5).filter_map(|_| route.enter(3)).collect();
-        assert_eq!((places.len(), route.now()), (3, 3));
+        assert_eq!((places.len(), route.now(), route.found_full() - before), (3, 3, 2));
         drop(places);
         assert_eq!(route.now(), 0);
     }

@@ -94,7 +94,12 @@ pub enum Refused {
     /// The route has `max` requests in flight.
     Full { max: u32 },
     /// By this limit, of those it is over the one with the longest wait.
-    Limited { limit: Arc<str>, wait: Duration },
+    Limited {
+        limit: Arc<str>,
+        wait: Duration,
+        /// Its client is banned from now on.
+        banned: bool,
+    },
 }
 
 /// What is to be done with a request.
@@ -230,9 +235,10 @@ impl Limits {
     fn conclude(&self, place: Option<Place>, said: Said, asked: &Asked<'_>) -> Verdict {
         let said: SmallVec<[(&Rate, Result<Taken, Over>); 4]> =
             said.into_iter().map(|(index, result)| (&self.rates[index], result)).collect();
+        let mut banned = None;
         for (rate, _) in said.iter().filter(|(_, result)| result.is_err()) {
             rate.limit.count(rate.dry_run);
-            self.strike(rate, asked);
+            banned = banned.max(self.strike(rate, asked));
         }
         let enforced = || said.iter().filter(|(rate, _)| !rate.dry_run);
         let over = enforced().filter_map(|(rate, result)| Some((rate, result.as_ref().err()?)));
@@ -259,30 +265,35 @@ impl Limits {
             Box::new(Fields::new(policy, standings))
         });
         let refused = strictest.map(|(rate, over)| {
-            let limit = rate.limit.name().clone();
-            Refused::Limited { limit, wait: over.wait }
+            let (limit, banned_for) = (rate.limit.name().clone(), banned.unwrap_or_default());
+            Refused::Limited { limit, wait: over.wait.max(banned_for), banned: banned.is_some() }
         });
         Verdict { result: refused.map_or(Ok(place), Err), fields, asking: None }
     }
 
-    /// One more refusal; too many within a minute are a ban.
-    fn strike(&self, rate: &Rate, asked: &Asked<'_>) {
-        let Some(ban) = &rate.ban else { return };
+    /// One more refusal; too many within a minute are a ban, of that length.
+    fn strike(&self, rate: &Rate, asked: &Asked<'_>) -> Option<Duration> {
+        let ban = rate.ban.as_ref()?;
         let client = asked.client;
         let is_welcome = asked.trusted.iter().any(|network| network.contains(&client))
             || self.allow.as_ref().is_some_and(|allow| allow.contains(client));
         if is_welcome {
-            return;
+            return None;
         }
         let (network, now) = (rate.limit.network(client), rate.limit.now());
-        if ban.strikes.add(network, ban.after, now) {
-            asked.bans.begin(network, now, ban.lasts, (&self.route, rate.limit.name()));
-        }
+        let banned = ban.strikes.add(network, ban.after, now)
+            && asked.bans.begin(network, now, ban.lasts, (&self.route, rate.limit.name()));
+        banned.then_some(ban.lasts)
     }
 
     /// The rates, for whoever shows their counts.
     pub fn rates(&self) -> &[Rate] {
         &self.rates
+    }
+
+    /// Requests that came while there were as many in flight as there may be.
+    pub fn found_full(&self) -> u64 {
+        self.concurrency.as_ref().map_or(0, |(_, in_flight)| in_flight.found_full())
     }
 
     /// Requests in flight, where they are limited.

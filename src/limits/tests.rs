@@ -71,7 +71,7 @@ fn admit_with(limits: &Limits, client: [u8; 4], bans: &Bans) -> Verdict {
 }
 
 fn limited(limit: &str, wait: Duration) -> Result<(), Refused> {
-    Err(Refused::Limited { limit: limit.into(), wait })
+    Err(Refused::Limited { limit: limit.into(), wait, banned: false })
 }
 
 const A: [u8; 4] = [10, 0, 0, 1];

@@ -26,7 +26,11 @@ pub fn banned(client: &Client, from: IpAddr, now: Micros) -> Option<Fault> {
         return None;
     }
     client.worker.shared.bans.count_refused();
-    Some(Fault::Banned { left, direct: !client.peer.trusted })
+    let ends = !client.peer.trusted;
+    if ends {
+        client.bans();
+    }
+    Some(Fault::Banned { left, ends })
 }
 
 /// What becomes of a request.
@@ -110,7 +114,13 @@ fn follow(
     };
     Err(match refused {
         Refused::Denied => Fault::Denied,
-        Refused::Limited { limit, wait } => Fault::RateLimited { limit, wait },
+        Refused::Limited { limit, wait, banned } => {
+            let ends = banned && !exchange.client.peer.trusted;
+            if ends {
+                exchange.client.bans();
+            }
+            Fault::RateLimited { limit, wait, ends }
+        }
         Refused::Full { max } => {
             let route = exchange.route().map(|route| route.config.name.clone());
             let fault = Fault::RouteFull { route: route.unwrap_or_default(), max };

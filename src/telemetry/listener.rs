@@ -47,6 +47,8 @@ labels! {
         WindowUpdate = "window_update",
         /// Heads that are far larger unpacked than sent.
         Hpack = "hpack",
+        /// Heads of more than `header_bytes`, or more than `header_count` headers.
+        LargeHead = "large_head",
         /// Any other thing that the codec found too much.
         Other = "other",
         /// A stream whose window it did not open for `timeout.write`.
@@ -120,6 +122,9 @@ impl ListenerStats {
 
     /// A client sent what is no request; `None`: the codec could not read it.
     pub fn bad_request(&self, why: Option<Wrong>) {
+        if why == Some(Wrong::HeadTooLarge) {
+            self.flood(Flood::LargeHead);
+        }
         self.bad_requests[why.map_or(Wrong::ALL.len(), |why| why as usize)].fetch_add(1, Relaxed);
     }
 

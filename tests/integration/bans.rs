@@ -2,12 +2,17 @@
 
 use serde_json::Value;
 
-use crate::h2::{block_on, connect};
 use crate::h3::Site;
 use crate::openapi::described;
-use crate::support::{Connection, Events, Origin, Proxy, RawOrigin, Running, send, wait_until};
+use crate::support::frames::{Frames, get_frame};
+use crate::support::{
+    Connection, Events, Origin, Proxy, RawOrigin, Running, Step, send, wait_until,
+};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// A route without a limit.
+const OWN: &str = "[[route]]\npath = \"=/own\"\nrespond = { status = 204 }";
 
 fn limit(more: &str) -> String {
     format!(
@@ -17,7 +22,7 @@ fn limit(more: &str) -> String {
 }
 
 fn refusing(origin: &RawOrigin, listener: &str, more: &str) -> Running {
-    Proxy::new().backend(origin).listener(listener).route(&limit(more)).run()
+    Proxy::new().backend(origin).listener(listener).route(&limit(more)).toml(OWN).run()
 }
 
 fn bans(proxy: &Running) -> Value {
@@ -30,12 +35,14 @@ fn refused(proxy: &Running) -> f64 {
     proxy.metric("tidegate_connections_refused_total", &[("reason", "banned")])
 }
 
-/// Asks on a kept connection until it is banned.
-fn until_banned(proxy: &Running) -> Connection {
+/// Asks on a kept connection until it is banned, and the connection ended.
+fn until_banned(proxy: &Running) {
     let mut client = Connection::open(proxy.address("http"));
-    let statuses = [200, 429, 429].map(|_| client.get("/").status);
-    assert_eq!(statuses, [200, 429, 429]);
-    client
+    assert_eq!([200, 429].map(|_| client.get("/").status), [200, 429]);
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.header("connection")), (429, Some("close")));
+    assert_eq!(client.rest(), "");
 }
 
 #[test]
@@ -43,7 +50,9 @@ fn a_banned_address_is_closed_at_connect_until_it_is_lifted() {
     let origin = RawOrigin::always(OK);
     let proxy = refusing(&origin, "", "");
     let events = Events::of(&proxy);
-    let mut kept = until_banned(&proxy);
+    let mut kept = Connection::open(proxy.address("http"));
+    assert_eq!(kept.get("/own").status, 204);
+    until_banned(&proxy);
     assert_eq!(proxy.metric("tidegate_bans", &[]), 1.0);
     kept.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     let answer = kept.answer();
@@ -136,26 +145,62 @@ fn a_proxy_header_names_who_is_banned() {
 }
 
 #[test]
-fn streams_of_kept_connections_are_refused_too() {
+fn connections_over_http3_end_with_the_ban_too() {
     let origin = Origin::new().start();
     let site = Site::new(Proxy::new().backend(&origin).route(&limit("")), "", "");
     let kept = site.http3();
-    let statuses = [(); 3].map(|()| kept.get("https://a.test/").unwrap().status);
-    assert_eq!(statuses, [200, 429, 429]);
+    assert_eq!(kept.get("https://a.test/").unwrap().status, 200);
+    let client = site.http3();
+    assert_eq!([(); 2].map(|()| client.get("https://a.test/").unwrap().status), [429, 429]);
+    assert!(client.get("https://a.test/").is_err(), "ended with the refusal that made the ban");
     let answer = kept.get("https://a.test/").unwrap();
     assert_eq!(answer.status, 429);
     assert!(answer.header("proxy-status").unwrap().contains("refused too often"));
+    assert!(kept.get("https://a.test/").is_err());
     assert!(site.try_http3().and_then(|next| next.get("https://a.test/")).is_err());
+    let counted = || site.proxy.metric("tidegate_banned_requests_total", &[]);
+    wait_until("it is counted", || counted() == 1.0);
+}
 
-    let plain = Proxy::new().backend(&origin).route(&limit("")).run();
-    block_on(async {
-        let mut client = connect(&plain, &h2::client::Builder::new()).await;
-        let mut last = Vec::new();
-        for _ in 0..4 {
-            let (answer, _) = client.send_request(crate::h2::get("/"), true).unwrap();
-            last.push(answer.await.unwrap().status().as_u16());
-        }
-        assert_eq!(last, [200, 429, 429, 429]);
-    });
-    wait_until("all are counted", || plain.metric("tidegate_banned_requests_total", &[]) == 1.0);
+#[test]
+fn connections_over_http2_end_with_the_ban_too() {
+    let origin = Origin::new().start();
+    let proxy = Proxy::new().backend(&origin).route(&limit("")).toml(OWN).run();
+    let open = || {
+        let mut client = Frames::open(proxy.address("http"));
+        client.hello_without_table();
+        client
+    };
+    let ask = |client: &mut Frames, stream, path| {
+        client.send(&get_frame(stream, path));
+        client.end_of(stream)
+    };
+    let (mut client, mut kept) = (open(), open());
+    assert_eq!(ask(&mut client, 1, "/"), Some(Ok(200)));
+    assert_eq!(ask(&mut kept, 1, "/own"), Some(Ok(204)));
+    assert_eq!([3, 5].map(|n| ask(&mut client, n, "/")), [Some(Ok(429)), Some(Ok(429))]);
+    assert_eq!(client.goaway(), Some("ENHANCE_YOUR_CALM"));
+    assert_eq!(ask(&mut kept, 3, "/own"), Some(Ok(429)));
+    assert_eq!(kept.goaway(), Some("ENHANCE_YOUR_CALM"));
+    assert_eq!(proxy.metric("tidegate_banned_requests_total", &[]), 1.0);
+    assert_eq!(proxy.metric("tidegate_bad_requests_total", &[]), 0.0);
+}
+
+#[test]
+fn what_a_banned_client_had_asked_for_before_is_answered() {
+    let held =
+        RawOrigin::script(|_| vec![Step::ReadHead, Step::Hold, Step::Send(OK.into()), Step::Again]);
+    let other = "[[route]]\nname = \"limited\"\npath = \"=/x\"\nrespond = { status = 204 }\n";
+    let proxy = Proxy::new().backend(&held).toml(&format!("{other}{}", limit(""))).run();
+    let mut client = Frames::open(proxy.address("http"));
+    client.hello_without_table();
+    client.send(&get_frame(1, "/"));
+    wait_until("it is asked for", || held.requests().len() == 1);
+    for (stream, status) in [(3, 204), (5, 429), (7, 429)] {
+        client.send(&get_frame(stream, "/x"));
+        assert_eq!(client.end_of(stream), Some(Ok(status)));
+    }
+    held.release();
+    assert_eq!(client.end_of(1), Some(Ok(200)));
+    assert_eq!(client.goaway(), Some("ENHANCE_YOUR_CALM"));
 }

@@ -300,4 +300,7 @@ fn what_was_ended_is_told() {
     client.send(&many(5000, &frame(frames::PING, 0, 0, &[0; 8])));
     let told = events.wait("flood", |event| event["flood"] == "ping");
     assert_eq!((&told["listener"], &told["ended"]), (&"http".into(), &1.into()));
+    assert_eq!(told["step"], "begun");
+    let told = events.wait("flood", |event| event["step"] == "ended");
+    assert_eq!((&told["flood"], &told["ended"]), (&"ping".into(), &1.into()));
 }

@@ -66,13 +66,16 @@ impl Frame {
     /// The status that a head begins with.
     pub fn status(&self) -> Option<u16> {
         const INDEXED: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
-        match (self.kind, *self.payload.first()?) {
+        // After the table's new size, if there is one (RFC 7541 §6.3).
+        let sizes = self.payload.iter().take_while(|&&byte| byte & 0xe0 == 0x20).count();
+        let payload = &self.payload[sizes..];
+        match (self.kind, *payload.first()?) {
             (HEADERS, byte @ 0x88..=0x8e) => Some(INDEXED[usize::from(byte - 0x88)]),
             // A literal value for the name `:status`.
             (HEADERS, 0x08 | 0x18 | 0x48) => {
-                let length = usize::from(self.payload[1] & 0x7f);
-                let value = self.payload.get(2..2 + length)?;
-                match self.payload[1] & 0x80 {
+                let length = usize::from(payload.get(1)? & 0x7f);
+                let value = payload.get(2..2 + length)?;
+                match payload[1] & 0x80 {
                     0 => std::str::from_utf8(value).ok()?.parse().ok(),
                     _ => digits(value),
                 }
@@ -187,6 +190,12 @@ impl Frames {
         self.send(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat());
     }
 
+    /// The same, and what is said again is said in full: every status can be read.
+    pub fn hello_without_table(&mut self) {
+        let none = frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]);
+        self.send(&[PREFACE, &none].concat());
+    }
+
     /// Sends what the other side takes before it closes; false if that was not all.
     pub fn send(&mut self, bytes: &[u8]) -> bool {
         self.io.write_all(bytes).and_then(|()| self.io.flush()).is_ok()
@@ -272,5 +281,6 @@ fn statuses_are_read_however_they_are_packed() {
     let five = [0x48, 0x83, 0b0110_1100, 0b0000_1100, 0b1111_1111];
     assert_eq!(head(&five), Some(503));
     assert_eq!(head(b"\x08\x03431"), Some(431));
-    assert_eq!((head(&[]), head(&[0x40])), (None, None));
+    assert_eq!((head(b"\x20\x08\x03431"), head(&[0x20, 0x88])), (Some(431), Some(200)));
+    assert_eq!((head(&[]), head(&[0x40]), head(&[0x48])), (None, None, None));
 }

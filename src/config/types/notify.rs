@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Secret, Url};
 
 /// Names of what can be told, as `/v1/events` has them in `data.kind`.
-pub const EVENTS: [&str; 23] = [
+pub const EVENTS: [&str; 25] = [
     "backend_ejected",
     "backend_state",
     "backend_unejected",
@@ -26,9 +26,11 @@ pub const EVENTS: [&str; 23] = [
     "reload",
     "reload_failed",
     "replaced",
+    "request_flood",
     "scale_blocked",
     "scaled",
     "shared_limits",
+    "shed",
     "stopping",
 ];
 

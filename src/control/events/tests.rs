@@ -45,6 +45,21 @@ fn lines_read_as_sentences() {
     );
     let scaled = Kind::Scaled { from: 11, to: 10, reason: "concurrency".into(), decision: 7 };
     assert_eq!(scaled.line(), "−1 → 10  concurrency");
+    let flood = |step, ended, lasted_ms| {
+        let (listener, flood) = ("http".into(), "slow_head");
+        Kind::Flood { listener, flood, step, ended, lasted_ms }.line()
+    };
+    assert_eq!(flood(Step::Begun, 3, 0), "listener http: slow_head begun: 3 ended");
+    assert_eq!(flood(Step::Ended, 9, 0), "listener http: slow_head is over: 9 ended within 1 s");
+    let (route, limit) = ("app".into(), "per-client".into());
+    let refused =
+        Kind::RequestFlood { route, limit, step: Step::GoesOn, refused: 400, lasted_ms: 60_000 };
+    assert_eq!(
+        refused.line(),
+        "route app: request flood over per-client goes on: 400 refused within 60 s"
+    );
+    let shed = Kind::Shed { step: Step::Begun, shed: 7, lasted_ms: 0 };
+    assert_eq!(shed.line(), "overload begun: 7 shed");
 }
 
 #[test]

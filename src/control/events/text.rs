@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::types::Address;
 
-use super::{BanStep, DrainStep, Kind};
+use super::{BanStep, DrainStep, Kind, Step};
 
 impl Kind {
     /// One line for a person, without time and service.
@@ -68,8 +68,18 @@ impl Kind {
             Self::OrchestratorFailed { operation, error } => {
                 format!("orchestrator: {operation} failed: {error}")
             }
-            Self::Flood { listener, flood, ended } => {
-                format!("listener {listener}: {ended} ended for {flood}")
+            Self::Flood { listener, flood, step, ended, lasted_ms } => {
+                format!(
+                    "listener {listener}: {flood} {}",
+                    course(*step, "ended", *ended, *lasted_ms)
+                )
+            }
+            Self::RequestFlood { route, limit, step, refused, lasted_ms } => {
+                let course = course(*step, "refused", *refused, *lasted_ms);
+                format!("route {route}: request flood over {limit} {course}")
+            }
+            Self::Shed { step, shed, lasted_ms } => {
+                format!("overload {}", course(*step, "shed", *shed, *lasted_ms))
             }
             Self::SharedLimits { away: true, why } => {
                 format!("shared limits are counted here alone: redis: {why}")
@@ -117,6 +127,16 @@ impl Kind {
                 format!("not handed over, everything goes on as before: {error}")
             }
         }
+    }
+}
+
+/// `begun: 3 ended`, `goes on: 400 refused within 60 s`, `is over: 423 shed within 71 s`.
+fn course(step: Step, what: &str, count: u64, lasted_ms: u64) -> String {
+    let lasted = seconds(lasted_ms.max(1000));
+    match step {
+        Step::Begun => format!("begun: {count} {what}"),
+        Step::GoesOn => format!("goes on: {count} {what} within {lasted}"),
+        Step::Ended => format!("is over: {count} {what} within {lasted}"),
     }
 }
 
