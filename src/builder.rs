@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use crate::memory::Heap;
 use crate::orchestrator::Factory;
 use crate::orchestrator::kinds::{KindError, Kinds};
 
@@ -27,6 +28,7 @@ use crate::orchestrator::kinds::{KindError, Kinds};
 #[derive(Debug, Default)]
 pub struct Builder {
     kinds: Kinds,
+    heap: Heap,
 }
 
 impl Builder {
@@ -44,9 +46,16 @@ impl Builder {
         Ok(self)
     }
 
+    /// How the program's allocator gives memory back, for `runtime.max_memory`. Without it one that keeps what was
+    /// freed looks fuller than it is.
+    pub fn heap(mut self, heap: Heap) -> Self {
+        self.heap = heap;
+        self
+    }
+
     /// Runs until a signal ends it, like `tidegate run -c config`; call it from `main`.
     /// 0: it was asked to end; 1: it failed; 2: the configuration is wrong.
     pub fn run(self, config: impl AsRef<Path>) -> ExitCode {
-        crate::control::run(config.as_ref(), self.kinds)
+        crate::control::run(config.as_ref(), self.kinds, self.heap)
     }
 }

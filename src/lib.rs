@@ -23,6 +23,7 @@ pub mod http3;
 pub mod limits;
 pub mod listener;
 pub mod load;
+pub mod memory;
 pub mod notify;
 pub mod orchestrator;
 pub mod origin;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tidegate::cli::Cli;
+use tidegate::memory::Heap;
 
 #[global_allocator]
 static ALLOCATOR: allocator::Mimalloc = allocator::Mimalloc;
@@ -14,5 +15,5 @@ fn main() -> ExitCode {
     // The guard of `on_crash = "stop"` is this binary again; it has no command line of its own.
     tidegate::orchestrator::process::run_guard_if_asked();
     // clap prints usage errors itself and exits with 2.
-    Cli::parse().run()
+    Cli::parse().run(Heap { give_back: allocator::give_back })
 }

@@ -76,6 +76,7 @@ impl Source for Fake {
             config_generation: 3,
             last_reload: None,
             listeners: Vec::new(),
+            memory: Some(Memory { bytes: 300, limit_bytes: 1000, level: "calm".into() }),
         }
     }
 

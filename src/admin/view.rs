@@ -7,6 +7,7 @@
 mod ban;
 mod cost;
 mod discovery;
+mod status;
 mod time;
 
 use std::fmt;
@@ -16,49 +17,12 @@ use serde::{Deserialize, Serialize};
 pub use ban::{Ban, Bans};
 pub use cost::{BackendHours, Cost, Costs, Hint, Spend};
 pub use discovery::Discovery;
+pub use status::{LastReload, Listener, Memory, Status};
 pub use time::Time;
 
 use crate::config::types as config;
 use crate::upstream::backend::Source;
 use crate::upstream::gate::State;
-
-/// `GET /v1/status`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Status {
-    pub version: String,
-    pub pid: u32,
-    pub started_at: Time,
-    pub uptime_s: f64,
-    pub ready: bool,
-    /// Data-plane threads.
-    pub workers: u32,
-    pub config_path: String,
-    /// Grows by one with every configuration taken into use; the first is 1.
-    pub config_generation: u64,
-    /// `None` until there was one.
-    pub last_reload: Option<LastReload>,
-    pub listeners: Vec<Listener>,
-}
-
-/// How the last reload ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LastReload {
-    pub at: Time,
-    pub ok: bool,
-    /// One line; `None` when it went well.
-    pub error: Option<String>,
-    #[serde(default)]
-    pub problems: Vec<Problem>,
-}
-
-/// One bound address.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Listener {
-    pub name: String,
-    pub address: String,
-    /// Open client connections of the whole listener.
-    pub connections: u64,
-}
 
 /// `GET /v1/services` (a list of them, by name) and `GET /v1/services/{name}`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::memory::Heap;
 use crate::orchestrator::kinds::Kinds;
 
 pub mod check;
@@ -100,10 +101,10 @@ impl ConfigFile {
 }
 
 impl Cli {
-    /// Does what was asked for.
-    pub fn run(self) -> ExitCode {
+    /// Does what was asked for, with the program's allocator.
+    pub fn run(self, heap: Heap) -> ExitCode {
         match self.command {
-            Command::Run(args) => run::run(&args, Kinds::default()),
+            Command::Run(args) => run::run(&args, Kinds::default(), heap),
             Command::Check(args) => check::run(&args, &Kinds::default()),
             Command::Status(args) => status::run(&args),
             Command::Explain(args) => explain::run(&args),

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::control;
+use crate::memory::Heap;
 use crate::orchestrator::kinds::Kinds;
 
 use super::{ConfigFile, USAGE};
@@ -19,9 +20,9 @@ pub struct Args {
 }
 
 /// Runs it; the exit code is that of the process.
-pub fn run(args: &Args, kinds: Kinds) -> ExitCode {
+pub fn run(args: &Args, kinds: Kinds, heap: Heap) -> ExitCode {
     match args.config.path() {
-        Ok(path) => control::run(&path, kinds),
+        Ok(path) => control::run(&path, kinds, heap),
         Err(message) => {
             eprintln!("{message}");
             ExitCode::from(USAGE)

@@ -4,7 +4,9 @@
 use std::ops::RangeInclusive;
 use std::time::SystemTime;
 
-use crate::admin::view::{Backend, BackendState, Override, Scaling, ScalingMode, Service, Status};
+use crate::admin::view::{
+    Backend, BackendState, Memory, Override, Scaling, ScalingMode, Service, Status,
+};
 
 /// What stands where there is no number.
 const NONE: &str = "–";
@@ -22,6 +24,7 @@ pub fn render(status: &Status, services: &[Service], now: SystemTime) -> String 
     if !status.ready {
         text.push_str("not ready\n");
     }
+    text.extend(status.memory.as_ref().and_then(pressed));
     if services.is_empty() {
         text.push_str("no services\n");
     }
@@ -46,6 +49,18 @@ pub fn render(status: &Status, services: &[Service], now: SystemTime) -> String 
         }
     }
     text
+}
+
+/// What is refused for want of memory.
+fn pressed(memory: &Memory) -> Option<String> {
+    let refused = match memory.level.as_str() {
+        "shed" => "sheddable requests are refused",
+        "critical" => "only critical requests are let in",
+        "full" => "only critical requests are let in, new connections wait",
+        _ => return None,
+    };
+    let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
+    Some(format!("memory {} of {}: {refused}\n", mib(memory.bytes), mib(memory.limit_bytes)))
 }
 
 /// The line of a service, in cells.

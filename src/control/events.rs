@@ -4,6 +4,7 @@
 //! many. Sending never waits. What an event looks like on a terminal is in `text`;
 //! how lines are written is left to `control::log`.
 
+mod steps;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -19,6 +20,7 @@ use crate::admin::view::{self, EventKind};
 use crate::config::types::Address;
 
 pub use super::spells::Step;
+pub use steps::{BanStep, DrainStep, PressureStep};
 pub use text::seconds;
 
 /// Events kept for a slow reader.
@@ -177,6 +179,19 @@ pub enum Kind {
         #[serde(skip_serializing_if = "String::is_empty")]
         why: String,
     },
+    /// `runtime.max_memory` is nearly used up: requests or connections are refused (`begun`), more of them than before
+    /// (`worse`), or none any more (`ended`).
+    MemoryPressure {
+        step: PressureStep,
+        /// `shed`, `critical` or `full`; at the end: the worst of them.
+        level: &'static str,
+        bytes: u64,
+        limit_bytes: u64,
+        /// The most since it began.
+        peak_bytes: u64,
+        /// Requests that were refused since it began.
+        refused: u64,
+    },
     Reload {
         generation: u64,
         restart_required: Vec<String>,
@@ -210,25 +225,6 @@ pub enum Kind {
     },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DrainStep {
-    Begun,
-    Undone,
-    Idle,
-    Forced,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BanStep {
-    Begun,
-    /// Its time is over.
-    Ended,
-    /// By an operator.
-    Lifted,
-}
-
 impl Kind {
     /// The event's name, as in the tag.
     pub fn name(&self) -> &'static str {
@@ -251,6 +247,7 @@ impl Kind {
             Self::Shed { .. } => "shed",
             Self::Ban { .. } => "ban",
             Self::SharedLimits { .. } => "shared_limits",
+            Self::MemoryPressure { .. } => "memory_pressure",
             Self::Reload { .. } => "reload",
             Self::ReloadFailed { .. } => "reload_failed",
             Self::Operator { .. } => "operator",
@@ -281,7 +278,8 @@ impl Kind {
             | Self::RequestFlood { .. }
             | Self::Shed { .. }
             | Self::Ban { .. }
-            | Self::SharedLimits { .. } => EventKind::Flood,
+            | Self::SharedLimits { .. }
+            | Self::MemoryPressure { .. } => EventKind::Flood,
             Self::Reload { .. }
             | Self::ReloadFailed { .. }
             | Self::Certificate { .. }
@@ -302,6 +300,7 @@ impl Kind {
             Self::Flood { step, .. }
             | Self::RequestFlood { step, .. }
             | Self::Shed { step, .. } => *step != Step::Ended,
+            Self::MemoryPressure { step, .. } => *step != PressureStep::Ended,
             Self::BackendEjected { .. }
             | Self::Healing { .. }
             | Self::Crash { .. }

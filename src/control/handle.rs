@@ -122,6 +122,11 @@ impl Source for Handle {
             config_generation: applied.generation,
             last_reload: applied.last.clone(),
             listeners,
+            memory: control.memory().map(|memory| view::Memory {
+                bytes: memory.bytes,
+                limit_bytes: memory.limit_bytes,
+                level: memory.level.as_str().to_owned(),
+            }),
         }
     }
 

@@ -78,6 +78,7 @@ pub(super) async fn serve(control: Arc<Control>, start: Start<'_>) -> Result<(),
     tokio::spawn(tick(control.clone()));
     tokio::spawn(look_for_overload(control.clone()));
     tokio::spawn(publish_bans(control.clone()));
+    tokio::spawn(super::memory::run(control.clone()));
     tokio::spawn(watchdog::run(control.clone()));
     let watching: Option<AbortHandle> =
         runtime.watch.then(|| tokio::spawn(watch_files(control.clone())).abort_handle());

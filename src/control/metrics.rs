@@ -73,6 +73,12 @@ impl Control {
                 failures: self.plane.together().failures(),
                 alone: self.plane.together().alone(),
             }),
+            memory: self.memory().map(|memory| prometheus::Memory {
+                bytes: memory.bytes,
+                limit_bytes: memory.limit_bytes,
+                level: memory.level.number(),
+                given_back: memory.given_back,
+            }),
             bans: prometheus::Bans {
                 active: self.plane.bans().active(),
                 begun: self.plane.bans().begun(),

@@ -28,6 +28,7 @@ mod life;
 mod limits;
 pub mod log;
 pub mod managed;
+mod memory;
 pub mod metrics;
 pub mod orchestrate;
 mod outlier;
@@ -59,6 +60,7 @@ use crate::admin::Server;
 use crate::clock::Clock;
 use crate::config::{self, Env, Loaded};
 use crate::listener::given::Given;
+use crate::memory::Heap;
 use crate::orchestrator::kinds::Kinds;
 use crate::worker::{DataPlane, Params};
 
@@ -76,7 +78,7 @@ const THREADS: usize = 2;
 const BAD_CONFIGURATION: u8 = 2;
 
 /// Runs until a signal ends it. Everything that goes wrong is said on standard error.
-pub fn run(path: &Path, kinds: Kinds) -> ExitCode {
+pub fn run(path: &Path, kinds: Kinds, heap: Heap) -> ExitCode {
     let (predecessor, given) = match passed() {
         Ok(passed) => passed,
         Err(error) => {
@@ -102,7 +104,7 @@ pub fn run(path: &Path, kinds: Kinds) -> ExitCode {
     if let Some(warning) = privileges::raise_file_limit(&loaded.config) {
         tracing::warn!("{warning}");
     }
-    let result = start_and_serve(path, kinds, loaded, text, predecessor.as_ref(), given);
+    let result = start_and_serve(path, (kinds, heap), loaded, text, predecessor.as_ref(), given);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -130,7 +132,7 @@ type Fatal = Box<dyn std::error::Error + Send + Sync>;
 
 fn start_and_serve(
     path: &Path,
-    kinds: Kinds,
+    (kinds, heap): (Kinds, Heap),
     loaded: Loaded,
     text: bool,
     predecessor: Option<&Predecessor>,
@@ -151,7 +153,7 @@ fn start_and_serve(
         .build()?;
     let clock = Clock::real();
     let workers = loaded.config.runtime.workers;
-    let plane = DataPlane::start(Params { workers, clock: clock.clone(), given })?;
+    let plane = DataPlane::start(Params { workers, clock: clock.clone(), given, heap })?;
     let mut tls = crate::tls::Loader::default();
     if let Some(predecessor) = predecessor {
         predecessor.give_tickets(&mut tls);

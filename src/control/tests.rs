@@ -95,6 +95,7 @@ impl World {
             workers: 1,
             clock: clock.clone(),
             given: Default::default(),
+            heap: Default::default(),
         })
         .expect("a thread");
         let reloader = Reloader {

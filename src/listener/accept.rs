@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::worker::timers::Timer;
 use super::bind::Bound;
 use super::conn;
 
-/// How long accepting rests when the process has no descriptor left, or the listener is full.
+/// How long accepting rests when the process has no descriptor or no memory left, or the listener is full.
 /// Meanwhile connections wait in the kernel's queue.
 const REST: Duration = Duration::from_millis(50);
 /// Connections accepted in one go before others of this worker get their turn.
@@ -112,7 +113,7 @@ async fn pause(worker: &Worker, rest: &Timer) {
 enum Batch {
     /// There may be more at once, or the snapshot changed.
     More,
-    /// The listener has as many connections as it may, or is not known yet.
+    /// There are as many connections as there may be, or the listener is not known yet.
     Rest,
     Failed(io::Error),
     Closed,
@@ -127,7 +128,8 @@ fn poll_batch(
 ) -> Poll<Batch> {
     for _ in 0..BATCH {
         let asked = close.asked.get();
-        if view.stats.open() >= view.config.max_connections && !asked {
+        let full = view.stats.open() >= view.config.max_connections;
+        if (full || worker.shared.full.load(Relaxed)) && !asked {
             return Poll::Ready(Batch::Rest);
         }
         match socket.poll_accept(cx) {

@@ -11,6 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{ConnectionError, Endpoint, EndpointConfig, Incoming, TokioRuntime};
@@ -170,6 +171,10 @@ fn admit(
     (peer, local): (SocketAddr, SocketAddr),
     proven: bool,
 ) -> Option<Admitted> {
+    if worker.shared.full.load(Relaxed) {
+        view.stats.refuse(Refusal::Memory);
+        return None;
+    }
     let connection = view.stats.admit(view.config.max_connections)?;
     let place = match proven {
         true => Some(conn::place(worker, &view, peer.ip()).ok()?),

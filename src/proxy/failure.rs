@@ -222,6 +222,7 @@ pub fn count(fault: &Fault, stats: &ServiceStats) {
             Refused::Rate => ShedReason::Rate,
             Refused::Share { .. } => ShedReason::Share,
             Refused::Throttled => ShedReason::Throttled,
+            Refused::Memory => ShedReason::Memory,
         },
         Fault::NotHeld { why, .. } => match why {
             NotHeld::Ignored | NotHeld::Failed { .. } => ShedReason::NoBackend,

@@ -25,6 +25,8 @@ labels! {
         Untrusted = "untrusted",
         /// Its client is banned.
         Banned = "banned",
+        /// HTTP/3 above `max_memory`; others wait in the kernel's queue.
+        Memory = "memory",
     }
 }
 

@@ -52,6 +52,7 @@ labels! {
         Share = "share",
         /// Backends turn requests away themselves.
         Throttled = "throttled",
+        /// tidegate itself has used up its `max_memory`.
         Memory = "memory",
     }
 }

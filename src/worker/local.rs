@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
@@ -83,10 +84,10 @@ impl LocalSnapshot {
         self.services.iter().find(|s| *s.view.config.name == *name)
     }
 
-    /// Closes pooled connections that were idle for longer than their service allows.
-    pub fn sweep(&self, now: Micros) {
+    /// Closes pooled connections that were idle for longer than their service allows, or than `most`.
+    pub fn sweep(&self, now: Micros, most: Duration) {
         for service in &self.services {
-            let longest = service.view.config.transport.idle_timeout;
+            let longest = service.view.config.transport.idle_timeout.min(most);
             for backend in &service.backends {
                 backend.pool.sweep(now, longest);
             }

@@ -12,7 +12,7 @@ pub mod timers;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -25,6 +25,7 @@ use crate::limits::bans::Bans;
 use crate::limits::shared::Status;
 use crate::listener::bind::{self, Bound};
 use crate::listener::given::Given;
+use crate::memory::Heap;
 use crate::route::Router;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{ListenerStats, PerWorker, WorkerStats};
@@ -44,12 +45,16 @@ const LEAVE_MOST: Duration = Duration::from_secs(10);
 const LEAVE_STEP: Duration = Duration::from_millis(20);
 const LEAVE_STEPS: u128 = 50;
 
+/// A worker that has not given its memory back within this time does so when it can.
+const GIVE_BACK_WITHIN: Duration = Duration::from_millis(250);
+
 /// What the workers are started with.
 pub struct Params {
     pub workers: usize,
     pub clock: Clock,
     /// Sockets that are not to be bound: they were passed to this process.
     pub given: Given,
+    pub heap: Heap,
 }
 
 /// The running workers. Dropping it does not stop them; see [`DataPlane::stop`].
@@ -84,7 +89,7 @@ impl DataPlane {
             services: Vec::new(),
             access_log: None,
         };
-        let shared = Shared::new(params.workers, empty);
+        let shared = Shared::new(params.workers, empty, params.heap);
         let mut workers = Vec::new();
         let mut threads = Vec::new();
         for id in 0..params.workers {
@@ -216,6 +221,27 @@ impl DataPlane {
         }
         drop(turning);
         while all_turned.recv().await.is_some() {}
+    }
+
+    /// Lets every worker, and then this thread, give memory back that nobody uses. The last one gets what others had to
+    /// leave.
+    pub async fn give_back(&self) {
+        let (giving, mut all_gave) = mpsc::channel(1);
+        for worker in &self.workers {
+            let _ = worker.send(Command::GiveBack(giving.clone())).await;
+        }
+        drop(giving);
+        let all = async { while all_gave.recv().await.is_some() {} };
+        let _ = tokio::time::timeout(GIVE_BACK_WITHIN, all).await;
+        (self.shared.heap.give_back)();
+    }
+
+    /// Whether new connections have to wait in the kernel's queue; those of QUIC, which has none, are refused.
+    pub fn set_full(&self, full: bool) {
+        // It is said again and again; the line that it is in is read by everybody.
+        if self.shared.full.load(Relaxed) != full {
+            self.shared.full.store(full, Relaxed);
+        }
     }
 
     /// Resolves with the worker's number if a worker thread ends by itself; the process must then end, non-zero.

@@ -2,7 +2,7 @@
 //! generations taken up, and the number of open connections.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use crate::limits::bans::Bans;
 use crate::limits::shared::Status;
 use crate::listener::per_address::PerAddress;
+use crate::memory::Heap;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{PerWorker, WorkerStats};
 
@@ -25,6 +26,9 @@ pub struct Shared {
     /// Client connections of all workers.
     pub open: AtomicUsize,
     pub emptied: Notify,
+    /// There is no memory for new connections.
+    pub full: AtomicBool,
+    pub heap: Heap,
     /// Connections per client address, where a listener limits them.
     pub per_address: Arc<PerAddress>,
     /// Who is not let in for a while.
@@ -37,7 +41,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(workers: usize, snapshot: Snapshot) -> Arc<Self> {
+    pub fn new(workers: usize, snapshot: Snapshot, heap: Heap) -> Arc<Self> {
         Arc::new(Self {
             published: watch::Sender::new(snapshot.generation),
             current: ArcSwap::from_pointee(snapshot),
@@ -46,6 +50,8 @@ impl Shared {
             acknowledged: Notify::new(),
             open: AtomicUsize::new(0),
             emptied: Notify::new(),
+            full: AtomicBool::new(false),
+            heap,
             per_address: Arc::default(),
             bans: Arc::default(),
             together: Arc::default(),

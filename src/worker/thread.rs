@@ -19,6 +19,9 @@ use super::shared::Shared;
 /// How often pools are looked through for connections that were idle for too long.
 const SWEEP: Duration = Duration::from_millis(500);
 
+/// While memory is short, connections to backends that were idle for this long are closed.
+const UNUSED: Duration = Duration::from_secs(1);
+
 /// What the control plane tells a worker. New snapshots come by another way.
 pub enum Command {
     /// Accept on this socket.
@@ -27,6 +30,8 @@ pub enum Command {
     Close(Bound),
     /// Close every listener that way, then drop the sender, and finish what runs.
     Stop(mpsc::Sender<()>),
+    /// Give memory back that is not used, then drop the sender.
+    GiveBack(mpsc::Sender<()>),
     /// Nothing but to drop the sender: it shows that the worker turns.
     Turn(#[expect(dead_code, reason = "it is dropped")] mpsc::Sender<()>),
 }
@@ -94,6 +99,11 @@ fn obey(worker: &Rc<Worker>, command: Command, listening: &mut Vec<Listening>) {
         Command::Close(bound) => {
             listening.retain(|one| one.bound() != &bound);
         }
+        Command::GiveBack(done) => {
+            worker.local().sweep(worker.now(), UNUSED);
+            (worker.shared.heap.give_back)();
+            drop(done);
+        }
         Command::Turn(_) => {}
         Command::Stop(closed) => {
             worker.begin_stop();
@@ -142,7 +152,7 @@ async fn sweep(worker: Rc<Worker>) {
     loop {
         let due = tick.tick().await;
         worker.shared.stats.of(worker.id).stall.record(due.elapsed().as_micros() as u64);
-        worker.local().sweep(worker.now());
+        worker.local().sweep(worker.now(), Duration::MAX);
         worker.flush_log();
     }
 }

@@ -43,6 +43,7 @@ mod killed;
 mod learning;
 mod limits;
 mod load;
+mod memory;
 mod metrics;
 mod mirroring;
 mod notify;

@@ -9,10 +9,13 @@ use crate::config::types::{
 };
 use crate::config::values::{self, Wrong, wrong};
 use crate::config::{Env, Problem};
+use crate::units::format_size;
 
 use super::{Bound, fields, listener, token, user};
 
 const MAX_WORKERS: i64 = 256;
+/// tidegate itself takes some 10 MiB; with less than this there would be no room for any traffic.
+const MIN_MEMORY: u64 = 32 << 20;
 
 pub fn runtime(r: &mut Reader<'_>, env: &Env, warnings: &mut Vec<Problem>) -> Runtime {
     r.section("runtime", |r| {
@@ -26,6 +29,7 @@ pub fn runtime(r: &mut Reader<'_>, env: &Env, warnings: &mut Vec<Problem>) -> Ru
             group: Some(r.string("group").or("")).filter(|name| !name.is_empty()),
             zone: fields::zone(r),
             watch: r.bool("watch").or(true),
+            max_memory: r.size("max_memory").and(enough_memory).or("0"),
         };
         if env.root && runtime.user.is_none() {
             let message = "runs as root and stays root; set runtime.user to drop to after binding";
@@ -33,6 +37,18 @@ pub fn runtime(r: &mut Reader<'_>, env: &Env, warnings: &mut Vec<Problem>) -> Ru
         }
         runtime
     })
+}
+
+fn enough_memory(bytes: u64) -> Result<Option<u64>, String> {
+    match bytes {
+        0 => Ok(None),
+        MIN_MEMORY.. => Ok(Some(bytes)),
+        _ => Err(format!(
+            "{} is hardly more than tidegate takes by itself; write \"{}\" or more, or \"0\" for no limit",
+            format_size(bytes),
+            format_size(MIN_MEMORY)
+        )),
+    }
 }
 
 pub fn log(r: &mut Reader<'_>) -> Log {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Secret, Url};
 
 /// Names of what can be told, as `/v1/events` has them in `data.kind`.
-pub const EVENTS: [&str; 25] = [
+pub const EVENTS: [&str; 26] = [
     "backend_ejected",
     "backend_state",
     "backend_unejected",
@@ -20,6 +20,7 @@ pub const EVENTS: [&str; 25] = [
     "handed_over",
     "handover_failed",
     "healing",
+    "memory_pressure",
     "no_healthy_backends",
     "operator",
     "orchestrator_failed",

@@ -23,6 +23,8 @@ pub struct Runtime {
     /// This proxy's own.
     pub zone: Option<Arc<str>>,
     pub watch: bool,
+    /// Bytes that this process may take; `None`: as many as it likes.
+    pub max_memory: Option<u64>,
 }
 
 /// `[log]`

@@ -60,6 +60,22 @@ fn lines_read_as_sentences() {
     );
     let shed = Kind::Shed { step: Step::Begun, shed: 7, lasted_ms: 0 };
     assert_eq!(shed.line(), "overload begun: 7 shed");
+    let memory = |step, level, mib: u64| Kind::MemoryPressure {
+        step,
+        level,
+        bytes: mib << 20,
+        limit_bytes: 512 << 20,
+        peak_bytes: 500 << 20,
+        refused: 7,
+    };
+    assert_eq!(
+        memory(PressureStep::Worse, "critical", 490).line(),
+        "490 MiB of 512 MiB memory in use (max_memory): only critical requests are let in"
+    );
+    assert_eq!(
+        memory(PressureStep::Ended, "critical", 90).line(),
+        "90 MiB of 512 MiB memory in use, at most 500 MiB: nothing is refused for it any more; 7 requests were"
+    );
 }
 
 #[test]

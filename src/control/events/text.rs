@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::types::Address;
 
-use super::{BanStep, DrainStep, Kind, Step};
+use super::{BanStep, DrainStep, Kind, PressureStep, Step};
 
 impl Kind {
     /// One line for a person, without time and service.
@@ -99,6 +99,18 @@ impl Kind {
                     BanStep::Lifted => format!("the ban of {address} is lifted{others}"),
                 }
             }
+            Self::MemoryPressure { step, level, bytes, limit_bytes, peak_bytes, refused } => {
+                let used = format!("{} of {} memory in use", mib(*bytes), mib(*limit_bytes));
+                match step {
+                    PressureStep::Ended => format!(
+                        "{used}, at most {}: nothing is refused for it any more; {refused} requests were",
+                        mib(*peak_bytes)
+                    ),
+                    PressureStep::Begun | PressureStep::Worse => {
+                        format!("{used} (max_memory): {}", refuses(level))
+                    }
+                }
+            }
             Self::Reload { generation, restart_required } if restart_required.is_empty() => {
                 format!("configuration reloaded (generation {generation})")
             }
@@ -144,6 +156,19 @@ fn course(step: Step, what: &str, count: u64, lasted_ms: u64) -> String {
 pub fn seconds(ms: u64) -> String {
     let s = Duration::from_millis(ms).as_secs_f64();
     if s < 10.0 && !ms.is_multiple_of(1000) { format!("{s:.2} s") } else { format!("{s:.0} s") }
+}
+
+/// What is refused at a level of [`crate::memory`].
+fn refuses(level: &str) -> &'static str {
+    match level {
+        "full" => "new connections wait, and only critical requests are let in",
+        "critical" => "only critical requests are let in",
+        _ => "sheddable requests are refused",
+    }
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 fn place(id: &str, address: Option<&Address>) -> String {

@@ -1,4 +1,4 @@
-//! Families about the limits that are asked for: rates, bans, and the Redis that counts with others.
+//! Families about the limits that are asked for: rates, bans, memory, and the Redis that counts with others.
 
 use super::Metrics;
 use super::text::{Encoder, Kind};
@@ -40,6 +40,22 @@ impl Metrics<'_> {
         let help = "Requests refused because their client is banned.";
         let mut family = to.family("tidegate_banned_requests_total", Kind::Counter, help);
         family.sample(&[], self.bans.requests as f64);
+    }
+
+    pub(super) fn memory(&self, to: &mut Encoder) {
+        let Some(memory) = &self.memory else { return };
+        let mut gauge = |name, help, value: f64| {
+            to.family(name, Kind::Gauge, help).sample(&[], value);
+        };
+        gauge("tidegate_memory_bytes", "Resident memory, as it was judged.", memory.bytes as f64);
+        let limit = memory.limit_bytes as f64;
+        gauge("tidegate_memory_limit_bytes", "runtime.max_memory.", limit);
+        let help = "0: calm, 1: giving back, 2: sheddable requests refused, 3: only critical ones \
+                    let in, 4: no new connections.";
+        gauge("tidegate_memory_level", help, f64::from(memory.level));
+        let help = "Times that unused memory was given back for want of it.";
+        let mut family = to.family("tidegate_memory_given_back_total", Kind::Counter, help);
+        family.sample(&[], memory.given_back as f64);
     }
 
     pub(super) fn together(&self, to: &mut Encoder) {

@@ -32,6 +32,8 @@ pub struct Metrics<'a> {
     pub routes: Vec<Route<'a>>,
     pub limits: Vec<Limit<'a>>,
     pub bans: Bans,
+    /// Where memory is limited.
+    pub memory: Option<Memory>,
     /// Where limits are counted together with others.
     pub together: Option<Together>,
     pub services: Vec<Service<'a>>,
@@ -76,6 +78,17 @@ pub struct Bans {
     pub begun: u64,
     /// Requests that were refused for one.
     pub requests: u64,
+}
+
+/// What this process takes of what it may.
+#[derive(Debug, Default)]
+pub struct Memory {
+    pub bytes: u64,
+    pub limit_bytes: u64,
+    /// 0: nothing is done about it, to 4: no new connections.
+    pub level: u8,
+    /// Times that unused memory was given back.
+    pub given_back: u64,
 }
 
 /// The Redis of shared limits.
@@ -160,6 +173,7 @@ impl Metrics<'_> {
         self.mirrors(&mut encoder);
         self.limits(&mut encoder);
         self.bans(&mut encoder);
+        self.memory(&mut encoder);
         self.together(&mut encoder);
         self.listeners(&mut encoder);
         self.bad_requests(&mut encoder);

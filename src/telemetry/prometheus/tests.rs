@@ -78,6 +78,7 @@ fn page(openmetrics: bool) -> String {
             overflowed: 1,
         }],
         together: Some(Together { up: true, failures: 1, alone: 2 }),
+        memory: Some(Memory { bytes: 1 << 29, limit_bytes: 1 << 30, level: 2, given_back: 3 }),
         bans: Bans { active: 2, begun: 3, requests: 5 },
         services,
         backends,

@@ -1,7 +1,7 @@
 //! Who is let in while a service has less capacity than it is asked for.
 //!
 //! Off, at the cost of one load a request, until the control plane has learned that backends are overloaded
-//! (`overload`). Then each request passes, in this order: the last resort ([`Throttle`]), while backends turn requests
+//! (`overload`), or that there is no memory for them (`memory`): then only some classes are let in. Each request passes, in this order: the last resort ([`Throttle`]), while backends turn requests
 //! away themselves; the share of its client ([`Shares`]); and the rate at which the backends answer ([`Rate`]), with the
 //! request's class. Whoever is let in may still have to wait for a place (`upstream::queue`).
 //!
@@ -16,7 +16,7 @@ pub use shares::{Share, Shares};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
 use crate::clock::Micros;
 use crate::config::types::Priority;
@@ -24,8 +24,8 @@ use crate::config::types::Priority;
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Admission {
-    /// Any of the following is to be asked.
-    on: AtomicBool,
+    /// Which of the following is to be asked: [`LEARNED`], and the classes that are refused for want of memory.
+    on: AtomicU8,
     rate: Rate,
     shares: Arc<Shares>,
     throttle: Throttle,
@@ -42,7 +42,12 @@ pub enum Refused {
     Share { most: u32 },
     /// Backends turn away so many themselves that this one is not even sent.
     Throttled,
+    /// There is no memory for requests of its class.
+    Memory,
 }
+
+/// Rate, shares or throttle.
+const LEARNED: u8 = 1;
 
 impl fmt::Display for Refused {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,6 +55,7 @@ impl fmt::Display for Refused {
             Self::Rate => out.write_str("more requests come than the backends answer"),
             Self::Share { most } => write!(out, "this client has its share of {most} under way"),
             Self::Throttled => out.write_str("the backends turn requests away"),
+            Self::Memory => out.write_str("tidegate has no memory left for it"),
         }
     }
 }
@@ -73,7 +79,7 @@ impl Admission {
     /// Whether [`enter`](Self::enter) is to be asked.
     #[inline]
     pub fn is_on(&self) -> bool {
-        self.on.load(Relaxed)
+        self.on.load(Relaxed) != 0
     }
 
     /// Requests that the backends may have in flight together; 0: nothing was learned, or no limit.
@@ -97,7 +103,22 @@ impl Admission {
         self.throttle.0.store((terms.dropped * f64::from(u32::MAX)) as u32, Relaxed);
         self.places.store(terms.places, Relaxed);
         let on = terms.rate.is_finite() || terms.places > 0 || terms.dropped > 0.0;
-        self.on.store(on, Relaxed);
+        match on {
+            true => self.on.fetch_or(LEARNED, Relaxed),
+            false => self.on.fetch_and(!LEARNED, Relaxed),
+        };
+    }
+
+    /// There is memory only for requests of this class, and of those that go before it. Control plane only, and one
+    /// caller at a time.
+    pub fn spare(&self, lowest: Priority) {
+        let refused = [Priority::Normal, Priority::Sheddable].into_iter().filter(|c| *c > lowest);
+        let refused = refused.fold(0, |bits, class| bits | bit(class));
+        // It is said again and again; a word that every request reads is not written for nothing.
+        if self.on.load(Relaxed) & !LEARNED != refused {
+            self.on.fetch_or(refused, Relaxed);
+            self.on.fetch_and(LEARNED | refused, Relaxed);
+        }
     }
 
     /// Lets a request in or not. What is returned is held until the request is over.
@@ -111,6 +132,9 @@ impl Admission {
         now: Micros,
         rng: &mut fastrand::Rng,
     ) -> Result<Share, Refused> {
+        if self.on.load(Relaxed) & bit(class) != 0 {
+            return Err(Refused::Memory);
+        }
         if class != Priority::Critical && self.throttle.hits(rng) {
             return Err(Refused::Throttled);
         }
@@ -127,6 +151,15 @@ impl Admission {
     }
 }
 
+/// Of [`Admission::on`]: the class is refused.
+fn bit(class: Priority) -> u8 {
+    match class {
+        Priority::Critical => 0,
+        Priority::Normal => LEARNED << 1,
+        Priority::Sheddable => LEARNED << 2,
+    }
+}
+
 impl Throttle {
     fn get(&self) -> f64 {
         f64::from(self.0.load(Relaxed)) / f64::from(u32::MAX)
@@ -136,5 +169,47 @@ impl Throttle {
     fn hits(&self, rng: &mut fastrand::Rng) -> bool {
         let dropped = self.0.load(Relaxed);
         dropped != 0 && rng.u32(..) < dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLASSES: [Priority; 3] = [Priority::Critical, Priority::Normal, Priority::Sheddable];
+
+    /// Why each class is not let in.
+    fn lets_in(admission: &Admission) -> [Option<Refused>; 3] {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let client = IpAddr::from([127, 0, 0, 1]);
+        CLASSES.map(|class| admission.enter(client, class, 0, &mut rng).err())
+    }
+
+    #[test]
+    fn classes_are_refused_for_memory_from_the_lowest_up() {
+        let admission = Admission::default();
+        let no = Some(Refused::Memory);
+        admission.spare(Priority::Normal);
+        assert!(admission.is_on());
+        assert_eq!(lets_in(&admission), [None, None, no]);
+        admission.spare(Priority::Critical);
+        assert_eq!(lets_in(&admission), [None, no, no]);
+        admission.spare(Priority::Normal);
+        assert_eq!(lets_in(&admission), [None, None, no]);
+        admission.spare(Priority::Sheddable);
+        assert!(!admission.is_on());
+    }
+
+    #[test]
+    fn what_was_learned_and_what_memory_allows_are_apart() {
+        let (admission, all) = (Admission::default(), f64::INFINITY);
+        admission.set(Terms { rate: all, places: 10, dropped: 0.0 });
+        admission.spare(Priority::Normal);
+        admission.set(Terms { rate: all, places: 0, dropped: 0.0 });
+        assert_eq!(lets_in(&admission)[2], Some(Refused::Memory));
+        admission.set(Terms { rate: all, places: 10, dropped: 0.0 });
+        admission.spare(Priority::Sheddable);
+        assert!(admission.is_on(), "for the places");
+        assert_eq!(lets_in(&admission), [None; 3]);
     }
 }
