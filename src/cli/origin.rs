@@ -1,6 +1,7 @@
 //! `tidegate origin`: the arguments, and the process around [`crate::origin`].
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +47,10 @@ pub struct Args {
     /// CPU time that each request burns, in its slot and before the delay
     #[arg(long, default_value = "0", value_parser = units::parse_duration)]
     cpu: Duration,
+    /// File that is locked while a request is worked on: all origins that name it work on one at a time,
+    /// as with a database behind them
+    #[arg(long, value_name = "FILE")]
+    shared: Option<PathBuf>,
 }
 
 /// Serves until SIGTERM or SIGINT, then finishes what runs.
@@ -88,6 +93,7 @@ async fn serve_until_told(args: Args) -> std::io::Result<()> {
         fail: args.fail,
         size: args.size,
         cpu: args.cpu,
+        shared: args.shared,
     };
     let origin = Origin::new(options, fastrand::u64(..))
         .map_err(|_| std::io::Error::other("--id cannot be sent in a header"))?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock::Micros;
 use crate::config::tree::{Node, Table};
 use crate::config::types as config;
-use crate::scale::{Kept, Scaler, Wall};
+use crate::scale::{Kept, Learned, Scaler, Wall};
 
 use super::core::Control;
 use super::journal::Scribe;
@@ -54,14 +54,16 @@ impl Memory {
 
     /// Writes down what is news, once in a while.
     pub fn tick(&mut self, now: Micros, wall: Wall, scaler: &Scaler, scribe: &Scribe) {
-        if now >= self.due {
+        if now < self.due {
+            return;
+        }
+        if let Some(learned) = scaler.learned() {
             self.due = now + LOOK.as_micros() as Micros;
-            self.write(wall, scaler, scribe);
+            self.write(wall, learned, scribe);
         }
     }
 
-    fn write(&mut self, at: Wall, scaler: &Scaler, scribe: &Scribe) {
-        let Some(learned) = scaler.learned() else { return };
+    fn write(&mut self, at: Wall, learned: Learned, scribe: &Scribe) {
         let known = |kept: &Kept| {
             let age = Duration::from_millis(at.0.saturating_sub(kept.at.0));
             kept.of == self.of && age < AGAIN && kept.learned.is_like(&learned)
@@ -94,8 +96,8 @@ impl Control {
         for managed in lock(&self.managed).values() {
             let mut scaling = lock(&managed.scaling);
             let scaling = &mut *scaling;
-            if let Some(scaler) = &scaling.scaler {
-                scaling.learned.write(wall, scaler, &scaling.scribe);
+            if let Some(learned) = scaling.scaler.as_ref().and_then(Scaler::learned) {
+                scaling.learned.write(wall, learned, &scaling.scribe);
             }
         }
     }

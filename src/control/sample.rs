@@ -116,6 +116,7 @@ fn arrived(reading: &ServiceReading, queued: f64) -> Traffic {
         finished: reading.finished,
         failed: reading.failed,
         abandoned: reading.abandoned,
+        shed: reading.shed,
         mean: reading.duration.mean().unwrap_or(0.0) / 1e6,
         durations: reading.duration.buckets().map(|(us, n)| (us / 1e6, n)).collect(),
     }

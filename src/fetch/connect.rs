@@ -25,8 +25,8 @@ pub enum Connection {
 
 pub async fn connect(url: &Url) -> Result<Connection, FetchError> {
     let tls = match url.scheme.as_str() {
-        "https" => Some(believed(url, &HTTPS, &[b"http/1.1"])?),
-        "rediss" => Some(believed(url, &REDIS, &[])?),
+        "https" => Some(believed(url, &HTTPS, &[b"http/1.1"]).await?),
+        "rediss" => Some(believed(url, &REDIS, &[]).await?),
         _ => None,
     };
     let failed = |error| FetchError::Connect(url.to_string(), error);
@@ -47,12 +47,21 @@ type Once = OnceLock<Arc<ClientConfig>>;
 static HTTPS: Once = OnceLock::new();
 static REDIS: Once = OnceLock::new();
 
-fn believed(url: &Url, once: &Once, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, FetchError> {
+async fn believed(
+    url: &Url,
+    once: &Once,
+    alpn: &'static [&'static [u8]],
+) -> Result<Arc<ClientConfig>, FetchError> {
     if let Some(config) = once.get() {
         return Ok(config.clone());
     }
-    let config = trust::client(&Trust::System, None, alpn)
-        .map_err(|error| FetchError::Tls(url.to_string(), error.to_string()))?;
+    let failed = |error: String| FetchError::Tls(url.to_string(), error);
+    // Files, hundreds of certificates: not on a thread that serves requests.
+    let reading = tokio::task::spawn_blocking(|| trust::client(&Trust::System, None, alpn));
+    let config = reading
+        .await
+        .map_err(|error| failed(error.to_string()))?
+        .map_err(|error| failed(error.to_string()))?;
     Ok(once.get_or_init(|| Arc::new(config)).clone())
 }
 

@@ -43,6 +43,8 @@ pub(super) enum Abort {
     Cut(#[from] Cut),
     #[error(transparent)]
     Request(#[from] hyper::Error),
+    #[error("what is shared: {0}")]
+    Shared(#[from] std::io::Error),
 }
 
 /// What the query asks for.
@@ -91,7 +93,7 @@ async fn work(
     let (head, body) = request.into_parts();
     let received = if wish.early { Received::default() } else { Received::read(body).await? };
 
-    let place = origin.slot().await;
+    let place = origin.slot().await?;
     let mut rng = origin.rng();
     let delay = wish.delay.unwrap_or(origin.options.delay).sample(&mut rng);
     burn(origin.options.cpu).await;

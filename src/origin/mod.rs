@@ -11,16 +11,20 @@ mod body;
 mod delay;
 mod echo;
 mod server;
+mod shared;
 mod websocket;
 
 pub use delay::{Delay, DelayError};
 pub use server::serve;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+
+use shared::{Locked, Shared};
 
 /// How an origin behaves.
 #[derive(Debug, Clone)]
@@ -37,6 +41,9 @@ pub struct Options {
     pub size: u64,
     /// CPU time burned per request, within its slot, before the delay.
     pub cpu: Duration,
+    /// A file that a request locks while it holds its slot: origins that name the same one work on one
+    /// request at a time, all together.
+    pub shared: Option<PathBuf>,
 }
 
 /// One origin: what its connections share.
@@ -45,6 +52,7 @@ pub struct Origin {
     options: Options,
     id: http::HeaderValue,
     slots: Option<Arc<Semaphore>>,
+    shared: Option<Shared>,
     rng: Mutex<fastrand::Rng>,
     requests: AtomicU64,
     waiting: AtomicU32,
@@ -61,6 +69,7 @@ impl Origin {
         Ok(Self {
             id: http::HeaderValue::from_str(&options.id)?,
             slots: (options.slots > 0).then(|| Arc::new(Semaphore::new(options.slots))),
+            shared: options.shared.as_deref().map(Shared::new),
             options,
             rng: Mutex::new(fastrand::Rng::with_seed(seed)),
             requests: AtomicU64::new(0),
@@ -74,8 +83,12 @@ impl Origin {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner).fork()
     }
 
-    /// Waits for a slot, first come first served. It is given back when the place is dropped.
-    async fn slot(self: &Arc<Self>) -> Place {
+    /// Waits for a slot, first come first served, and for what is shared. Both are given back when the place
+    /// is dropped.
+    ///
+    /// # Errors
+    /// What is shared cannot be used.
+    async fn slot(self: &Arc<Self>) -> std::io::Result<Place> {
         let waiting = Counted::new(self, |origin| &origin.waiting);
         let permit = match &self.slots {
             // The semaphore is never closed, so there is always a permit in the end.
@@ -85,7 +98,11 @@ impl Origin {
         drop(waiting);
         let working = Counted::new(self, |origin| &origin.working);
         self.most_working.fetch_max(self.working.load(Relaxed), Relaxed);
-        Place { _permit: permit, _working: working }
+        let shared = match &self.shared {
+            Some(shared) => Some(shared.lock().await?),
+            None => None,
+        };
+        Ok(Place { _shared: shared, _permit: permit, _working: working })
     }
 
     fn stats(&self) -> serde_json::Value {
@@ -102,6 +119,7 @@ impl Origin {
 /// A slot, held until the answer is out or the client is gone.
 #[derive(Debug)]
 struct Place {
+    _shared: Option<Locked>,
     _permit: Option<tokio::sync::OwnedSemaphorePermit>,
     _working: Counted,
 }

@@ -72,6 +72,8 @@ pub struct Traffic {
     pub failed: u64,
     /// Those of them whose client went away before an answer began: nobody knows how long they would have taken.
     pub abandoned: u64,
+    /// Those of the failed ones that were turned away because more came than the backends take.
+    pub shed: u64,
     /// Mean time of the answered ones, in seconds; 0 without any.
     pub mean: f64,
     /// The same as a histogram: (about how long in seconds, how many), by length.

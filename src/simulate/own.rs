@@ -100,6 +100,7 @@ impl Own {
             finished: finished + abandoned,
             failed: 0,
             abandoned,
+            shed: 0,
             mean: if finished > 0 { self.setting.service + wait } else { 0.0 },
             durations: durations.map(|time| (time + wait, each)).collect(),
         }

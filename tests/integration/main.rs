@@ -24,6 +24,7 @@ mod commands;
 mod connections;
 mod cost;
 mod discovery;
+mod downstream;
 mod floods;
 mod frozen;
 mod grpc;

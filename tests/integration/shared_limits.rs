@@ -4,8 +4,8 @@
 //! a round in which that happened says nothing of the sharing.
 
 use crate::support::{
-    Backend, Events, Origin, Proxy, RawOrigin, Redis, Running, missing, refusing_address, send,
-    wait_until,
+    Backend, Events, Origin, Proxy, RawOrigin, Redis, Running, certificate, missing,
+    refusing_address, send, wait_until,
 };
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -65,6 +65,32 @@ fn two_tidegates_share_one_limit() {
     let keys = redis.call(&["DBSIZE"]);
     assert_ne!(keys, ":0");
     assert_eq!(redis.call(&["EXISTS", "tidegate:limit:app:user:user-1"]), ":0");
+}
+
+#[test]
+fn redis_over_tls_is_asked_only_if_it_is_believed() {
+    if missing("redis-server") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (chain, key) = certificate(folder.path(), &["localhost"]);
+    let (redis, origin) = (Redis::start_tls(&chain, &key), RawOrigin::always(OK));
+    let shared = || {
+        let redis = format!("[shared]\nredis = \"{}/0\"", redis.tls_url());
+        Proxy::new().backend(&origin).route(SHARED).toml(&redis)
+    };
+    let believing = || shared().env("SSL_CERT_FILE", chain.to_str().unwrap()).run();
+    let (a, b) = (believing(), believing());
+    together(&[&a, &b], |user| {
+        let statuses = [&a, &b, &a, &b, &a, &b, &a].map(|proxy| ask(proxy, user).0);
+        assert_eq!(statuses, [200, 200, 200, 200, 200, 429, 429]);
+    });
+    // Whose certificate nobody vouches for counts nothing: everybody for himself.
+    let doubting = shared().run();
+    let statuses = [(); 6].map(|()| ask(&doubting, "user-1").0);
+    assert_eq!(statuses, [200, 200, 200, 200, 200, 429]);
+    assert_eq!(doubting.metric("tidegate_shared_limits_up", &[]), 0.0);
+    assert!(alone(&doubting) >= 6.0);
 }
 
 #[test]

@@ -72,7 +72,8 @@ pub fn shared(r: &mut Reader<'_>) -> Option<Arc<Redis>> {
         let redis = r.field("redis", |value| match values::string(value)?.as_str() {
             "" => Ok(None),
             _ => {
-                metric::redis(value, &["redis"]).map(|(at, database)| Some(Redis { at, database }))
+                let found = metric::redis(value, &["redis", "rediss"]);
+                found.map(|(at, database)| Some(Redis { at, database }))
             }
         });
         redis.or("").map(Arc::new)

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::config::types::Redis;
+use crate::fetch::{Connection, FetchError, connect};
 
 use super::reply::{self, NotRedis, Reply};
 use super::{Ask, Question, SCRIPT};
@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub enum LinkError {
     #[error("no connection: {0}")]
     Io(#[from] io::Error),
+    #[error("no connection: {0}")]
+    Connect(Box<FetchError>),
     #[error("it takes longer than {PATIENCE:?}")]
     TimedOut,
     #[error("it ended the connection")]
@@ -36,7 +38,7 @@ pub enum LinkError {
 
 /// A connection, and what was read of it.
 struct Link {
-    stream: TcpStream,
+    stream: Connection,
     read: BytesMut,
     /// The script's name there.
     script: String,
@@ -65,7 +67,7 @@ pub async fn run(
                     encode(&mut out, &link.script, &questions);
                     waiting.push_back(tell);
                 }
-                let writing = timeout(PATIENCE, link.stream.write_all(&out)).await;
+                let writing = timeout(PATIENCE, link.send(&out)).await;
                 writing.map_err(|_| LinkError::TimedOut)??;
                 out.clear();
             }
@@ -89,8 +91,7 @@ pub async fn run(
 impl Link {
     async fn open(redis: &Redis) -> Result<Self, LinkError> {
         let at = &redis.at;
-        let stream = TcpStream::connect((&*at.host, at.port())).await?;
-        stream.set_nodelay(true)?;
+        let stream = connect(at).await.map_err(|error| LinkError::Connect(Box::new(error)))?;
         let mut link = Self { stream, read: BytesMut::new(), script: String::new() };
         if let Some(user) = &at.user {
             match user.name.is_empty() {
@@ -105,12 +106,18 @@ impl Link {
         Ok(link)
     }
 
+    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        // TLS may keep some of it otherwise.
+        self.stream.flush().await
+    }
+
     /// One command that is answered with a line.
     async fn call(&mut self, words: &[&str]) -> Result<String, LinkError> {
         let mut out = Vec::new();
         command(&mut out, words.len());
         words.iter().for_each(|text| word(&mut out, text));
-        self.stream.write_all(&out).await?;
+        self.send(&out).await?;
         loop {
             match reply::take(&mut self.read)? {
                 Some(Reply::Line(line)) => return Ok(line),

@@ -103,7 +103,7 @@ impl SloPolicy {
         let room = Term::number(FILLED, "").times(Term::number(self.start, "slots"));
         let wish = Term::number(load, "in flight").over(room).ceil();
         let (n, formula) = most(wish, Unknown::ServiceTime, input).finish();
-        Proposed {
+        let proposed = Proposed {
             policy: NAME.to_owned(),
             n,
             formula,
@@ -112,7 +112,8 @@ impl SloPolicy {
             held: None,
             valid: true,
             note: Some("how long a request takes is not known yet".to_owned()),
-        }
+        };
+        words::unless(self.learner.bound(), proposed, input)
     }
 
     /// Hands whole seconds to the arithmetic.

@@ -20,6 +20,8 @@ const BROUGHT: f64 = 0.3;
 const READINGS: u32 = 4;
 /// Throughput has risen again.
 const RISEN: f64 = 1.2;
+/// Seconds without anyone waiting that a reading may have in it: a short queue is empty now and then.
+const PAUSE: f64 = 3.0;
 /// So long without anyone waiting is the end of it, in seconds.
 const CALM: f64 = 30.0;
 const FIRST: Duration = Duration::from_secs(60);
@@ -74,7 +76,9 @@ impl Downstream {
         }
         if !waiting {
             self.calm += span;
-            self.reading = Reading::default();
+            if self.calm >= PAUSE {
+                self.reading = Reading::default();
+            }
             if self.calm >= CALM {
                 *self = Self::default();
             }
@@ -181,6 +185,22 @@ mod tests {
         let mut seconds = Seconds::new();
         for backends in [4, 6, 9, 14, 20] {
             assert!(!seconds.pass(30, backends, 25.0 * f64::from(backends), true), "{backends}");
+        }
+    }
+
+    #[test]
+    fn a_queue_that_is_empty_now_and_then_is_one() {
+        let mut seconds = Seconds::new();
+        seconds.pass(5, 4, 100.0, true);
+        for turn in 0..20 {
+            assert!(!seconds.pass(2, 8, 60.0, false), "{turn}");
+            let found = seconds.pass(1, 8, 100.0, true);
+            assert_eq!(found, turn == 19, "five seconds a reading: {turn}");
+        }
+        let mut seconds = Seconds::new();
+        seconds.pass(5, 4, 100.0, true);
+        for turn in 0..40 {
+            assert!(!seconds.pass(3, 8, 60.0, false) && !seconds.pass(1, 8, 100.0, true), "{turn}");
         }
     }
 

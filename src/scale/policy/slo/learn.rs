@@ -77,8 +77,11 @@ impl Learner {
         let answered = traffic.finished.saturating_sub(traffic.abandoned);
         let wasted = traffic.abandoned as f64 > ABANDONED * traffic.finished as f64;
         let (at, span, finished) = (sample.at, sample.span, answered as f64);
-        if sample.queued > 0.0 {
-            self.downstream.look(at, span, backends, finished, true);
+        let crowded = sample.queued > 0.0 || traffic.shed > 0;
+        if crowded {
+            // Here, before the backends, where others are turned away.
+            let well = answered.saturating_sub(traffic.failed) as f64;
+            self.downstream.look(at, span, backends, well, true);
         }
         if backends == 0 || answered == 0 || sample.queued > 0.0 || failing {
             return;
@@ -109,7 +112,9 @@ impl Learner {
             at_once,
             wasted,
         };
-        self.downstream.look(at, span, backends, finished, second.waits(&alone));
+        if !crowded {
+            self.downstream.look(at, span, backends, finished, second.waits(&alone));
+        }
         // What is slow for another reason is not learned as theirs.
         if self.downstream.bound().is_none() {
             self.pace.look(&second, &alone);
@@ -353,6 +358,33 @@ mod tests {
         (0..30).for_each(|_| learner.look(&spike(135, 60, 1.0), 1.0));
         assert_eq!((slots(&learner), learner.pace().is_limited()), (4.0, true));
         assert_eq!(learner.service(2.0).map(|s| (s * 1e3).round()), Some(100.0));
+    }
+
+    /// Who is turned away shows that requests wait, and gets nothing done.
+    #[test]
+    fn more_backends_in_vain_are_seen_while_requests_are_turned_away() {
+        let mut learner = Learner::default();
+        let second = |at: u64, backends: u32, done: u64| Sample {
+            at: at * 1_000_000,
+            counts: Counts { ready: backends, ..Counts::default() },
+            span: Duration::from_secs(1),
+            in_flight: 20.0,
+            traffic: Traffic {
+                finished: 300,
+                failed: 300 - done,
+                shed: 300 - done,
+                mean: 0.1,
+                durations: vec![(0.1, 300)],
+                ..Traffic::default()
+            },
+            ..Sample::default()
+        };
+        (0..20).for_each(|at| learner.look(&second(at, 2, 40), 1.0));
+        (20..60).for_each(|at| learner.look(&second(at, 4, 80), 1.0));
+        assert!(learner.bound().is_none(), "twice as many get twice as much done");
+        (60..85).for_each(|at| learner.look(&second(at, 8, 80), 1.0));
+        let bound = learner.bound().expect("four more got nothing done");
+        assert_eq!((bound.before, bound.after), ((4.0, 80.0), (8.0, 80.0)));
     }
 
     #[test]

@@ -162,6 +162,7 @@ fn served(at: u64, ready: u32, concurrency: f64, slots: f64) -> Sample {
         finished,
         failed: 0,
         abandoned: 0,
+        shed: 0,
         mean: time,
         durations: vec![(time, finished)],
     };
@@ -342,6 +343,39 @@ fn backends_that_bring_nothing_are_not_added_and_it_says_so() {
         proposal.note.as_deref().unwrap_or_default().contains("requests/s with"),
         "{proposal:?}"
     );
+}
+
+/// The same where requests wait here, so that how long one takes is never seen.
+#[test]
+fn what_brings_nothing_is_not_added_either_while_nothing_is_known() {
+    let (mut scaler, mut ready) = (scaler(params(unknown())), 1);
+    let crowded = |at: u64| {
+        let mut sample = sample(at, 0, 40.0);
+        sample.queued = 20.0;
+        sample.traffic = Traffic { arrivals: 60.0, finished: 20, ..Traffic::default() };
+        sample
+    };
+    let mut orders = Vec::new();
+    for at in 0..200 {
+        let mut sample = crowded(at);
+        // One is ready 12 s after its order.
+        sample.counts.ready = orders.iter().filter(|(when, _)| when + 12 <= at).fold(1, |_, o| o.1);
+        sample.counts.starting = ready - sample.counts.ready;
+        let tick = scaler.tick(&sample);
+        ready = tick.plan.map_or(ready, |plan| plan.size);
+        if orders.last().map_or(1, |(_, size)| *size) != ready {
+            orders.push((at, ready));
+        }
+        let bound = tick.record.is_some_and(|record| {
+            matches!(record.action, Action::Refuse { reason: Reason::DownstreamBound, .. })
+        });
+        if bound {
+            // 4 readings of 5 s after the first ones were ready.
+            assert!(at <= 50 && ready <= 16, "{at}: {orders:?}");
+            return;
+        }
+    }
+    panic!("never seen: {orders:?}");
 }
 
 /// The backends for a step of every day are ordered before it comes, and the record says why.

@@ -47,25 +47,34 @@ pub(super) fn proposed(
         fixed => term.minus(Term::count(fixed, "fixed")),
     };
     let (wanted, formula) = term.finish();
-    let bound = bound.filter(|_| wanted > input.current);
-    let n = if bound.is_some() { input.current } else { wanted };
     let cause = match model.unreachable {
         _ if careful => Reason::Learning,
         Some(_) if decision.why == Why::Backlog => Reason::SloUnreachable,
         _ => reason(decision.why),
     };
-    Proposed {
+    let proposed = Proposed {
         policy: NAME.to_owned(),
-        n,
+        n: wanted,
         formula,
         wanted,
         cause: Some(cause),
-        held: bound.map(|_| Reason::DownstreamBound),
+        held: None,
         valid: true,
-        note: Some(match bound {
-            None => note(decision, model, expected, input, careful),
-            Some(bound) => in_vain(&bound, input.now),
-        }),
+        note: Some(note(decision, model, expected, input, careful)),
+    };
+    unless(bound, proposed, input)
+}
+
+/// What is proposed, unless that is more of what brought nothing.
+pub(super) fn unless(bound: Option<Bound>, proposed: Proposed, input: &Input<'_>) -> Proposed {
+    match bound.filter(|_| proposed.wanted > input.current) {
+        None => proposed,
+        Some(bound) => Proposed {
+            n: input.current,
+            held: Some(Reason::DownstreamBound),
+            note: Some(in_vain(&bound, input.now)),
+            ..proposed
+        },
     }
 }
 
