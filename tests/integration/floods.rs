@@ -1,24 +1,17 @@
 //! Clients that do too much, or too slowly: how each is ended, under which name it is counted, that others
 //! are served meanwhile, and what it costs in memory. docs/floods.md has the table.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use crate::support::frames::{
     self, ACK, END_HEADERS, END_STREAM, Frames, frame, get_frame, literal,
 };
-use crate::support::{Connection, Origin, Proxy, Running, get, wait_until};
+use crate::support::siege::Siege;
+use crate::support::{Connection, Origin, Proxy, Running, wait_until};
 
-/// What one flooding connection may cost in memory at most, in KiB: what docs/floods.md has as the bound of one
-/// connection, and 16 MiB for the others and for what the allocator keeps.
-const MEMORY: usize = (4 + 16) * 1024;
-
-/// The most memory that a process has ever had, in KiB.
-fn peak(proxy: &Running) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.process.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
+/// What docs/floods.md has as the bound of one connection, in KiB.
+const CONNECTION: usize = 4 * 1024;
 
 fn counted(proxy: &Running, kind: &str) -> f64 {
     proxy.metric("tidegate_floods_total", &[("listener", "http"), ("kind", kind)])
@@ -29,41 +22,12 @@ fn counted(proxy: &Running, kind: &str) -> f64 {
 fn flood(listener: &str, kind: &str, act: impl FnOnce(&Running)) {
     let origin = Origin::new().start();
     let proxy = Proxy::new().listener(listener).backend(&origin).run();
-    // Warm, with all that is there once.
-    for _ in 0..20 {
-        assert_eq!(get(&proxy.url("/?size=1000")).status, 200);
-    }
-    let (before, stop, answered) = (peak(&proxy), AtomicBool::new(false), AtomicUsize::new(0));
-    let address = proxy.address("http");
-    std::thread::scope(|scope| {
-        let polite = scope.spawn(|| {
-            let mut client = Connection::open(address);
-            while !stop.load(SeqCst) {
-                assert_eq!(client.get("/?size=100").status, 200, "others are served");
-                answered.fetch_add(1, SeqCst);
-            }
-        });
-        let _stop = Stop(&stop);
-        wait_until("others are served", || answered.load(SeqCst) > 0);
-        act(&proxy);
-        wait_until("it is counted", || counted(&proxy, kind) >= 1.0);
-        let then = answered.load(SeqCst);
-        wait_until("others are still served", || answered.load(SeqCst) > then + 5);
-        stop.store(true, SeqCst);
-        polite.join().expect("all were answered");
-    });
-    let grown = peak(&proxy) - before;
-    assert!(grown <= MEMORY, "{kind}: {grown} KiB more");
-    assert_eq!(proxy.metric("tidegate_panics_total", &[]), 0.0);
-}
-
-/// Ends the polite client also when a flood is not as it should be.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, SeqCst);
-    }
+    let client = Mutex::new(Connection::open(proxy.address("http")));
+    Siege::of(&proxy, "/?size=1000").memory(CONNECTION).run(
+        |_| assert_eq!(client.lock().unwrap().get("/?size=100").status, 200, "others are served"),
+        || act(&proxy),
+        || counted(&proxy, kind) >= 1.0,
+    );
 }
 
 /// The same with frames on one connection, which is ended for them.

@@ -22,6 +22,8 @@
 //! | `http` | [`get`], [`send`]: a plain blocking HTTP/1.1 client that hides nothing |
 //! | `connection` | [`Connection`]: a client's connection, driven byte by byte |
 //! | `frames` | an HTTP/2 client's connection, driven frame by frame |
+//! | `crowd` | [`Crowd`]: many clients with an address each |
+//! | `siege` | [`siege::Siege`]: an attack beside polite clients |
 //! | `process` | [`Process`]: a child with captured output; nothing of it outlives its test |
 //! | `scaled` | [`Proxy::origins`]: backends that tidegate starts; their sizes, processes, records |
 //! | `sources` | [`Redis`], [`Prometheus`]: numbers to scale by |
@@ -40,6 +42,7 @@
 #![allow(dead_code, unused_imports)]
 
 mod connection;
+mod crowd;
 mod dns;
 mod events;
 pub mod formula;
@@ -56,10 +59,12 @@ mod proxy;
 mod python;
 mod raw;
 mod scaled;
+pub mod siege;
 mod sources;
 mod tool;
 
 pub use connection::Connection;
+pub use crowd::Crowd;
 pub use dns::{Nameserver, Says};
 pub use events::Events;
 pub use haproxy::Haproxy;
