@@ -30,7 +30,7 @@ fn formula(record: &Value) -> &str {
 fn learned(folder: &Path) -> Option<Value> {
     let lines = std::fs::read_to_string(folder.join("state/journal/app.jsonl")).ok()?;
     let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    lines.filter_map(|line| line.get("learned").cloned()).last()
+    lines.filter_map(|line| line.get("learned").cloned()).next_back()
 }
 
 #[test]
