@@ -22,10 +22,25 @@ body = "1s"
 write = "1s"
 [[route]]
 service = "app"
+{limits}
 [service.app]
 [[service.app.backend]]
 address = "127.0.0.1:{origin}"
 """
+
+# What each client may ask for, in each proxy's words: rate and burst are far above the polite client's.
+LIMITS = {
+    "tidegate": """[[route.rate_limit]]
+name = "each-client"
+key = "client_ip"
+rate = "200/s"
+burst = 20""",
+    "nginx": """limit_req zone=clients burst=20 nodelay;
+            limit_req_status 429;""",
+    "haproxy": """stick-table type ip size 100k expire 1m store gpc0,http_req_rate(250ms)
+    http-request track-sc0 src
+    http-request deny deny_status 429 if { sc_http_req_rate(0) gt 50 }""",
+}
 
 # Without TLS it speaks either HTTP/1 or HTTP/2 on a port.
 NGINX = """
@@ -41,11 +56,13 @@ http {{
     send_timeout 1s;
     client_body_temp_path {dir}; proxy_temp_path {dir}; fastcgi_temp_path {dir}; uwsgi_temp_path {dir};
     scgi_temp_path {dir};
+    limit_req_zone $binary_remote_addr zone=clients:10m rate=200r/s;
     upstream app {{ server 127.0.0.1:{origin}; keepalive 256; }}
     server {{
         listen 127.0.0.1:{port} backlog=4096;
         listen 127.0.0.1:{h2} http2 backlog=4096;
         location / {{
+            {limits}
             proxy_pass http://app;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
@@ -68,6 +85,7 @@ defaults
     timeout server 2h
 frontend front
     bind 127.0.0.1:{port} backlog 4096
+    {limits}
     default_backend app
 backend app
     server one 127.0.0.1:{origin}
@@ -85,7 +103,7 @@ def free_port():
 class Proxy:
     """One that runs, with its ports. `admin` is tidegate's alone."""
 
-    def __init__(self, kind, tidegate, folder, origin, workers):
+    def __init__(self, kind, tidegate, folder, origin, workers, limits=False):
         self.kind = kind
         self.port, self.admin = free_port(), free_port()
         self.h2 = free_port() if kind == "nginx" else self.port
@@ -93,7 +111,8 @@ class Proxy:
         config = os.path.join(folder, kind + ".conf")
         with open(config, "w") as file:
             file.write(template.format(workers=workers, dir=folder, port=self.port, h2=self.h2,
-                                       admin=self.admin, origin=origin))
+                                       admin=self.admin, origin=origin,
+                                       limits=LIMITS[kind] if limits else ""))
         command = {"tidegate": [tidegate, "run", "-c", config], "nginx": ["nginx", "-c", config],
                    "haproxy": ["haproxy", "-f", config]}[kind]
         self.process = subprocess.Popen(command, **QUIET)

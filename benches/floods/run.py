@@ -3,8 +3,9 @@
 
 Each flood is sent over and over from one process, as fast as the proxy takes it, on connections that are opened
 again when they are ended; beside it a client asks 100 times a second. Printed: its p50 and p99, calm and
-during each flood, the ratio of the p99s, the proxy's memory above calm, and what was counted. Nothing is gated: on
-two CPUs the flooding process alone takes a part of what the others need.
+during each flood, the ratio of the p99s, the proxy's memory above calm, and what was counted. With `--limits` each client
+may ask for 200 requests a second, 50 at once (the flood comes from another address than the polite client). Nothing is
+gated: on two CPUs the flooding process alone takes a part of what the others need.
 """
 
 import argparse
@@ -22,6 +23,8 @@ from kinds import FLOODS, PREFACE
 from proxies import QUIET, Proxy, free_port
 
 RATE = 100
+# The flood's address.
+FLOODER = "127.0.0.2"
 
 
 def polite(port, seconds, out):
@@ -52,7 +55,7 @@ def flooder(port, kind, seconds):
         sockets = []
         try:
             for _ in range(flood.connections):
-                sockets.append(socket.create_connection(("127.0.0.1", port), timeout=0.5))
+                sockets.append(socket.create_connection(("127.0.0.1", port), 0.5, (FLOODER, 0)))
             for one in sockets:
                 one.sendall(flood.opening)
             while time.monotonic() < until:
@@ -118,6 +121,7 @@ def main():
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--only", choices=FLOODS, action="append")
     parser.add_argument("--rivals", action="store_true", help="nginx and HAProxy too, one after another")
+    parser.add_argument("--limits", action="store_true", help="with a rate limit for each client")
     arguments = parser.parse_args()
     origin = free_port()
     print(f"{platform.machine()}, {os.cpu_count()} CPUs, {arguments.workers} workers, "
@@ -138,7 +142,7 @@ def row(kind, origin, flood, arguments):
     """One flood on a proxy that is started for it."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o777)
-        proxy = Proxy(kind, arguments.tidegate, folder, origin, arguments.workers)
+        proxy = Proxy(kind, arguments.tidegate, folder, origin, arguments.workers, arguments.limits)
         try:
             line(proxy, flood, arguments.seconds)
         finally:

@@ -20,6 +20,10 @@ use super::udp::{self, Group};
 
 /// Connections the kernel keeps for us before they are accepted (it caps this at net.core.somaxconn).
 const BACKLOG: i32 = 4096;
+/// Bytes of answers that the kernel takes for a client beyond what the client's window and the congestion window let
+/// it send (TCP_NOTSENT_LOWAT, tcp(7)). Without it, it takes megabytes for a client that reads nothing (4 of
+/// them on loopback), and asks the backend for as many more; a fast client never has so much that is not sent.
+const UNSENT: u32 = 128 * 1024;
 
 /// What is listened on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -261,9 +265,7 @@ fn checked(fd: OwnedFd) -> io::Result<(SocketAddr, TcpListener)> {
     if !socket.is_listener()? {
         return Err(wrong("does not listen"));
     }
-    // Accepted sockets inherit it, which saves a system call for each.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_nonblocking(true)?;
+    for_clients(&socket)?;
     Ok((address, socket.into()))
 }
 
@@ -271,6 +273,13 @@ fn listen_one(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = bind_one(address, true)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// What accepted sockets inherit, which saves system calls for each.
+fn for_clients(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT)?;
+    socket.set_nonblocking(true)
 }
 
 fn bind_one(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
@@ -281,9 +290,7 @@ fn bind_one(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
-    // Accepted sockets inherit it, which saves a system call for each.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_nonblocking(true)?;
+    for_clients(&socket)?;
     socket.bind(&address.into())?;
     Ok(socket)
 }

@@ -113,3 +113,28 @@ fn what_stays_is_untouched_and_what_left_is_closed() {
     assert!(second.open.is_empty());
     assert_eq!(second.close, [bound[1].clone()]);
 }
+
+#[test]
+fn little_is_taken_in_for_a_client_that_reads_nothing() {
+    let listener = listener("a", &[loopback(0)]);
+    let passed_on = |listener: &Arc<Listener>| {
+        let (_, mut given) = handed(listener, 1);
+        change(&[], std::slice::from_ref(listener), 1, &mut given)
+    };
+    for change in [bind(&[], std::slice::from_ref(&listener), 1), passed_on(&listener)] {
+        let opened = change.expect("bound").open.remove(0);
+        let Listening::Tcp(socket) = &opened.sockets[0].1 else { panic!("TCP") };
+        socket.set_nonblocking(false).expect("waits");
+        let client = std::net::TcpStream::connect(opened.bound.address).expect("queued");
+        let (accepted, _) = socket.accept().expect("accepted");
+        // So that what the client's side takes is known: twice that, and a share for overhead.
+        socket2::SockRef::from(&client).set_recv_buffer_size(65_536).expect("set");
+        accepted.set_nonblocking(true).expect("set");
+        let (mut taken, piece) = (0, vec![0; 65_536]);
+        while let Ok(more) = std::io::Write::write(&mut &accepted, &piece) {
+            taken += more;
+        }
+        let most = UNSENT as usize + piece.len() + 4 * 65_536;
+        assert!(taken > 0 && taken <= most, "{taken} bytes were taken of {most}");
+    }
+}
