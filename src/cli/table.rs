@@ -56,6 +56,7 @@ fn pressed(memory: &Memory) -> Option<String> {
     let refused = match memory.level.as_str() {
         "shed" => "sheddable requests are refused",
         "critical" => "only critical requests are let in",
+        "over" => "every request is refused, new connections wait",
         "full" => "only critical requests are let in, new connections wait",
         _ => return None,
     };

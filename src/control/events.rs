@@ -183,7 +183,7 @@ pub enum Kind {
     /// (`worse`), or none any more (`ended`).
     MemoryPressure {
         step: PressureStep,
-        /// `shed`, `critical` or `full`; at the end: the worst of them.
+        /// `shed`, `critical`, `full` or `over`; at the end: the worst of them.
         level: &'static str,
         bytes: u64,
         limit_bytes: u64,

@@ -120,14 +120,15 @@ impl Control {
     /// Lets the data plane do as the level says. Services and listeners that are new are told with the next look.
     fn refuse(&self, level: Level) {
         let lowest = match level {
-            Level::Calm | Level::Trim => Priority::Sheddable,
-            Level::Shed => Priority::Normal,
-            Level::Critical | Level::Full => Priority::Critical,
+            Level::Calm | Level::Trim => Some(Priority::Sheddable),
+            Level::Shed => Some(Priority::Normal),
+            Level::Critical | Level::Full => Some(Priority::Critical),
+            Level::Over => None,
         };
         for service in &self.plane.current().services {
             service.admission.spare(lowest);
         }
-        self.plane.set_full(level == Level::Full);
+        self.plane.set_memory(level >= Level::Critical, level >= Level::Full);
     }
 
     fn tell_of_memory(&self, news: News, bytes: u64, limit: u64) {

@@ -17,10 +17,13 @@ use super::watch::LAST_CALL;
 pub async fn wait(client: &Client, stream: &ClientStream) -> bool {
     let _parked = client.listener.stats.park();
     client.timer.arm(client.idle_until(client.begun(), client.worker.now()));
-    let mut last_call = false;
+    let (mut scarce, mut last_call) = (client.is_scarce(), false);
     poll_fn(|cx| {
         if stream.poll_readable(cx).is_ready() {
             return Poll::Ready(true);
+        }
+        if client.is_scarce() && !std::mem::replace(&mut scarce, true) {
+            client.timer.arm(client.idle_until(client.begun(), client.worker.now()));
         }
         if client.leaves() && !std::mem::replace(&mut last_call, true) {
             client.timer.arm_in(client.worker.now(), LAST_CALL);

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ const LINGER_BYTES: usize = 1 << 20;
 /// Of an answer for a client that does not read as fast as it comes, at least (the codec goes beyond it by what it
 /// is given at once); and what is read of an upload at once.
 const BUFFER: usize = 256 * 1024;
+/// While memory is scarce, connections may be idle for so long at most.
+const SCARCE: Duration = Duration::from_secs(10);
 /// Read at once of what is thrown away.
 const WASTE: usize = 16 * 1024;
 
@@ -181,13 +184,33 @@ impl Client {
         self.active.get() > 0
     }
 
+    /// Whether there is too little memory to keep idle connections for long.
+    #[inline]
+    pub fn is_scarce(&self) -> bool {
+        self.worker.shared.scarce.load(Relaxed)
+    }
+
+    /// How long the connection may be idle.
+    pub fn keep_alive(&self) -> Duration {
+        let keep = self.listener.config.timeout.keep_alive;
+        if self.is_scarce() { keep.min(SCARCE) } else { keep }
+    }
+
     /// When the connection has been idle for too long. It is idle from the first time this is asked
     /// after so many exchanges, whatever happens to the codec meanwhile.
     pub fn idle_until(&self, after: u64, now: Micros) -> Micros {
         let (then, since) = self.idle.get();
         let since = if then == after { since } else { now };
         self.idle.set((after, since));
-        since.saturating_add(self.listener.config.timeout.keep_alive.as_micros() as Micros)
+        let over = |keep: Duration| since.saturating_add(keep.as_micros() as Micros);
+        let until = over(self.keep_alive());
+        if until >= now {
+            return until;
+        }
+        // Memory has become scarce. Those for whom it is too late go one after the other.
+        let turn = SCARCE * self.timer.place().into() / u32::from(u16::MAX);
+        let turn = now.saturating_add(turn.as_micros() as Micros);
+        turn.min(over(self.listener.config.timeout.keep_alive))
     }
 
     /// Whether the codec holds nothing of an exchange: all was answered, written and read.

@@ -53,6 +53,8 @@ enum Until {
     Park,
     /// It was idle for `timeout.keep_alive`.
     Close,
+    /// The same since memory became scarce, which is sooner.
+    Early,
     /// The process or the listener ends: only a request that is on its way is waited for.
     LastCall,
 }
@@ -114,7 +116,7 @@ impl<'a> Watch<'a> {
                 let closes = self.client.idle_until(after, now);
                 match until {
                     Until::Park => timer.arm(closes.min(later(now, PARK))),
-                    Until::Close => timer.arm(closes),
+                    Until::Close | Until::Early => timer.arm(closes),
                     Until::LastCall => timer.arm_in(now, LAST_CALL),
                 }
             }
@@ -146,6 +148,8 @@ impl<'a> Watch<'a> {
         }
         let until = match self.phase {
             _ if client.leaves() => Until::LastCall,
+            // HTTP/1 is parked, and looks for itself.
+            _ if !self.http1 && client.is_scarce() => Until::Early,
             Phase::Idle { after: then, until: Until::Close } if then == after => Until::Close,
             _ if self.http1 && client.listener.config.timeout.keep_alive > PARK => Until::Park,
             _ => Until::Close,

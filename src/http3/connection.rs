@@ -254,7 +254,7 @@ impl Serving {
                 self.timer.arm_in(now, GRACE + self.connection.quic.rtt() * 3);
             }
             Some(_) => {
-                let wait = client.listener.config.timeout.keep_alive.as_micros() as Micros;
+                let wait = client.keep_alive().as_micros() as Micros;
                 self.timer.arm(now.saturating_add(wait));
             }
         }

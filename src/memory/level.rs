@@ -16,13 +16,15 @@ pub enum Level {
     Trim,
     /// From 90 %: `sheddable` requests are refused.
     Shed,
-    /// From 95 %: only `critical` requests are let in.
+    /// From 95 %: only `critical` requests are let in, and connections that nobody used lately end.
     Critical,
     /// From 100 %: no new connections.
     Full,
+    /// From 105 %: no requests. Only those that have a connection could still ask, for whatever they like.
+    Over,
 }
 
-const LEVELS: [Level; 4] = [Level::Trim, Level::Shed, Level::Critical, Level::Full];
+const LEVELS: [Level; 5] = [Level::Trim, Level::Shed, Level::Critical, Level::Full, Level::Over];
 
 /// A level is left so much of the limit below where it begins.
 const HYSTERESIS: f64 = 0.05;
@@ -45,10 +47,11 @@ impl Level {
             Self::Shed => "shed",
             Self::Critical => "critical",
             Self::Full => "full",
+            Self::Over => "over",
         }
     }
 
-    /// 0, the calm one, to 4: as in the metrics.
+    /// 0, the calm one, to 5: as in the metrics.
     pub fn number(self) -> u8 {
         self as u8
     }
@@ -61,6 +64,7 @@ impl Level {
             Self::Shed => 0.90,
             Self::Critical => 0.95,
             Self::Full => 1.0,
+            Self::Over => 1.05,
         }
     }
 

@@ -6,7 +6,7 @@
 //! one time, to one backend: no retry, no waiting. Upgrades are not copied, nor are trailers.
 //!
 //! Bounded by worker: so many copies under way, each with a body of at most 64 KiB. What is over is dropped and
-//! counted. A copy is in flight at the mirror's service, and counts in its statistics like any other request.
+//! counted; while memory is short, all are. A copy is in flight at the mirror's service, and counts in its statistics like any other request.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -86,6 +86,9 @@ pub fn copy(
     let Some(service) = to.service.and_then(|index| local.services.get(index)) else { return };
     if size > MOST_BYTES as u64 {
         return dropped(MirrorDrop::Body);
+    }
+    if service.view.admission.lacks_memory() {
+        return dropped(MirrorDrop::Memory);
     }
     let Some(place) = Place::take(worker) else { return dropped(MirrorDrop::Busy) };
     let (mut copied, ()) = Request::new(()).into_parts();

@@ -33,6 +33,8 @@ labels! {
         Incomplete = "incomplete",
         /// No backend of the mirror could take it.
         NoBackend = "no_backend",
+        /// There is too little memory for copies.
+        Memory = "memory",
     }
 }
 

@@ -236,11 +236,19 @@ impl DataPlane {
         (self.shared.heap.give_back)();
     }
 
-    /// Whether new connections have to wait in the kernel's queue; those of QUIC, which has none, are refused.
-    pub fn set_full(&self, full: bool) {
-        // It is said again and again; the line that it is in is read by everybody.
+    /// What there is no memory for. `scarce`: idle connections that nobody used lately. `full`: new ones, which wait in
+    /// the kernel's queue, or are refused where there is none (QUIC). It may be said again and again.
+    pub fn set_memory(&self, scarce: bool, full: bool) {
+        // The line that they are in is read by everybody.
         if self.shared.full.load(Relaxed) != full {
             self.shared.full.store(full, Relaxed);
+        }
+        if self.shared.scarce.load(Relaxed) != scarce {
+            self.shared.scarce.store(scarce, Relaxed);
+            // Those that are idle already have a later end. What is armed early stays so.
+            if scarce {
+                self.wake();
+            }
         }
     }
 

@@ -28,6 +28,8 @@ pub struct Shared {
     pub emptied: Notify,
     /// There is no memory for new connections.
     pub full: AtomicBool,
+    /// There is little memory for idle ones.
+    pub scarce: AtomicBool,
     pub heap: Heap,
     /// Connections per client address, where a listener limits them.
     pub per_address: Arc<PerAddress>,
@@ -51,6 +53,7 @@ impl Shared {
             open: AtomicUsize::new(0),
             emptied: Notify::new(),
             full: AtomicBool::new(false),
+            scarce: AtomicBool::new(false),
             heap,
             per_address: Arc::default(),
             bans: Arc::default(),

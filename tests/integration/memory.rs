@@ -1,57 +1,48 @@
 //! `runtime.max_memory`: what is refused when memory runs short, and that all of it comes back.
 //!
-//! Memory is held by clients that read nothing of a large answer: some hundred KiB each, in the proxy. Limits are far
-//! above what the program takes by itself, in any profile that it is built with.
+//! Memory is held by requests with large heads that wait for a place: as soon as one waits, it holds some hundred KiB.
+//! The limit is far above what the program takes by itself, in any profile that it is built with.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use crate::support::{Backend, Connection, Events, Proxy, RawOrigin, Running, Step, wait_until};
 
-use crate::support::{Backend, Connection, Events, Origin, Proxy, Running, wait_until};
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+/// Of a head that is held.
+const HEAD: usize = 200 << 10;
 
 const LIMIT: u64 = 160 << 20;
 /// What each class is answered at a level: critical, normal, sheddable.
-const ANSWERS: [[u16; 3]; 5] =
-    [[200, 200, 200], [200, 200, 200], [200, 200, 503], [200, 503, 503], [200, 503, 503]];
+const ANSWERS: [[u16; 3]; 6] = [
+    [200, 200, 200],
+    [200, 200, 200],
+    [200, 200, 503],
+    [200, 503, 503],
+    [200, 503, 503],
+    [503, 503, 503],
+];
 const CLASSES: [&str; 3] = ["critical", "normal", "sheddable"];
-
-/// A client that asks for much and reads nothing.
-struct Holder {
-    _socket: Socket,
-}
-
-impl Holder {
-    /// Its request is let in at every level.
-    fn of(address: SocketAddr) -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
-        // Or the kernel would hold more of the answer than the proxy.
-        socket.set_recv_buffer_size(4096).unwrap();
-        socket.connect(&address.into()).unwrap();
-        let request = request("/?size=8000000", CLASSES[0]);
-        assert_eq!(socket.send(request.as_bytes()).unwrap(), request.len());
-        Self { _socket: socket }
-    }
-}
 
 /// A proxy to be filled, and a kept connection for each class.
 struct Filled {
     proxy: Running,
-    holders: Vec<Holder>,
+    holders: Vec<Connection>,
     kept: Vec<Connection>,
     /// Levels at which every class was asked.
     seen: BTreeSet<u64>,
     refused: u64,
-    origin: Box<dyn Backend>,
+    /// Of `app`, and of `held`, which never answers.
+    origins: [RawOrigin; 2],
 }
 
 impl Filled {
     fn start() -> Self {
-        let origin = Origin::new().start();
-        let proxy = limited(&origin, LIMIT).run();
+        let held = RawOrigin::script(|_| vec![Step::ReadHead, Step::Hold]);
+        let origins = [RawOrigin::always(OK), held];
+        let proxy = limited(&origins, LIMIT).run();
         let kept = CLASSES.iter().map(|_| Connection::open(proxy.address("http"))).collect();
         let (holders, seen) = (Vec::new(), BTreeSet::new());
-        Self { proxy, holders, kept, seen, refused: 0, origin: Box::new(origin) }
+        Self { proxy, holders, kept, seen, refused: 0, origins }
     }
 
     fn level(&self) -> u64 {
@@ -90,19 +81,27 @@ impl Filled {
     /// One holder after the other up to a level.
     fn fill(&mut self, level: u64) {
         let address = self.proxy.address("http");
+        let head = request("/held", CLASSES[0]);
+        let head = head.replace("\r\n\r\n", &format!("\r\nx: {}\r\n\r\n", "y".repeat(HEAD)));
         while self.check() < level {
             assert!(self.holders.len() < 900, "{} hold nothing", self.holders.len());
-            self.holders.extend((0..4).map(|_| Holder::of(address)));
-            let holders = self.holders.len() as f64;
+            let mut holder = Connection::open(address);
+            holder.try_send(&head);
+            self.holders.push(holder);
+            let held = self.holders.len() as f64;
             // The last of them may come too late to be let in.
-            wait_until("they are let in", || {
-                self.proxy.metric("tidegate_in_flight", &[]) >= holders || self.level() == 4
+            wait_until("it waits, and that was noticed", || {
+                let metric = |name| self.proxy.metric(name, &[]);
+                let noticed = metric("tidegate_memory_bytes") + f64::from(2 << 20);
+                self.level() >= 4
+                    || self.proxy.metric("tidegate_in_flight", &[("service", "held")]) >= held
+                        && noticed >= metric("process_resident_memory_bytes")
             });
         }
     }
 
     fn reload(&mut self, limit: u64) {
-        let new = limited(&self.origin.address(), limit);
+        let new = limited(&self.origins, limit);
         assert_eq!(self.proxy.reload(|_| new).status, 200);
     }
 
@@ -119,11 +118,17 @@ impl Filled {
     }
 }
 
-fn limited(origin: &impl Backend, limit: u64) -> Proxy {
+fn limited([app, held]: &[RawOrigin; 2], limit: u64) -> Proxy {
     Proxy::new()
         .runtime(&format!("max_memory = {limit}"))
-        .listener("trusted_proxies = [\"127.0.0.1\"]\n[listener.timeout]\nwrite = \"10m\"")
-        .backend(&origin.address())
+        .listener("trusted_proxies = [\"127.0.0.1\"]\n[listener.limit]\nheader_bytes = \"256KiB\"")
+        .backend(app)
+        .toml(&format!(
+            "[[route]]\npath = \"/held\"\nservice = \"held\"\n\
+             [service.held]\nmax_in_flight = 1\nbackend = [{{ address = \"{}\" }}]\n\
+             overload = {{ queue = 1000, queue_timeout = \"10m\" }}",
+            held.address()
+        ))
         // Only what is asked to give back does so: by itself the allocator would wait for an hour.
         .env("MIMALLOC_PURGE_DELAY", "3600000")
 }
@@ -137,6 +142,9 @@ fn what_is_refused_follows_memory_up_and_comes_back_with_it() {
     let mut filled = Filled::start();
     let events = Events::of(&filled.proxy);
     assert_eq!(filled.check(), 0);
+    let mut idle = Connection::open(filled.proxy.address("http"));
+    assert_eq!(idle.get("/").status, 200);
+    idle.socket().set_nonblocking(true).unwrap();
     filled.fill(4);
     let bytes = filled.proxy.metric("tidegate_memory_bytes", &[]);
     assert!(bytes >= 0.95 * LIMIT as f64, "{bytes}");
@@ -152,6 +160,12 @@ fn what_is_refused_follows_memory_up_and_comes_back_with_it() {
     wait_until("two seconds", || filled.given_back() >= given_back + 2.0);
     let (after, level) = (accepted(), filled.level());
     assert_eq!((level, after), (4, before));
+
+    // Who asked for nothing lately has to go; who does stays.
+    wait_until("the idle connection is ended", || {
+        filled.check();
+        matches!(idle.socket().peek(&mut [0]), Ok(0))
+    });
 
     filled.empty();
     assert_eq!(late.answer().status, 200);
@@ -181,6 +195,9 @@ fn a_reload_changes_the_limit_and_takes_it_away() {
     assert_eq!(filled.ask(), [200; 3]);
     filled.reload(LIMIT);
     wait_until("there is not", || filled.level() >= 2);
+    filled.reload(LIMIT / 5 * 4);
+    wait_until("there is far too little", || filled.level() == 5);
+    assert_eq!(filled.ask(), [503; 3]);
     filled.reload(0);
     events.wait("memory_pressure", |event| event["step"] == "ended");
     assert_eq!(filled.ask(), [200; 3]);

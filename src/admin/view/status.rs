@@ -52,6 +52,6 @@ pub struct Memory {
     pub bytes: u64,
     pub limit_bytes: u64,
     /// `calm`, `trim` (unused memory is given back), `shed` (sheddable requests are refused), `critical` (all others
-    /// but critical ones too) or `full` (new connections wait).
+    /// but critical ones too), `full` (new connections wait) or `over` (every request is refused).
     pub level: String,
 }

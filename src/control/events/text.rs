@@ -161,6 +161,7 @@ pub fn seconds(ms: u64) -> String {
 /// What is refused at a level of [`crate::memory`].
 fn refuses(level: &str) -> &'static str {
     match level {
+        "over" => "every request is refused, and new connections wait",
         "full" => "new connections wait, and only critical requests are let in",
         "critical" => "only critical requests are let in",
         _ => "sheddable requests are refused",

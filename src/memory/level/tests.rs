@@ -17,9 +17,10 @@ fn after(shares: &[u64]) -> Vec<Level> {
 
 #[test]
 fn each_level_begins_at_its_share_and_ends_five_percent_below() {
-    use Level::{Calm, Critical, Full, Shed, Trim};
-    let up = after(&[0, 79, 80, 89, 90, 94, 95, 99, 100, 250]);
-    assert_eq!(up, [Calm, Calm, Trim, Trim, Shed, Shed, Critical, Critical, Full, Full]);
+    use Level::{Calm, Critical, Full, Over, Shed, Trim};
+    let up = after(&[0, 79, 80, 89, 90, 94, 95, 99, 100, 104, 105]);
+    assert_eq!(up, [Calm, Calm, Trim, Trim, Shed, Shed, Critical, Critical, Full, Full, Over]);
+    assert_eq!(after(&[250, 101, 99]), [Over, Over, Full]);
     let down = after(&[100, 96, 95, 94, 91, 90, 89, 86, 85, 84, 76, 75, 74]);
     let wanted =
         [Full, Full, Full, Critical, Critical, Critical, Shed, Shed, Shed, Trim, Trim, Trim, Calm];
@@ -90,9 +91,9 @@ fn a_level_under_which_memory_moves_is_kept() {
         let (mut rising, mut falling) = (Monitor::new(LIMIT), Monitor::new(LIMIT));
         for second in 0..90 {
             // More than GRAIN in every PATIENCE.
-            rising.look(LIMIT + second * 2 * step, second * SECOND);
+            rising.look(2 * LIMIT + second * 2 * step, second * SECOND);
             falling.look(2 * LIMIT - second * 2 * step, second * SECOND);
-            assert_eq!((rising.level(), falling.level()), (Level::Full, Level::Full));
+            assert_eq!((rising.level(), falling.level()), (Level::Over, Level::Over));
         }
     }
 }

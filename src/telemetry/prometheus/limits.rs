@@ -51,7 +51,7 @@ impl Metrics<'_> {
         let limit = memory.limit_bytes as f64;
         gauge("tidegate_memory_limit_bytes", "runtime.max_memory.", limit);
         let help = "0: calm, 1: giving back, 2: sheddable requests refused, 3: only critical ones \
-                    let in, 4: no new connections.";
+                    let in, 4: no new connections, 5: no requests.";
         gauge("tidegate_memory_level", help, f64::from(memory.level));
         let help = "Times that unused memory was given back for want of it.";
         let mut family = to.family("tidegate_memory_given_back_total", Kind::Counter, help);

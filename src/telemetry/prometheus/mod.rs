@@ -85,7 +85,7 @@ pub struct Bans {
 pub struct Memory {
     pub bytes: u64,
     pub limit_bytes: u64,
-    /// 0: nothing is done about it, to 4: no new connections.
+    /// 0: nothing is done about it, to 5: nothing is let in.
     pub level: u8,
     /// Times that unused memory was given back.
     pub given_back: u64,

@@ -48,6 +48,7 @@ pub enum Refused {
 
 /// Rate, shares or throttle.
 const LEARNED: u8 = 1;
+const CLASSES: [Priority; 3] = [Priority::Critical, Priority::Normal, Priority::Sheddable];
 
 impl fmt::Display for Refused {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,6 +77,11 @@ pub struct Terms {
 }
 
 impl Admission {
+    /// Whether some requests are refused for want of memory.
+    pub fn lacks_memory(&self) -> bool {
+        self.on.load(Relaxed) & !LEARNED != 0
+    }
+
     /// Whether [`enter`](Self::enter) is to be asked.
     #[inline]
     pub fn is_on(&self) -> bool {
@@ -109,10 +115,10 @@ impl Admission {
         };
     }
 
-    /// There is memory only for requests of this class, and of those that go before it. Control plane only, and one
-    /// caller at a time.
-    pub fn spare(&self, lowest: Priority) {
-        let refused = [Priority::Normal, Priority::Sheddable].into_iter().filter(|c| *c > lowest);
+    /// There is memory only for requests of this class, and of those that go before it, or for none. Control plane only,
+    /// and one caller at a time.
+    pub fn spare(&self, lowest: Option<Priority>) {
+        let refused = CLASSES.into_iter().filter(|class| lowest.is_none_or(|low| *class > low));
         let refused = refused.fold(0, |bits, class| bits | bit(class));
         // It is said again and again; a word that every request reads is not written for nothing.
         if self.on.load(Relaxed) & !LEARNED != refused {
@@ -154,9 +160,9 @@ impl Admission {
 /// Of [`Admission::on`]: the class is refused.
 fn bit(class: Priority) -> u8 {
     match class {
-        Priority::Critical => 0,
-        Priority::Normal => LEARNED << 1,
-        Priority::Sheddable => LEARNED << 2,
+        Priority::Critical => LEARNED << 1,
+        Priority::Normal => LEARNED << 2,
+        Priority::Sheddable => LEARNED << 3,
     }
 }
 
@@ -176,8 +182,6 @@ impl Throttle {
 mod tests {
     use super::*;
 
-    const CLASSES: [Priority; 3] = [Priority::Critical, Priority::Normal, Priority::Sheddable];
-
     /// Why each class is not let in.
     fn lets_in(admission: &Admission) -> [Option<Refused>; 3] {
         let mut rng = fastrand::Rng::with_seed(1);
@@ -189,26 +193,29 @@ mod tests {
     fn classes_are_refused_for_memory_from_the_lowest_up() {
         let admission = Admission::default();
         let no = Some(Refused::Memory);
-        admission.spare(Priority::Normal);
+        admission.spare(Some(Priority::Normal));
         assert!(admission.is_on());
         assert_eq!(lets_in(&admission), [None, None, no]);
-        admission.spare(Priority::Critical);
+        admission.spare(Some(Priority::Critical));
         assert_eq!(lets_in(&admission), [None, no, no]);
-        admission.spare(Priority::Normal);
+        admission.spare(None);
+        assert_eq!(lets_in(&admission), [no; 3]);
+        assert!(admission.lacks_memory());
+        admission.spare(Some(Priority::Normal));
         assert_eq!(lets_in(&admission), [None, None, no]);
-        admission.spare(Priority::Sheddable);
-        assert!(!admission.is_on());
+        admission.spare(Some(Priority::Sheddable));
+        assert!(!admission.is_on() && !admission.lacks_memory());
     }
 
     #[test]
     fn what_was_learned_and_what_memory_allows_are_apart() {
         let (admission, all) = (Admission::default(), f64::INFINITY);
         admission.set(Terms { rate: all, places: 10, dropped: 0.0 });
-        admission.spare(Priority::Normal);
+        admission.spare(Some(Priority::Normal));
         admission.set(Terms { rate: all, places: 0, dropped: 0.0 });
         assert_eq!(lets_in(&admission)[2], Some(Refused::Memory));
         admission.set(Terms { rate: all, places: 10, dropped: 0.0 });
-        admission.spare(Priority::Sheddable);
+        admission.spare(Some(Priority::Sheddable));
         assert!(admission.is_on(), "for the places");
         assert_eq!(lets_in(&admission), [None; 3]);
     }
