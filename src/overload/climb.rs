@@ -2,6 +2,9 @@
 //!
 //! All backends try together, so that enough answers tell. A trial lasts one group, and is measured against the one
 //! before it. What succeeds is tried again at once.
+//!
+//! A larger limit costs nothing while it is tried, a smaller one costs answers, and counts are too noisy to see whether it
+//! would cost a few percent for good. So less is tried where requests take longer than the limits explain, and else rarely.
 
 use super::group::Totals;
 
@@ -9,6 +12,8 @@ use super::group::Totals;
 const SIGMAS: f64 = 1.5;
 const SEEN: f64 = 3.0;
 const SEEN_LESS: f64 = 2.0;
+/// Trials with more before one with less, where nothing asks for that.
+const MORES: u32 = 6;
 /// Groups between trials, and most of them, after trials that brought nothing.
 const REST: u32 = 3;
 const REST_MOST: u32 = 12;
@@ -31,6 +36,17 @@ pub(super) enum Trial {
     Less,
 }
 
+/// How long requests take under the limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// As long as those limits make them.
+    Expected,
+    /// Longer: the limits may be too large.
+    Long,
+    /// So long that the limits do not seem to be what matters.
+    Doubtful,
+}
+
 /// What becomes of all knees.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Step {
@@ -43,8 +59,8 @@ pub(super) enum Step {
 #[derive(Debug, Default)]
 pub(super) struct Climb {
     trial: Trial,
-    /// The last that was tried.
-    last: Trial,
+    /// Trials with more since the last with less.
+    mores: u32,
     /// What knees are multiplied with when more is tried, and when less is.
     more: f64,
     less: f64,
@@ -82,8 +98,8 @@ impl Climb {
     }
 
     /// A group under binding limits is whole.
-    /// `places`: the sum of the limits in it. `doubtful`: the limits do not help.
-    pub fn judge(&mut self, totals: &Totals, places: f64, doubtful: bool) -> Step {
+    /// `places`: the sum of the limits in it. `takes`: how long requests did.
+    pub fn judge(&mut self, totals: &Totals, places: f64, takes: Takes) -> Step {
         let throughput = totals.throughput();
         if totals.changed || (totals.serving - self.serving).abs() > 0.01 * self.serving {
             // Nothing to compare with.
@@ -101,10 +117,11 @@ impl Climb {
                 (self.serving, self.places) = (totals.serving, places);
                 self.rested += 1;
                 // In the first group there are some that met what was tried before.
-                let doubtful = doubtful && self.rested > 1;
+                let takes = if self.rested > 1 { takes } else { Takes::Expected };
+                let doubtful = takes == Takes::Doubtful;
                 let pause = if doubtful { 2 } else { self.pause.max(REST) };
                 if self.rested >= pause {
-                    self.begin(totals.done, doubtful);
+                    self.begin(totals.done, takes);
                 }
                 return Step::Stay;
             }
@@ -127,16 +144,18 @@ impl Climb {
         step
     }
 
-    fn begin(&mut self, answers: u64, doubtful: bool) {
+    fn begin(&mut self, answers: u64, takes: Takes) {
         let noise = (2.0 / answers.max(1) as f64).sqrt();
         let more = (1.0 + SEEN * noise).clamp(MORE, MORE_MAX);
-        self.more = if doubtful { MORE_MAX } else { more };
+        self.more = if takes == Takes::Doubtful { MORE_MAX } else { more };
         self.less = (1.0 - SEEN_LESS * noise).clamp(LESS_MIN, LESS);
-        self.trial = match self.last {
-            Trial::More if !doubtful => Trial::Less,
-            _ => Trial::More,
+        let mores = match takes {
+            Takes::Doubtful => u32::MAX,
+            Takes::Long => 1,
+            Takes::Expected => MORES,
         };
-        self.last = self.trial;
+        self.trial = if self.mores >= mores { Trial::Less } else { Trial::More };
+        self.mores = if self.trial == Trial::Less { 0 } else { self.mores.saturating_add(1) };
     }
 }
 

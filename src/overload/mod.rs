@@ -22,7 +22,7 @@ pub mod throttle;
 use std::collections::{HashMap, HashSet};
 
 use backend::{Backend, Shows};
-use climb::Climb;
+use climb::{Climb, Takes};
 use doubt::{Alone, Doubt, Settled};
 use group::{Group, Totals};
 
@@ -68,8 +68,8 @@ pub struct Limits {
     pub capacity: Option<f64>,
 }
 
-/// Admitted above what was measured, so that growth is seen.
-const ROOM: f64 = 1.05;
+/// Admitted above what was measured, so that growth is seen, and that the queue is seldom empty when a place is free.
+const ROOM: f64 = 1.15;
 /// In an overload requests take so much longer than in calm, and so many more are under way.
 const OVER: f64 = 2.0;
 /// Requests without company that take this share of what all take are a reason to doubt it, if they are not older than
@@ -102,6 +102,8 @@ const FOLLOW: f64 = 1.2;
 const MOST_SURPLUS: f64 = 4.0;
 /// Under a limit requests should take little longer than in calm; so many times as long is a reason to try more at once.
 const DOUBTFUL: f64 = 3.0;
+/// So many times as long as limits above the knee make them is longer than these explain.
+const LONG: f64 = 1.3;
 /// Standard errors that what requests take in calm may be above what is known of it.
 const SIGMAS: f64 = 3.0;
 
@@ -273,6 +275,8 @@ impl Learner {
 
     fn adjust(&mut self, totals: &Totals) {
         let (usual, peers) = (self.usual(), (self.median(|b| b.knee), self.median(|b| b.capacity)));
+        let serving = self.backends.values().filter(|b| b.serves());
+        let knees: f64 = serving.filter_map(|b| b.knee).sum();
         let Some(climb) = &mut self.climb else { return };
         if !totals.binds() {
             self.calm += totals.span;
@@ -289,8 +293,14 @@ impl Learner {
         }
         self.calm = 0.0;
         let trial = climb.trial();
-        let doubtful = usual.is_some_and(|usual| totals.mean() >= DOUBTFUL * usual);
-        let step = climb.judge(totals, self.places, doubtful);
+        // Whatever is above the knee waits.
+        let expected = self.places / knees.max(1.0);
+        let takes = match usual {
+            Some(usual) if totals.mean() >= DOUBTFUL * usual => Takes::Doubtful,
+            Some(usual) if totals.mean() >= LONG * expected * usual => Takes::Long,
+            _ => Takes::Expected,
+        };
+        let step = climb.judge(totals, self.places, takes);
         for backend in self.backends.values_mut() {
             backend.was_bound(trial, step, totals.span, peers);
         }

@@ -67,6 +67,50 @@ fn what_is_let_in_follows_backends_that_come_and_go() {
     }
 }
 
+/// Who waits newest first and briefly, as in our queue, does not keep a place free for long; means of many runs.
+#[test]
+fn few_places_stay_free_however_much_comes() {
+    const RUNS: u64 = 12;
+    for shape in [(10, 2, 0.07, true), (10, 1, 0.05, true), (10, 8, 0.1, true)] {
+        let mut sums = [0.0; 5];
+        for seed in 0..RUNS {
+            let (mut world, _) = in_calm(shape, seed);
+            world.patience = 0.012;
+            let all = world.capacity();
+            for (at, over) in [1.3, 2.0, 5.0].into_iter().enumerate() {
+                world.load = over * all;
+                sums[at] += world.run(5.0) / all;
+            }
+            for (at, active) in [(3, false), (4, true)] {
+                let other = world.backends.iter_mut().skip(5);
+                other.for_each(|backend| backend.active = active);
+                world.load = 0.5 * world.capacity();
+                world.run(3.0);
+                world.load = 1.3 * world.capacity();
+                sums[at] += world.run(5.0) / world.capacity();
+            }
+        }
+        let answered = sums.map(|sum| sum / RUNS as f64);
+        assert!(answered.iter().all(|share| *share >= 0.95), "{shape:?}: {answered:?}");
+    }
+}
+
+#[test]
+fn a_limit_that_became_too_large_shrinks() {
+    let (mut world, _) = in_calm((10, 8, 0.1, true), 5);
+    world.load = 2.0 * world.capacity();
+    world.run(15.0);
+    let before = world.mean_limit();
+    // Half of what each can do at once is gone, and what it takes is the same.
+    world.backends.iter_mut().for_each(|backend| backend.slots = 4);
+    world.run(60.0);
+    assert!(world.mean_limit() <= 0.8 * before, "{} after {before}", world.mean_limit());
+    let from = world.took.len();
+    assert!(world.run(15.0) >= 0.95 * world.capacity());
+    // With what is waited in our queue; the limit of before would make it 0.37.
+    assert!(world.quantile(from, 0.5) <= 0.3, "{}", world.quantile(from, 0.5));
+}
+
 #[test]
 fn nothing_is_limited_while_backends_keep_up() {
     for load in [0.3, 0.6, 0.8, 0.9] {
