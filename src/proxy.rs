@@ -31,7 +31,6 @@ use hyper::body::Body;
 
 use crate::config::types::RouteAction;
 use crate::http::fault::Fault;
-use crate::http::interim::Informed;
 use crate::http::request_id::RequestId;
 use crate::http::respond::{self, Asked};
 use crate::http::serve::Client;
@@ -59,18 +58,8 @@ pub fn handle(
     client: Rc<Client>,
     request: Request<impl Into<Received>>,
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
-    handle_informed(client, request, None)
-}
-
-/// The same for a client that gets informational answers another way than on an HTTP/1 connection.
-pub fn handle_informed(
-    client: Rc<Client>,
-    request: Request<impl Into<Received>>,
-    informed: Option<Rc<dyn Informed>>,
-) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
     let (head, body) = request.into_parts();
     let (mut wants, mut begun) = begin(&client, head, body.into());
-    inform(&mut begun, informed);
     async move {
         if let Begun::Asking(waiting) = &mut begun
             && let Some(waiting) = waiting.take()
@@ -84,15 +73,6 @@ pub fn handle_informed(
             Begun::Asking(_) => None,
         };
         Ok(finish(&client, outcome, wants))
-    }
-}
-
-/// Says who gets informational answers.
-fn inform(begun: &mut Begun, informed: Option<Rc<dyn Informed>>) {
-    match begun {
-        Begun::Forward(forward) if informed.is_some() => forward.inform(informed),
-        Begun::Asking(Some(waiting)) => waiting.routed.exchange.informed = informed,
-        _ => {}
     }
 }
 

@@ -1,12 +1,12 @@
 //! WebSocket's opening in its two forms: as an Upgrade of HTTP/1.1 (RFC 6455 §4) and as an extended CONNECT of
 //! HTTP/2 (RFC 8441). What is carried afterwards is the same, and nobody here looks at it.
 //!
-//! Within, every opening has the form of HTTP/1.1; at the edges that speak HTTP/2 it is changed.
+//! Within, every opening has the form of HTTP/1.1; at the edges that speak HTTP/2 it is changed. There `:protocol` is
+//! an extension of the request: `h2`'s on the side of clients, hyper's on that of backends.
 
 use aws_lc_rs::digest;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
-use hyper::ext::Protocol;
 
 use crate::base64;
 
@@ -17,13 +17,13 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Whether a request is an extended CONNECT for WebSocket.
 pub fn is_connect(head: &Parts) -> bool {
     head.method == Method::CONNECT
-        && head.extensions.get::<Protocol>().is_some_and(|to| to.as_str() == NAME)
+        && head.extensions.get::<h2::ext::Protocol>().is_some_and(|to| to.as_str() == NAME)
 }
 
 /// Makes such a request the one that HTTP/1.1 has for it; the key that its answer has to prove.
 pub fn from_connect(head: &mut Parts, nonce: [u8; 16]) -> HeaderValue {
     head.method = Method::GET;
-    head.extensions.remove::<Protocol>();
+    head.extensions.remove::<h2::ext::Protocol>();
     let key = HeaderValue::try_from(base64::encode(&nonce)).expect("base64 is ASCII");
     head.headers.insert(header::SEC_WEBSOCKET_KEY, key.clone());
     head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -43,7 +43,7 @@ pub fn to_connect<B>(request: &mut Request<B>) -> Option<HeaderValue> {
         request.headers_mut().remove(name);
     }
     *request.method_mut() = Method::CONNECT;
-    request.extensions_mut().insert(Protocol::from_static(NAME));
+    request.extensions_mut().insert(hyper::ext::Protocol::from_static(NAME));
     Some(key)
 }
 
@@ -91,7 +91,8 @@ mod tests {
 
     #[test]
     fn an_opening_goes_to_and_fro() {
-        let request = Request::connect("http://a/chat").extension(Protocol::from_static(NAME));
+        let to = h2::ext::Protocol::from_static(NAME);
+        let request = Request::connect("http://a/chat").extension(to);
         let (mut head, ()) = request.body(()).expect("valid").into_parts();
         assert!(is_connect(&head));
         let key = from_connect(&mut head, [7; 16]);
@@ -100,7 +101,9 @@ mod tests {
         let mut request = Request::from_parts(head, ());
         assert_eq!(to_connect(&mut request), Some(key));
         let (head, ()) = request.into_parts();
-        assert!(is_connect(&head) && head.headers.is_empty());
+        assert!(head.method == Method::CONNECT && head.headers.is_empty());
+        let to = head.extensions.get::<hyper::ext::Protocol>();
+        assert_eq!(to.map(hyper::ext::Protocol::as_str), Some(NAME));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::http::forwarded::Peer;
 use crate::http::{headers, hops, host};
 use crate::listener::frames::{Frames, Limits, PREFACE};
 use crate::route::path::normalise;
+use crate::upstream::received::Streamed;
 
 const HEAD_BYTES: usize = 8 * 1024;
 /// More than any input: nobody waits for room.
@@ -136,22 +137,15 @@ pub fn frames(data: &[u8]) {
         if client.write_all(&bytes[..fine]).await.is_err() || client.shutdown().await.is_err() {
             return;
         }
-        let service = service_fn(|request: Request<Incoming>| async {
-            let _ = request.into_body().collect().await;
-            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
-        });
-        let builder = hyper::server::conn::http2::Builder::new(Local);
-        let _ = builder.serve_connection(TokioIo::new(server), service).await;
+        let opening = h2::server::Builder::new().handshake::<_, Bytes>(server);
+        let Ok(mut connection) = opening.await else { return };
+        while let Some(Ok((request, mut reply))) = connection.accept().await {
+            tokio::task::spawn_local(async move {
+                let _ = Streamed::new(request.into_body(), None).collect().await;
+                let _ = reply.send_response(Response::new(()), true);
+            });
+        }
     });
-}
-
-#[derive(Clone)]
-struct Local;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(async { drop(future.await) });
-    }
 }
 
 /// Bytes of a client through framing, hyper's server, what the proxy does with a head, and hyper's client:

@@ -4,22 +4,19 @@
 //! hyper has written all that it had, which is between two answers or within a body. What waits here belongs to the request
 //! that runs, and is taken away when its answer begins, so it gets neither between others' bytes nor after its own.
 //! What was begun is written to its end before anything else.
+//!
+//! Over HTTP/2 and 3 whoever polls a request sends what it says.
 
 use std::cell::{Cell, RefCell};
 
 use bytes::{Buf, BytesMut};
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 
 use super::early;
 
-/// Bytes that may wait for one client; what comes beyond is left out, as nobody needs it.
-const MOST: usize = 16 * 1024;
-
-/// Somebody who sends them to a client in a way of its own.
-pub trait Informed {
-    /// Takes one; never waits.
-    fn inform(&self, head: Response<()>);
-}
+/// Bytes that may wait for one client, or be said before one answer over HTTP/2; what comes beyond is left out, as
+/// nobody needs it.
+pub const MOST: usize = 16 * 1024;
 
 /// Those that wait to be written to a connection.
 #[derive(Debug, Default)]
@@ -87,6 +84,13 @@ impl Interim {
             self.state.set(State::Begun);
         }
     }
+}
+
+/// How much one counts for where it is not written here.
+pub fn size(fields: &HeaderMap) -> usize {
+    // As RFC 9113 §6.5.2 counts: an entry has 32 bytes of its own, the status too.
+    let fields = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
+    32 + fields.sum::<usize>()
 }
 
 /// Whether a backend's answer is one that clients get as it is: 100 is given by whoever reads the body, 101 is the answer.

@@ -2,6 +2,7 @@
 //! and the answers that tidegate gives itself.
 
 pub mod cookies;
+pub mod date;
 pub mod early;
 pub mod fault;
 pub mod fields;
@@ -9,13 +10,13 @@ pub mod forwarded;
 pub mod headers;
 pub mod hops;
 pub mod host;
+pub mod http2;
 pub mod interim;
 pub mod orca;
 pub mod park;
 pub mod request_id;
 pub mod respond;
 pub mod serve;
-pub mod serve_http2;
 pub mod streams;
 #[cfg(test)]
 mod tests;

@@ -59,7 +59,7 @@ pub struct Client {
     pub timer: Timer,
     pub(super) notes: Rc<Notes>,
     /// HTTP/2 and 3
-    pub(super) multiplexed: Cell<bool>,
+    multiplexed: Cell<bool>,
     /// What answers say of this listener's HTTP/3, if it has that and the client does not speak it yet.
     pub alt_svc: Option<HeaderValue>,
     /// The last request had a body: perhaps not all of it was read.
@@ -78,7 +78,10 @@ pub struct Client {
     idle: Cell<(u64, Micros)>,
     /// HTTP/2: whom the stream that is polled just now waits for; see [`super::streams`].
     pub turn: Cell<Option<Turn>>,
-    /// Set before a 101 is answered: what the socket is connected to afterwards.
+    /// HTTP/2 and 3: what the stream that is polled just now says before its answer.
+    said: Cell<Vec<Response<()>>>,
+    /// Set before a 101 is answered: what the socket, or the stream that is polled just now, is connected to
+    /// afterwards.
     tunnel: RefCell<Option<Tunnel>>,
     /// While a request of HTTP/1 waits for a backend: to notice that nobody waits for its answer.
     departure: RefCell<Option<Departure>>,
@@ -121,6 +124,7 @@ impl Client {
             begun: Cell::new(0),
             idle: Cell::new((u64::MAX, 0)),
             turn: Cell::new(None),
+            said: Cell::default(),
             tunnel: RefCell::new(None),
             departure: RefCell::new(None),
             index: Cell::new((u64::MAX, 0)),
@@ -224,9 +228,14 @@ impl Client {
         wrong.filter(|_| !self.is_active() && !self.notes.blocked.get())
     }
 
-    /// What the connection becomes once the 101 is written.
+    /// What the connection, or the stream that is polled just now, becomes once the 101 is written.
     pub fn switch(&self, tunnel: Tunnel) {
         *self.tunnel.borrow_mut() = Some(tunnel);
+    }
+
+    /// Once that is about to happen.
+    pub(super) fn take_tunnel(&self) -> Option<Tunnel> {
+        self.tunnel.take()
     }
 
     /// A request for another protocol is answered, but not with 101: what follows is HTTP.
@@ -235,10 +244,20 @@ impl Client {
     }
 
     /// What its request gets before the answer; HTTP/1.0 knows nothing of the kind.
-    pub fn inform(&self, head: &Response<()>) {
-        if self.speaks_http1() && !self.old.get() {
-            self.notes.interim.add(head);
+    pub fn inform(&self, head: Response<()>) {
+        if !self.speaks_http1() {
+            let mut said = self.said.take();
+            said.push(head);
+            self.said.set(said);
+        } else if !self.old.get() {
+            self.notes.interim.add(&head);
         }
+    }
+
+    /// What the stream that was polled just now said. To be asked after each of its polls.
+    #[inline]
+    pub fn take_said(&self) -> Vec<Response<()>> {
+        self.said.take()
     }
 
     /// Whether something of that is still to be written.
@@ -341,7 +360,7 @@ async fn requests(client: &Rc<Client>, stream: ClientStream) -> Option<ClientStr
             stream.put_back(parts.read_buf);
             return Some(stream);
         }
-        End::Done(true) => match client.tunnel.take() {
+        End::Done(true) => match client.take_tunnel() {
             Some(tunnel) => {
                 let mut early = BytesMut::from(parts.read_buf);
                 early.extend_from_slice(&stream.make_plain());

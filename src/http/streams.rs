@@ -7,7 +7,7 @@
 //! `timeout.write`; then it is reset.
 //!
 //! A client can also open streams and take them back in the same breath, and a request that was sent on costs a
-//! backend's connection. The codec looks whether a stream was reset only when its request was begun and has to
+//! backend's connection. Whether a stream was reset is looked at only when its request was begun and has to
 //! wait, so on a connection where that may be so a request waits once before it begins ([`unhurried`]).
 
 use std::pin::Pin;
@@ -30,24 +30,13 @@ pub enum Turn {
     Backend,
 }
 
-/// Runs the streams of one connection on its worker.
-#[derive(Clone)]
-pub struct Streams(Rc<Client>);
-
-impl Streams {
-    pub fn of(client: &Rc<Client>) -> Self {
-        Self(client.clone())
-    }
+/// Runs a stream of a connection on its worker.
+pub fn run(client: &Rc<Client>, future: impl Future<Output = ()> + 'static) {
+    // Boxed at once: on its way into a task a future is copied several times.
+    client.worker.spawn(Box::pin(Bounded { future, client: client.clone(), timer: None }));
 }
 
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
-    fn execute(&self, future: F) {
-        // Boxed at once: on its way into a task a future is copied several times.
-        self.0.worker.spawn(Box::pin(Bounded { future, client: self.0.clone(), timer: None }));
-    }
-}
-
-/// Serves a request with `serve`: at once, or when it is polled again and the codec has not found meanwhile
+/// Serves a request with `serve`: at once, or when it is polled again and it was not found meanwhile
 /// that it was taken back.
 pub fn unhurried<R, F, S: FnOnce(R) -> F>(
     client: &Client,

@@ -1,14 +1,11 @@
-//! An upgraded connection (WebSocket): bytes both ways until both sides are done or it idles.
+//! An upgraded connection or stream (WebSocket): bytes both ways until both sides are done or it idles.
 
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::listener::stream::ClientStream;
@@ -24,14 +21,6 @@ pub struct Tunnel {
     pub early: Bytes,
     /// In flight until the tunnel ends.
     pub exchange: Box<Exchange>,
-}
-
-/// The same for a stream of HTTP/2, once it is answered.
-pub async fn relay_stream(client: Rc<Client>, stream: OnUpgrade, tunnel: Tunnel) {
-    // A client that is gone before it is answered has nothing to be told.
-    if let Ok(stream) = stream.await {
-        relay(&client, TokioIo::new(stream), Bytes::new(), tunnel).await;
-    }
 }
 
 /// Relays until both directions have ended, one breaks, nothing moves for `timeout.tunnel`, the
@@ -168,12 +157,6 @@ pub trait Closes {
 }
 
 impl Closes for Link {
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self).poll_shutdown(cx)
-    }
-}
-
-impl Closes for TokioIo<Upgraded> {
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(self).poll_shutdown(cx)
     }

@@ -3,18 +3,16 @@
 //! Flow control is QUIC's: what nobody reads is not granted again, so a client is held back by the window
 //! of its stream.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Response};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use quinn::VarInt;
 
-use crate::http::interim::Informed;
 use crate::upstream::received::Broken;
 
 use super::code;
@@ -45,14 +43,6 @@ pub struct Notes {
     pub waker: Cell<Option<Waker>>,
     /// What is wrong with the stream, or (true) with the whole connection.
     pub wrong: Cell<Option<(bool, VarInt)>>,
-    /// Informational answers, to be sent before anything else.
-    pub interim: RefCell<VecDeque<Response<()>>>,
-}
-
-impl Informed for Notes {
-    fn inform(&self, head: Response<()>) {
-        self.interim.borrow_mut().push_back(head);
-    }
 }
 
 #[derive(Debug)]

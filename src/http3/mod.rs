@@ -13,7 +13,6 @@ mod body;
 mod code;
 pub mod connection;
 mod control;
-mod date;
 mod frame;
 mod head;
 pub mod qpack;

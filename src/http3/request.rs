@@ -1,5 +1,6 @@
 //! One request: its stream from the first byte to the last of the answer.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -10,9 +11,9 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::{Body, Frame};
 use quinn::{RecvStream, SendStream, VarInt};
 
-use crate::http::early;
 use crate::http::fault::Fault;
 use crate::http::serve::Client;
+use crate::http::{date, early};
 use crate::proxy;
 use crate::proxy::body::{RelayError, ResponseBody};
 use crate::telemetry::Flood;
@@ -20,10 +21,10 @@ use crate::upstream::received::Received;
 
 use super::answer::{Answer, Gone};
 use super::body::{Notes, RequestBody};
+use super::code;
 use super::connection::Connection;
 use super::frame::{self, BadStream, Frames, Header};
 use super::head::{self, BadHead, Head};
-use super::{code, date};
 
 /// Why there is no request.
 enum NoRequest {
@@ -162,21 +163,12 @@ impl From<BadStream> for NoRequest {
 async fn refuse(client: &Client, answer: &mut Answer, fault: &Fault) -> Result<(), Gone> {
     let (mut head, body) = early::refusal(fault).into_parts();
     head.headers.remove(header::CONNECTION);
-    complete(client, &mut head.headers);
+    date::complete(&mut head.headers, &client.worker.clock);
     if !answer.takes(&head.headers) {
         return Err(Gone::Stopped);
     }
     answer.head(head.status, &head.headers).await?;
     answer.data(body).await
-}
-
-fn complete(client: &Client, headers: &mut HeaderMap) {
-    if !headers.contains_key(header::DATE) {
-        let worker = &client.worker;
-        if let Some(date) = date::value(worker.clock.wall(worker.now())) {
-            headers.insert(header::DATE, date);
-        }
-    }
 }
 
 /// Has the request answered.
@@ -248,18 +240,19 @@ async fn relay(
 ) -> Result<(), Unfinished> {
     let mut stopped = pin!(answer.stopped());
     let response = {
-        let handling = proxy::handle_informed(client.clone(), request, Some(notes.clone()));
-        let mut handling = pin!(handling);
+        let mut handling = pin!(proxy::handle(client.clone(), request));
         let mut answered = None;
+        let mut said = VecDeque::new();
         loop {
             let step = poll_fn(|cx| {
-                if answered.is_none()
-                    && let Poll::Ready(response) = handling.as_mut().poll(cx)
-                {
-                    answered = Some(response);
+                if answered.is_none() {
+                    if let Poll::Ready(response) = handling.as_mut().poll(cx) {
+                        answered = Some(response);
+                    }
+                    // Streams of a worker are polled one at a time, so what was said now is this one's.
+                    said.extend(client.take_said());
                 }
-                // Taken by itself: it is not borrowed while it is sent.
-                if let Some(head) = notes.interim.borrow_mut().pop_front() {
+                if let Some(head) = said.pop_front() {
                     return Poll::Ready(Step::Interim(head));
                 }
                 if let Some(response) = answered.take() {
@@ -286,7 +279,7 @@ async fn relay(
     let (head, body) = response.into_parts();
     let mut body = pin!(body);
     let mut headers = head.headers;
-    complete(client, &mut headers);
+    date::complete(&mut headers, &client.worker.clock);
     if !body.is_end_stream()
         && let Some(length) = body.size_hint().exact()
         && !headers.contains_key(header::CONTENT_LENGTH)

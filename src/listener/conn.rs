@@ -11,9 +11,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use crate::http::forwarded::Peer;
+use crate::http::http2;
 use crate::http::park;
 use crate::http::serve::{self, Client};
-use crate::http::serve_http2;
 use crate::snapshot::ListenerView;
 use crate::telemetry::{Connection, Flood, Refusal};
 use crate::worker::context::{Counted, Worker};
@@ -122,7 +122,7 @@ pub async fn serve(admitted: Admitted, mut tcp: TcpStream) {
     let client = Client::new(worker, view, (peer, ends), proven, timer, notes, alt_svc);
     match choose(&client, stream).await {
         Some((Protocol::Http1, stream)) => serve::http1(client, stream).await,
-        Some((Protocol::Http2, stream)) => Box::pin(serve_http2::http2(client, stream)).await,
+        Some((Protocol::Http2, stream)) => Box::pin(http2::serve(client, stream)).await,
         None => {}
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use crate::clock::Micros;
 use crate::http::fault::At;
-use crate::http::interim::Informed;
 use crate::http::serve::{Active, Client};
 use crate::limits::concurrency::Place;
 use crate::snapshot::{RouteView, Target};
@@ -44,8 +43,6 @@ pub struct Exchange {
     pub upload: Option<Rc<Upload>>,
     /// Among the route's requests in flight, where those are limited.
     pub place: Option<Place>,
-    /// Who sends informational answers to this client, if not its connection.
-    pub informed: Option<Rc<dyn Informed>>,
     /// While the access log is on.
     pub logged: Option<Box<Logged>>,
     /// Bytes of bodies, from and to the client.
@@ -93,7 +90,6 @@ impl Exchange {
             held: None,
             upload: None,
             place: None,
-            informed: None,
             logged: None,
             received: 0,
             sent: 0,

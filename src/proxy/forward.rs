@@ -7,13 +7,11 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Body;
-use hyper::upgrade::OnUpgrade;
 
 use crate::http::fault::Fault;
 use crate::http::headers::{self, Received};
-use crate::http::interim::Informed;
 use crate::http::serve::Client;
-use crate::http::tunnel::{self, Tunnel};
+use crate::http::tunnel::Tunnel;
 use crate::snapshot::RouteView;
 use crate::telemetry::InFlight;
 use crate::upstream::body::{Limits, RequestBody, Upload};
@@ -48,8 +46,6 @@ pub struct Forward {
 pub struct Opening {
     /// What its HTTP/1.1 form has to be answered with.
     key: HeaderValue,
-    /// The stream, once it is answered.
-    stream: OnUpgrade,
 }
 
 impl Opening {
@@ -59,9 +55,8 @@ impl Opening {
         if head.method != Method::CONNECT || !websocket::is_connect(head) {
             return None;
         }
-        let stream = head.extensions.remove::<OnUpgrade>()?;
         let nonce = client.worker.rng.borrow_mut().u128(..).to_ne_bytes();
-        Some(Box::new(Self { key: websocket::from_connect(head, nonce), stream }))
+        Some(Box::new(Self { key: websocket::from_connect(head, nonce) }))
     }
 }
 
@@ -114,13 +109,6 @@ pub fn prepare(
 }
 
 impl Forward {
-    /// Who gets informational answers.
-    pub fn inform(&mut self, informed: Option<Rc<dyn Informed>>) {
-        if let Some(exchange) = &mut self.exchange {
-            exchange.informed = informed;
-        }
-    }
-
     /// Sends the request to a backend, or to others if that fails, and prepares the relay of the
     /// answer. `None` only if it was asked before.
     pub async fn run(&mut self) -> Option<Outcome> {
@@ -207,7 +195,7 @@ fn answered(
     (head, Rest { body, held })
 }
 
-/// A 101: once it is written, the client's socket is connected to the backend's.
+/// A 101: once it is written, the client's socket, or its stream, is connected to the backend's.
 async fn switch(
     mut exchange: Box<Exchange>,
     mut held: Held,
@@ -232,13 +220,6 @@ async fn switch(
     exchange.hold(held);
     let client = exchange.client.clone();
     exchange.answered(head.status);
-    let tunnel = Tunnel { backend, early, exchange };
-    match opening {
-        None => client.switch(tunnel),
-        Some(opening) => {
-            let relay = tunnel::relay_stream(client.clone(), opening.stream, tunnel);
-            client.worker.spawn(Box::pin(relay));
-        }
-    }
+    client.switch(Tunnel { backend, early, exchange });
     Outcome::Relayed(Response::from_parts(head, ResponseBody::Own(bytes::Bytes::new())))
 }

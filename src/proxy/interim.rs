@@ -36,10 +36,7 @@ fn inform(with: &Try<'_>, heads: Vec<Response<()>>) -> bool {
             // As with the answer: what a backend offers is not at our address.
             fields.remove(header::ALT_SVC);
         }
-        match &exchange.informed {
-            Some(informed) => informed.inform(head),
-            None => client.inform(&head),
-        }
+        client.inform(head);
     }
     true
 }

@@ -1,5 +1,7 @@
 //! The body of a request as it comes from a client, whatever protocol brings it.
 
+mod streamed;
+
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -7,12 +9,18 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+pub use streamed::Streamed;
+
 /// A body that is being received.
 pub enum Received {
-    /// Over HTTP/1 or 2.
+    /// Over HTTP/1.
     Hyper(Incoming),
-    /// Over a protocol that hyper does not speak.
+    /// Over HTTP/2.
+    Streamed(Streamed),
+    /// Over HTTP/3, or of our own making.
     Other(Pin<Box<dyn Body<Data = Bytes, Error = Broken>>>),
+    /// There is none.
+    Nothing,
 }
 
 /// It cannot be read to its end; whoever receives it knows why.
@@ -38,21 +46,27 @@ impl Body for Received {
             Self::Hyper(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|_| Broken))),
+            Self::Streamed(body) => Pin::new(body).poll_frame(cx),
             Self::Other(body) => body.as_mut().poll_frame(cx),
+            Self::Nothing => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Hyper(body) => body.is_end_stream(),
+            Self::Streamed(body) => body.is_end_stream(),
             Self::Other(body) => body.is_end_stream(),
+            Self::Nothing => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Hyper(body) => body.size_hint(),
+            Self::Streamed(body) => body.size_hint(),
             Self::Other(body) => body.size_hint(),
+            Self::Nothing => SizeHint::with_exact(0),
         }
     }
 }

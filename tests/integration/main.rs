@@ -41,6 +41,7 @@ mod hostile_answers;
 mod hostile_h2;
 mod instructions;
 mod interim;
+mod interim_h2;
 mod killed;
 mod learning;
 mod limits;

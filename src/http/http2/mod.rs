@@ -1,32 +1,33 @@
-//! Serving one client's HTTP/2 connection: hyper's codec above, the counting of frames below it
-//! ([`crate::listener::frames`]), the waits of [`super::watch`] beside it.
+//! HTTP/2 from clients (RFC 9113): serving one connection to its end.
+//!
+//! The `h2` crate speaks the protocol ([`codec`]), [`crate::listener::frames`] counts its frames below, and the
+//! waits of [`super::watch`] are kept beside it. Each request is a task of its own ([`stream`]), from its head to
+//! the last byte of its answer. hyper's server, which does the same between those two, is not used because it keeps
+//! informational answers (1xx) from whoever answers.
+
+mod codec;
+mod send;
+mod stream;
+mod tunnel;
 
 use std::future::poll_fn;
-use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-
-use http::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 
 use crate::listener::frames::{self, Ended, Limits};
 use crate::listener::multiplexed::{Home, Multiplexed};
 use crate::listener::stream::ClientStream;
-use crate::proxy;
 use crate::telemetry::Flood;
 
 use super::serve::{Client, last_words};
-use super::streams::{Streams, unhurried};
 use super::watch::{End, Watch};
+use codec::Codec;
 
 /// Serves HTTP/2 until the connection ends.
-pub async fn http2(client: Rc<Client>, mut stream: ClientStream) {
+pub async fn serve(client: Rc<Client>, mut stream: ClientStream) {
     let limit = &client.listener.config.limit;
     stream.closes_itself = true;
-    client.multiplexed.set(true);
+    client.multiplexes();
     let home = Rc::new(Home::default());
     let limits = Limits::new(limit.h2_resets_per_second, limit.header_bytes);
     let stream = Multiplexed::new(stream, limits, client.worker.clone(), home.clone());
@@ -54,27 +55,12 @@ pub async fn http2(client: Rc<Client>, mut stream: ClientStream) {
 
 /// Serves until the codec is done, or something is to be said in its place.
 async fn requests(client: &Rc<Client>, stream: Multiplexed, home: &Home) -> Option<Ended> {
-    let limit = &client.listener.config.limit;
-    let mut builder = http2::Builder::new(Streams::of(client));
-    builder
-        .max_concurrent_streams(limit.h2_streams)
-        // For WebSocket (RFC 8441).
-        .enable_connect_protocol()
-        .max_header_list_size(limit.header_bytes as u32)
-        // What is reset within one read is counted like everything else.
-        .max_pending_accept_reset_streams(limit.h2_resets_per_second as usize);
-    let service = service_fn(|request| {
-        let held = (client.clone(), request);
-        unhurried(client, held, |(client, request): (_, Request<Incoming>)| {
-            proxy::handle(client, request)
-        })
-    });
-    let mut codec = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut codec = Codec::new(&client.listener.config.limit, stream);
     let mut watch = Watch::new(client, false);
     let mut ending = false;
     poll_fn(|cx| {
         loop {
-            let polled = codec.as_mut().poll(cx);
+            let polled = codec.poll(cx, client);
             if home.ended().is_some() {
                 return Poll::Ready(home.ended());
             }
@@ -90,13 +76,13 @@ async fn requests(client: &Rc<Client>, stream: Multiplexed, home: &Home) -> Opti
             }
             if !ending && (client.leaves() || client.is_banned()) {
                 ending = true;
-                codec.as_mut().graceful_shutdown();
+                codec.leave();
                 continue;
             }
             match watch.poll(cx) {
                 Poll::Ready(End::Idle) if !ending => {
                     ending = true;
-                    codec.as_mut().graceful_shutdown();
+                    codec.leave();
                 }
                 Poll::Ready(End::HeadTimedOut) => {
                     return Poll::Ready(Some(Ended::flood(Flood::SlowHead)));
@@ -114,10 +100,7 @@ async fn requests(client: &Rc<Client>, stream: Multiplexed, home: &Home) -> Opti
 }
 
 /// The codec found that the client broke a rule, rather than that it did too much.
-fn is_wrong(error: &hyper::Error) -> bool {
-    let inner = std::error::Error::source(error).and_then(|e| e.downcast_ref::<h2::Error>());
-    inner.is_some_and(|inner| {
-        let calm = inner.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
-        inner.is_library() && inner.is_go_away() && !calm
-    })
+fn is_wrong(error: &h2::Error) -> bool {
+    let calm = error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
+    error.is_library() && error.is_go_away() && !calm
 }

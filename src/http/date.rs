@@ -1,16 +1,28 @@
-//! Date for answers that have none (RFC 9110 §6.6.1), made once a second.
+//! Date for answers that have none (RFC 9110 §6.6.1), made once a second. hyper has its own for HTTP/1.
 
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::HeaderValue;
+use http::header::{DATE, Entry};
+use http::{HeaderMap, HeaderValue};
+
+use crate::clock::Clock;
 
 thread_local! {
     static LAST: RefCell<Option<(u64, HeaderValue)>> = const { RefCell::new(None) };
 }
 
+/// Adds it where there is none.
+pub fn complete(headers: &mut HeaderMap, clock: &Clock) {
+    if let Entry::Vacant(vacant) = headers.entry(DATE)
+        && let Some(date) = value(clock.wall(clock.now()))
+    {
+        vacant.insert(date);
+    }
+}
+
 /// The value at that time.
-pub fn value(now: SystemTime) -> Option<HeaderValue> {
+fn value(now: SystemTime) -> Option<HeaderValue> {
     let second = now.duration_since(UNIX_EPOCH).ok()?.as_secs();
     LAST.with_borrow_mut(|last| match last {
         Some((then, value)) if *then == second => Some(value.clone()),
@@ -33,5 +45,16 @@ mod tests {
         assert_eq!(at(784_111_777_000), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(at(784_111_777_999), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(at(784_111_778_000), "Sun, 06 Nov 1994 08:49:38 GMT");
+    }
+
+    #[test]
+    fn one_that_is_there_stays() {
+        let clock = Clock::manual(UNIX_EPOCH);
+        let mut headers = HeaderMap::new();
+        complete(&mut headers, &clock);
+        assert_eq!(headers[DATE], "Thu, 01 Jan 1970 00:00:00 GMT");
+        headers.insert(DATE, HeaderValue::from_static("theirs"));
+        complete(&mut headers, &clock);
+        assert_eq!(headers[DATE], "theirs");
     }
 }
