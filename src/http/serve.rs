@@ -15,12 +15,11 @@ use http::{HeaderValue, Response};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::clock::Micros;
 use crate::framing::Wrong;
 use crate::listener::departure::Departure;
-use crate::listener::stream::{ClientStream, Notes, Proven, Transport};
+use crate::listener::stream::{ClientStream, Notes, Proven};
 use crate::proxy;
 use crate::snapshot::ListenerView;
 use crate::telemetry::Flood;
@@ -28,6 +27,7 @@ use crate::upstream::proxy_header::Ends;
 use crate::worker::context::Worker;
 use crate::worker::timers::Timer;
 
+use super::closing::{close, last_words};
 use super::early;
 use super::forwarded::Peer;
 use super::park;
@@ -35,17 +35,11 @@ use super::streams::Turn;
 use super::tunnel::{self, Tunnel};
 use super::watch::{End, Watch};
 
-/// After an answer to a request that was not read to its end, the rest is read and thrown away
-/// for this long, or the reset would destroy the answer on its way (RFC 9112 §9.6).
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 1 << 20;
 /// Of an answer for a client that does not read as fast as it comes, at least (the codec goes beyond it by what it
 /// is given at once); and what is read of an upload at once.
 const BUFFER: usize = 256 * 1024;
 /// While memory is scarce, connections may be idle for so long at most.
 const SCARCE: Duration = Duration::from_secs(10);
-/// Read at once of what is thrown away.
-const WASTE: usize = 16 * 1024;
 
 /// One client connection, as the exchanges on it see it.
 pub struct Client {
@@ -385,34 +379,4 @@ async fn requests(client: &Rc<Client>, stream: ClientStream) -> Option<ClientStr
         End::Gone => {}
     }
     None
-}
-
-/// Answers in the codec's place, and closes.
-pub(super) async fn last_words(client: &Client, mut stream: ClientStream, answer: &[u8]) {
-    let now = client.worker.now();
-    let _ = Box::pin(client.timer.within(now, LINGER, stream.write_all(answer))).await;
-    close(client, stream, true).await;
-}
-
-/// Closes the connection; with `linger`, the sending side first, and what still comes is thrown away.
-pub(super) async fn close(client: &Client, mut stream: ClientStream, linger: bool) {
-    let linger = linger && !stream.notes.ended.get();
-    if !linger && matches!(stream.transport, Transport::Plain(_)) {
-        // Dropping the socket says the same with one system call less.
-        return;
-    }
-    let work = async {
-        let _ = poll_fn(|cx| stream.poll_close(cx)).await;
-        if linger {
-            let mut waste = vec![0; WASTE];
-            let mut left = LINGER_BYTES;
-            while let Ok(n) = stream.read(&mut waste).await {
-                left = left.saturating_sub(n);
-                if n == 0 || left == 0 {
-                    break;
-                }
-            }
-        }
-    };
-    let _ = client.timer.within(client.worker.now(), LINGER, work).await;
 }

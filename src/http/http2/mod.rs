@@ -19,7 +19,8 @@ use crate::listener::multiplexed::{Home, Multiplexed};
 use crate::listener::stream::ClientStream;
 use crate::telemetry::Flood;
 
-use super::serve::{Client, last_words};
+use super::closing::last_words;
+use super::serve::Client;
 use super::watch::{End, Watch};
 use codec::Codec;
 
