@@ -210,7 +210,7 @@ def days(folder):
 def seasonal(services, folder, seeds):
     """The service with and without `seasonal`, on loads that were made with seeds nobody tuned it on: from 100 on."""
     switches = [services.configure(GIVEN.format(slots=4) + f"seasonal = {switch}\n") for switch in ("false", "true")]
-    out = ["| load | lead time | without | with |", "|---|---|---|---|"]
+    out = [f"{seeds} seeds.", "", "| load | lead time | without | with |", "|---|---|---|---|"]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
         for name, noise, load in days(folder):
             traces = {}

@@ -71,6 +71,13 @@ pub struct Ban {
     told: bool,
 }
 
+impl Ban {
+    /// One that people know of.
+    pub fn known(since: Micros, until: Micros, (route, limit): (Arc<str>, Arc<str>)) -> Self {
+        Self { since, until, route, limit, told: true }
+    }
+}
+
 /// What happened to bans since the last look.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct News {
@@ -134,6 +141,14 @@ impl Bans {
             self.publish_if_due(now);
         }
         true
+    }
+
+    /// Goes on with a ban that was on in the process before this one. Held once it is published.
+    pub fn resume(&self, network: IpNet, ban: Ban) {
+        if self.active() < MOST && self.shard(&network).insert(network, ban).is_none() {
+            self.count.fetch_add(1, Relaxed);
+        }
+        self.is_changed.store(true, Release);
     }
 
     /// Ends the bans of a network, or of every network that an address is in; those that were there.

@@ -42,6 +42,7 @@ mod hostile_h2;
 mod instructions;
 mod interim;
 mod interim_h2;
+mod kept_away;
 mod killed;
 mod learning;
 mod limits;

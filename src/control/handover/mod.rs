@@ -25,6 +25,7 @@
 //!
 //! [`give`] is the old one's part, [`take`] the new one's, [`state`] what is told of services.
 
+mod away;
 pub mod give;
 pub mod program;
 pub mod state;

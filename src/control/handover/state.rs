@@ -1,7 +1,7 @@
 //! What the new process is told of services: who is ready, what operators and the scaler ordered.
 //!
 //! What is on the disk is not part of it (journals, keys of sticky cookies, what runs), nor what is
-//! learned anew within seconds: latencies, windows, ejections. Moments are in wall time, as each
+//! learned anew within seconds: latencies, windows, limits of an overload. Who is kept away is `away`'s. Moments are in wall time, as each
 //! process has a clock of its own.
 
 use std::collections::BTreeMap;
@@ -21,6 +21,7 @@ use crate::upstream::gate::State as Life;
 use super::super::core::Control;
 use super::super::lock;
 use super::super::managed::Managed;
+use super::away::{Banned, Ejection};
 
 /// How long instances that ran may take to be found again.
 const FIND: Duration = Duration::from_secs(5);
@@ -33,6 +34,7 @@ pub struct State {
     services: BTreeMap<String, Service>,
     /// Backends added over the admin API, as in `backends.toml`.
     added: String,
+    bans: Vec<Banned>,
     /// Hand-overs so far.
     handovers: u64,
 }
@@ -59,6 +61,7 @@ struct Known {
     /// By checks; `None`: not known yet.
     healthy: Option<bool>,
     drained: Option<Drained>,
+    ejected: Option<Ejection>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +77,7 @@ impl State {
         let services = names.iter().map(|name| (name.to_string(), Service::of(control, name)));
         Self {
             services: services.collect(),
+            bans: control.banned(),
             added: Store::to_text(&control.added.live()).unwrap_or_default(),
             handovers: control.standing.ok.load(Relaxed) + 1,
         }
@@ -90,6 +94,7 @@ impl State {
 
     /// The rest, once services are there and their orchestrators are built.
     pub(super) async fn inherit(&self, control: &Arc<Control>) {
+        control.inherit_bans(&self.bans);
         for (name, service) in &self.services {
             if let Some(managed) = control.managed(name) {
                 service.find(control, &managed).await;
@@ -116,7 +121,10 @@ impl Service {
     fn of(control: &Control, name: &str) -> Self {
         let managed = control.managed(name);
         let removals = managed.as_ref().map(|m| m.removals()).unwrap_or_default();
-        let known = |pool: &Pool| pool.entries().filter_map(|e| Known::of(e, &removals)).collect();
+        let known = |pool: &Pool| {
+            let known = pool.entries().filter_map(|e| Known::of(control, e, &removals));
+            known.collect()
+        };
         // One lock at a time: a tick takes them in another order.
         let backends = lock(&control.registry).pool(name).map(known).unwrap_or_default();
         let mut service = Self { backends, ..Self::default() };
@@ -193,6 +201,9 @@ impl Service {
             }
         }
         control.act(changes);
+        let ejected = self.backends.iter();
+        let ejected = ejected.filter_map(|known| Some((&*known.id, known.ejected.as_ref()?)));
+        control.inherit_ejections(name, ejected);
     }
 
     fn drain(&self, control: &Arc<Control>, name: &str) {
@@ -215,7 +226,7 @@ impl Service {
 }
 
 impl Known {
-    fn of(entry: &Entry, removals: &[Arc<str>]) -> Option<Self> {
+    fn of(control: &Control, entry: &Entry, removals: &[Arc<str>]) -> Option<Self> {
         let backend = entry.backend.as_ref()?;
         let was_ready = entry.drain.map_or(entry.state() == Life::Ready, |drain| drain.was_ready);
         let drained = match entry.drain.map(|drain| drain.by) {
@@ -230,7 +241,8 @@ impl Known {
             false => None,
         };
         let (id, address) = (entry.id.to_string(), backend.address.to_string());
-        Some(Self { id, address, healthy, drained })
+        let ejected = Ejection::of(control, entry);
+        Some(Self { id, address, healthy, drained, ejected })
     }
 }
 

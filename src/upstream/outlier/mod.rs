@@ -145,6 +145,22 @@ impl Outliers {
         self.lost.swap(0, Relaxed)
     }
 
+    /// Goes on with an ejection of before a hand-over, if there is a place for it under the cap. Nobody is told.
+    pub fn resume<'a>(
+        &self,
+        backend: &Backend,
+        terms: Terms,
+        rules: &config::Outlier,
+        members: impl Iterator<Item = &'a Backend> + Clone,
+    ) -> bool {
+        let most = || places(members.clone(), rules.max_ejected);
+        let resumed = self.cap.take(most, || backend.gate.eject(|_| terms)).is_some();
+        if resumed {
+            self.wake_at(micros(terms.moment));
+        }
+        resumed
+    }
+
     /// Takes a backend out, if it is available, there is a place for it under the cap, and it is not the last
     /// that could serve. `members`: all of the service, itself included.
     pub fn eject<'a>(
