@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::handover::{hand_over, stop};
-use crate::support::{Connection, Proxy, RawOrigin, Step, wait_until};
+use crate::support::{Connection, Proxy, RawOrigin, Step, lives, wait_until};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
 const BUSY: &str =
@@ -51,7 +51,9 @@ fn ejections_and_bans_go_on_until_their_time_in_the_new_process() {
     let banned = bans(&proxy);
     assert_eq!(banned["active"], 1, "{banned}");
 
-    hand_over(&mut proxy);
+    let (old, _) = hand_over(&mut proxy);
+    // Until then it may be the one that is asked for metrics.
+    wait_until("the old one ended", || !lives(old));
     let after = proxy.service("app")["backends"][0].clone();
     assert_eq!(
         (&after["state"], &after["ejected_reason"]),
