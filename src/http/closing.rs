@@ -1,9 +1,12 @@
 //! The end of a client's connection: what is said last gets to the client.
 
 use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use crate::listener::stream::{ClientStream, Transport};
 
@@ -13,8 +16,6 @@ use super::serve::Client;
 /// for this long, or the reset would destroy the answer on its way (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1 << 20;
-/// Read at once of what is thrown away.
-const WASTE: usize = 16 * 1024;
 
 /// Answers in the codec's place, and closes.
 pub(super) async fn last_words(client: &Client, mut stream: ClientStream, answer: &[u8]) {
@@ -30,18 +31,30 @@ pub(super) async fn close(client: &Client, mut stream: ClientStream, linger: boo
         // Dropping the socket says the same with one system call less.
         return;
     }
+    // From here on nothing is a request, so nothing is held back or looked at.
+    drop(stream.make_plain());
     let work = async {
         let _ = poll_fn(|cx| stream.poll_close(cx)).await;
         if linger {
-            let mut waste = vec![0; WASTE];
-            let mut left = LINGER_BYTES;
-            while let Ok(n) = stream.read(&mut waste).await {
-                left = left.saturating_sub(n);
-                if n == 0 || left == 0 {
-                    break;
-                }
-            }
+            throw_away(client, &mut stream).await;
         }
     };
     let _ = client.timer.within(client.worker.now(), LINGER, work).await;
+}
+
+/// Reads what still comes, so much at most.
+async fn throw_away(client: &Client, stream: &mut ClientStream) {
+    let mut left = LINGER_BYTES;
+    while left > 0 {
+        let read = poll_fn(|cx| {
+            let mut scratch = client.worker.scratch.borrow_mut();
+            let mut waste = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(&mut *stream).poll_read(cx, &mut waste))?;
+            Poll::Ready(io::Result::Ok(waste.filled().len()))
+        });
+        match read.await {
+            Ok(read) if read > 0 => left = left.saturating_sub(read),
+            _ => return,
+        }
+    }
 }

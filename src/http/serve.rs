@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Response};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -348,19 +348,25 @@ async fn requests(client: &Rc<Client>, stream: ClientStream) -> Option<ClientStr
     }
     let parts = codec.into_parts();
     let mut stream = parts.io.into_inner();
+    // While a connection lingers nothing is kept of what it sent.
+    let goes_on = matches!(end, End::Park | End::Done(true));
+    let rest = if goes_on { parts.read_buf } else { Bytes::new() };
     match end {
         End::Park => {
             // A head that has begun to come with the request before: its deadline counts now.
-            stream.put_back(parts.read_buf);
+            stream.put_back(rest);
             return Some(stream);
         }
         End::Done(true) => match client.take_tunnel() {
             Some(tunnel) => {
-                let mut early = BytesMut::from(parts.read_buf);
+                let mut early = BytesMut::from(rest);
                 early.extend_from_slice(&stream.make_plain());
                 Box::pin(tunnel::relay(client, stream, early.freeze(), tunnel)).await;
             }
-            None => close(client, stream, client.had_body.get()).await,
+            None => {
+                drop(rest);
+                close(client, stream, client.had_body.get()).await;
+            }
         },
         End::Done(false) if client.cut.get() => stream.reset(),
         // The codec answered what it could not read; the client should get to see it.

@@ -32,7 +32,7 @@ pub struct Worker {
     pub timers: Rc<Timers>,
     pub shared: Arc<Shared>,
     pub rng: RefCell<fastrand::Rng>,
-    /// What tunnels read into; used within one poll, never across two.
+    /// What tunnels read into, and what is thrown away; used within one poll, never across two.
     pub scratch: RefCell<Box<[u8]>>,
     /// Asks those who count limits together with us.
     pub asker: Asker,

@@ -62,7 +62,7 @@ fn who_asks_too_often_is_told_so_and_when_to_come_back() {
     assert_eq!(proxy.metric("tidegate_requests_total", &requests), 1.0);
     let line = wait_for("the refusal is in the log", || {
         let text = std::fs::read_to_string(proxy.directory().join("access.log")).ok()?;
-        text.lines().find(|line| line.contains("429")).map(str::to_owned)
+        text.lines().find(|line| line.contains("\"status\":429")).map(str::to_owned)
     });
     let line: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(line["error"], "rate_limited");
