@@ -1,10 +1,11 @@
 """What each flood sends: bytes, made once."""
 
+import random
 import struct
 from collections import namedtuple
 
-# `reads`: it takes what is answered; else its window and its socket fill.
-Flood = namedtuple("Flood", "opening burst reads connections pause", defaults=(True, 1, 0))
+# `reads`: it takes what is answered; else its window and its socket fill. `source`: gives the address of each connection.
+Flood = namedtuple("Flood", "opening burst reads connections pause source", defaults=(True, 1, 0, None))
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -32,6 +33,20 @@ def get(stream, path, flags=5):
 
 def number(value):
     return struct.pack(">I", value)
+
+
+def asks(path):
+    return b"GET " + path + b" HTTP/1.1\r\nhost: a\r\n\r\n"
+
+
+def anybody():
+    return f"127.{random.randint(10, 250)}.{random.randint(0, 255)}.{random.randint(1, 254)}"
+
+
+def crowded(stream):
+    """A request with more headers than may be."""
+    block = get(stream, b"/")[9:] + literal(b"x", b"y") * 500
+    return frame(1, 5, stream, block)
 
 
 HELLO = PREFACE + frame(4, 0, 0)
@@ -66,4 +81,11 @@ FLOODS = {
     "slow_reader": Flood(b"GET /?size=100000000 HTTP/1.1\r\nhost: a\r\n\r\n", b"", False, 100, 0.5),
     "pipelining": Flood(b"", b"GET /?size=100000 HTTP/1.1\r\nhost: a\r\n\r\n" * 1000, False, 10),
     "connections": Flood(b"", b"", True, 500),
+    # Requests, held to the limits of their routes (proxies.py).
+    "one_address": Flood(b"", asks(b"/limited") * 100, True, 10, 0, lambda: "127.9.9.9"),
+    "many_addresses": Flood(b"", asks(b"/shared") * 10, True, 50, 0, anybody),
+    "expensive_path": Flood(asks(b"/expensive?delay=1s") * 10, b"", True, 100, 0.05, anybody),
+    "large_head": Flood(b"", b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"a" * 100_000 + b"\r\n\r\n", True, 10),
+    "many_headers": Flood(b"", b"GET / HTTP/1.1\r\nhost: a\r\n" + b"x: y\r\n" * 1000 + b"\r\n", True, 10),
+    "many_headers_h2": Flood(HELLO + b"".join(crowded(n) for n in range(1, 199, 2)), frame(6, 0, 0, bytes(8))),
 }

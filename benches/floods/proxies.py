@@ -21,6 +21,28 @@ header = "1s"
 body = "1s"
 write = "1s"
 [[route]]
+path = "=/limited"
+service = "app"
+[[route.rate_limit]]
+name = "per-client"
+key = "client_ip"
+rate = "100/s"
+burst = 100
+ban_after = 1000
+[[route]]
+path = "=/shared"
+service = "app"
+[[route.rate_limit]]
+name = "whole-route"
+key = "route"
+rate = "100/s"
+burst = 100
+[[route]]
+path = "=/expensive"
+service = "app"
+[route.concurrency_limit]
+max = 4
+[[route]]
 service = "app"
 {limits}
 [service.app]
@@ -57,6 +79,10 @@ http {{
     client_body_temp_path {dir}; proxy_temp_path {dir}; fastcgi_temp_path {dir}; uwsgi_temp_path {dir};
     scgi_temp_path {dir};
     limit_req_zone $binary_remote_addr zone=clients:10m rate=200r/s;
+    limit_req_zone $binary_remote_addr zone=client:10m rate=100r/s;
+    limit_req_zone $server_name zone=all:1m rate=100r/s;
+    limit_conn_zone $server_name zone=places:1m;
+    limit_req_status 429;
     upstream app {{ server 127.0.0.1:{origin}; keepalive 256; }}
     server {{
         listen 127.0.0.1:{port} backlog=4096;
@@ -68,6 +94,9 @@ http {{
             proxy_set_header Connection "";
             proxy_read_timeout 2h;
             proxy_max_temp_file_size 0;
+            location = /limited {{ limit_req zone=client burst=100 nodelay; proxy_pass http://app; }}
+            location = /shared {{ limit_req zone=all burst=100 nodelay; proxy_pass http://app; }}
+            location = /expensive {{ limit_conn places 4; proxy_pass http://app; }}
         }}
     }}
 }}
@@ -86,9 +115,21 @@ defaults
 frontend front
     bind 127.0.0.1:{port} backlog 4096
     {limits}
+    http-request track-sc1 src table clients if {{ path /limited }}
+    http-request deny deny_status 429 if {{ path /limited }} {{ sc1_http_req_rate(clients) gt 100 }}
+    http-request track-sc2 path table paths if {{ path /shared }}
+    http-request deny deny_status 429 if {{ path /shared }} {{ sc2_http_req_rate(paths) gt 100 }}
+    use_backend expensive if {{ path /expensive }}
     default_backend app
 backend app
     server one 127.0.0.1:{origin}
+backend expensive
+    timeout queue 1
+    server one 127.0.0.1:{origin} maxconn 4
+backend clients
+    stick-table type ip size 200k expire 10s store http_req_rate(1s)
+backend paths
+    stick-table type string size 1k expire 10s store http_req_rate(1s)
 """
 
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

@@ -23,7 +23,7 @@ from kinds import FLOODS, PREFACE
 from proxies import QUIET, Proxy, free_port
 
 RATE = 100
-# The flood's address.
+# The flood's address, where it has none of its own.
 FLOODER = "127.0.0.2"
 
 
@@ -55,7 +55,8 @@ def flooder(port, kind, seconds):
         sockets = []
         try:
             for _ in range(flood.connections):
-                sockets.append(socket.create_connection(("127.0.0.1", port), 0.5, (FLOODER, 0)))
+                source = flood.source() if flood.source else FLOODER
+                sockets.append(socket.create_connection(("127.0.0.1", port), 0.5, (source, 0)))
             for one in sockets:
                 one.sendall(flood.opening)
             while time.monotonic() < until:
@@ -78,14 +79,25 @@ def flooder(port, kind, seconds):
                 one.close()
 
 
+# What is counted of a flood, and the label that says of which.
+COUNTED = {"tidegate_floods_total": "kind", "tidegate_rate_limited_total": "limit", "tidegate_shed_total": "reason",
+           "tidegate_connections_refused_total": "reason", "tidegate_banned_requests_total": None}
+
+
 def counted(proxy):
     if proxy.kind != "tidegate":
         return {}
     admin = proxy.admin
     with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics") as answer:
         lines = answer.read().decode().splitlines()
-    found = (line.rsplit(" ", 1) for line in lines if line.startswith("tidegate_floods_total"))
-    return {labels.split('kind="')[1].split('"')[0]: float(value) for labels, value in found}
+    found = {}
+    for family, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#")):
+        family, _, labels = family.partition("{")
+        if family in COUNTED:
+            label = COUNTED[family]
+            name = labels.split(f'{label}="')[1].split('"')[0] if label else "banned requests"
+            found[name] = found.get(name, 0) + float(value)
+    return found
 
 
 def measure(proxy, seconds, kind=None):
@@ -155,8 +167,8 @@ def line(proxy, flood, seconds):
     first = counted(proxy)
     took, failed, most = measure(proxy, seconds, flood)
     last = counted(proxy)
-    counts = ", ".join(f"{name} {last[name] - first[name]:.0f}"
-                       for name in last if last[name] > first[name])
+    counts = ", ".join(f"{name} {last[name] - first.get(name, 0):.0f}"
+                       for name in last if last[name] > first.get(name, 0))
     p50, p99 = quantile(took, 0.5), quantile(took, 0.99)
     calm50, calm99 = quantile(calm, 0.5), quantile(calm, 0.99)
     print(f"| {flood} | {proxy.kind} | {p50:.2f} ({calm50:.2f}) | {p99:.2f} ({calm99:.2f}) | {p99 / calm99:.1f} "

@@ -147,7 +147,7 @@ def memory(pid, field="VmRSS"):
 def metric(admin, name):
     with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics") as answer:
         lines = answer.read().decode().splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name) and line[len(name)] in " {")
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name) and line[len(name)] in " {,")
 
 
 def expect(what, found, wanted):
