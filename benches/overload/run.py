@@ -21,10 +21,12 @@ import subprocess
 import tempfile
 import time
 
+import picture
 from pool import Pool
 from proxies import ARMS, Proxy
 
 SLOTS, DELAY_MS, BACKENDS = 2, 70, 10
+BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 CLASSES = {"critical": 0.1, "normal": 0.45, "sheddable": 0.45}
 
 
@@ -119,6 +121,29 @@ def fairness(arguments, folder):
         pool.stop()
 
 
+def table(found):
+    arms = list(found)
+    lines = ["| load ÷ capacity | proxy | answered ÷ capacity | p50 ms | p99 ms | critical | normal | sheddable |",
+             "|---|---|---|---|---|---|---|---|"]
+    for phase in found[arms[0]][0]:
+        for kind in arms:
+            of = lambda key: statistics.median(one[phase][key] for one in found[kind])
+            lines.append(f"| {phase} | {kind} | {of('answered'):.3f} | {of('p50'):.0f} | {of('p99'):.0f} | "
+                         + " | ".join(f"{100 * of(name):.1f} %" for name in CLASSES) + " |")
+    return lines
+
+
+def write(page, said, found):
+    """Between the marks of the page; the chart has its name."""
+    with open(page) as file:
+        begin, rest = file.read().split(BEGIN, 1)
+        end = rest.split(END, 1)[1]
+    with open(page, "w") as file:
+        file.write("\n".join([begin + BEGIN, "", *said, "", END]) + end)
+    with open(os.path.splitext(page)[0] + ".svg", "w") as file:
+        file.write(picture.draw(found))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tidegate")
@@ -126,6 +151,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=ARMS, action="append")
     parser.add_argument("--json", metavar="FILE", help="every round")
+    parser.add_argument("--write", metavar="PAGE", help="put the figures between its marks, and the chart beside it")
     arguments = parser.parse_args()
     arms = arguments.only or list(ARMS)
     found = {kind: [] for kind in arms}
@@ -134,22 +160,18 @@ def main():
             with tempfile.TemporaryDirectory() as folder:
                 os.chmod(folder, 0o777)
                 found[kind].append(rounds(arguments, kind, 100 * number, folder))
-    print(f"{platform.machine()}, {os.cpu_count()} CPUs, medians of {arguments.rounds} rounds of "
-          f"{arguments.seconds} s a phase\n")
-    print("| load ÷ capacity | proxy | answered ÷ capacity | p50 ms | p99 ms | critical | normal | sheddable |")
-    print("|---|---|---|---|---|---|---|---|")
-    for phase in found[arms[0]][0]:
-        for kind in arms:
-            of = lambda key: statistics.median(one[phase][key] for one in found[kind])
-            print(f"| {phase} | {kind} | {of('answered'):.3f} | {of('p50'):.0f} | {of('p99'):.0f} | "
-                  + " | ".join(f"{100 * of(name):.1f} %" for name in CLASSES) + " |")
+    said = [f"{platform.machine()}, {os.cpu_count()} CPUs, medians of {arguments.rounds} alternated rounds of "
+            f"{arguments.seconds} s a phase.", "", *table(found)]
     if "tidegate" in arms:
         with tempfile.TemporaryDirectory() as folder:
             os.chmod(folder, 0o777)
             fair = fairness(arguments, folder)
-        print(f"\nA polite client (20/s) beside one with 1000/s: p99 {fair['beside']:.0f} ms, calm {fair['calm']:.0f} ms "
-              f"({fair['beside'] / fair['calm']:.2f}); {fair['refused']} of {fair['of']} refused. Of the greedy one "
-              f"{100 * fair['greedy']:.0f} % were answered.")
+        said += ["", f"A polite client (20/s) beside one with 1000/s: p99 {fair['beside']:.0f} ms, in calm "
+                     f"{fair['calm']:.0f} ms ({fair['beside'] / fair['calm']:.2f}); {fair['refused']} of {fair['of']} "
+                     f"refused. Of the greedy one {100 * fair['greedy']:.0f} % were answered."]
+    print("\n".join(said))
+    if arguments.write:
+        write(arguments.write, said, found)
     if arguments.json:
         with open(arguments.json, "w") as file:
             json.dump(found, file, indent=1)
