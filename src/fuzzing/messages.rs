@@ -141,7 +141,7 @@ pub fn frames(data: &[u8]) {
         let Ok(mut connection) = opening.await else { return };
         while let Some(Ok((request, mut reply))) = connection.accept().await {
             tokio::task::spawn_local(async move {
-                let _ = Streamed::new(request.into_body(), None).collect().await;
+                let _ = Streamed::new(request.into_body(), None, None).collect().await;
                 let _ = reply.send_response(Response::new(()), true);
             });
         }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-pub use streamed::Streamed;
+pub use streamed::{Expects, Streamed};
 
 /// A body that is being received.
 pub enum Received {

@@ -13,7 +13,7 @@ use http::{Request, Response};
 use crate::h2::{block_on, connect, get, whole};
 use crate::interim::{HINT, OK, all_is_given_back, hinting, one_worker, send};
 use crate::support::frames::{DATA, Frames, HEADERS, get_frame};
-use crate::support::{RawOrigin, Step};
+use crate::support::{Proxy, RawOrigin, Step};
 
 /// What comes for a request.
 enum Came {
@@ -298,4 +298,36 @@ fn a_websocket_that_is_refused_has_its_hint() {
         assert_eq!((hints.len(), answer.status().as_u16()), (1, 403));
     });
     all_is_given_back(&proxy);
+}
+
+#[test]
+fn a_100_comes_when_the_body_is_wanted_and_only_then() {
+    let posts = |expects: &'static str| {
+        let post = Request::post("http://a/").header("content-length", "4");
+        post.header("expect", expects).body(()).unwrap()
+    };
+    let echo = crate::support::Origin::new().start();
+    let refuses = Proxy::new().backend(&echo).route("max_body = \"3\"").run();
+    let over_h1 = Proxy::new().backend(&echo).run();
+    let over_h2 =
+        Proxy::new().backend(&echo).toml("[service.app.transport]\nprotocol = \"h2c\"").run();
+    block_on(async {
+        for proxy in [&over_h1, &over_h2] {
+            let client = connect(proxy, &Builder::new()).await;
+            let mut ready = client.clone().ready().await.unwrap();
+            let (mut answer, mut body) = ready.send_request(posts("100-Continue"), false).unwrap();
+            let early = hint(next(&mut answer).await);
+            assert_eq!((early.status().as_u16(), early.headers().len()), (100, 0));
+            body.send_data(Bytes::from_static(b"four"), true).unwrap();
+            let (more, answer) = all(answer).await;
+            assert!(more.is_empty() && answer.status() == 200);
+            assert_eq!(whole(answer.into_body()).await.map(|body| !body.is_empty()).unwrap(), true);
+        }
+        let client = connect(&refuses, &Builder::new()).await;
+        let mut ready = client.clone().ready().await.unwrap();
+        let (answer, _body) = ready.send_request(posts("100-continue"), false).unwrap();
+        let (hints, answer) = all(answer).await;
+        assert_eq!((hints.len(), answer.status().as_u16()), (0, 413));
+    });
+    assert_eq!(echo.stat("requests"), 2);
 }

@@ -8,14 +8,14 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use smallvec::SmallVec;
 
 use crate::proxy;
 use crate::proxy::body::ResponseBody;
-use crate::upstream::received::{Received, Streamed};
+use crate::upstream::received::{Expects, Received, Streamed};
 
 use super::super::serve::Client;
 use super::super::streams::{self, unhurried};
@@ -31,8 +31,9 @@ pub fn begin(
 ) {
     let declared = declared(request.headers());
     let (head, body) = request.into_parts();
+    let expects = expects(&head.headers).then(Rc::<Expects>::default);
     let (body, connect) = if head.method != Method::CONNECT {
-        (Received::Streamed(Streamed::new(body, declared)), None)
+        (Received::Streamed(Streamed::new(body, declared, expects.clone())), None)
     } else if declared.is_none_or(|length| length == 0) {
         // What comes is no body: it belongs to whom the stream gets connected to.
         (Received::Nothing, Some(body))
@@ -44,7 +45,7 @@ pub fn begin(
     let serving = unhurried(client, held, |(client, request): (_, Request<Received>)| {
         proxy::handle(client, request)
     });
-    let step = Step::Serving { serving, connect, left: interim::MOST };
+    let step = Step::Serving { serving, connect, left: interim::MOST, expects };
     streams::run(client, Stream { client: client.clone(), reply, step });
 }
 
@@ -52,6 +53,12 @@ pub fn begin(
 /// them that differ, or with none that is a number.
 fn declared(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether a client waits for a 100 before it sends the body.
+fn expects(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::EXPECT).map(HeaderValue::as_bytes);
+    value.is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
 }
 
 pin_project! {
@@ -75,6 +82,8 @@ pin_project! {
             connect: Option<RecvStream>,
             // Bytes of informational answers that it may still get.
             left: usize,
+            // It waits for a 100; until it gets that.
+            expects: Option<Rc<Expects>>,
         },
         Sending { sending: Sending },
     }
@@ -88,7 +97,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
-        if let At::Serving { serving, connect, left } = this.step.as_mut().project() {
+        if let At::Serving { serving, connect, left, expects } = this.step.as_mut().project() {
             let served = serving.poll(cx);
             // Streams of a worker are polled one at a time, so what was said now is this one's.
             let said = this.client.take_said();
@@ -96,6 +105,12 @@ where
                 inform(cx, this.reply, said, left);
             }
             let Poll::Ready(Ok(response)) = served else {
+                if expects.as_ref().is_some_and(|expects| expects.poll_read(cx).is_ready()) {
+                    *expects = None;
+                    let mut head = Response::new(());
+                    *head.status_mut() = StatusCode::CONTINUE;
+                    inform(cx, this.reply, vec![head], left);
+                }
                 // A client that takes its request back ends whatever is done for it.
                 return this.reply.poll_reset(cx).map(drop);
             };

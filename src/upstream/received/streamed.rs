@@ -2,8 +2,10 @@
 //!
 //! A client may send as much more as is taken here, so one whose request nobody reads is held back by its window.
 
+use std::cell::Cell;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream};
@@ -18,12 +20,40 @@ pub struct Streamed {
     declared: Option<u64>,
     /// Only trailers may follow.
     done: bool,
+    /// Until it is first read.
+    expects: Option<Rc<Expects>>,
+}
+
+/// Its client waits for a 100 before it sends anything (RFC 9110 §10.1.1), and is to get it once somebody reads. That
+/// may be another task than the one that answers.
+#[derive(Default)]
+pub struct Expects {
+    read: Cell<bool>,
+    waker: Cell<Option<Waker>>,
+}
+
+impl Expects {
+    fn reads(&self) {
+        self.read.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Ready when somebody reads.
+    pub fn poll_read(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.read.get() {
+            return Poll::Ready(());
+        }
+        self.waker.set(Some(cx.waker().clone()));
+        Poll::Pending
+    }
 }
 
 impl Streamed {
     /// `declared`: what Content-Length says.
-    pub fn new(stream: RecvStream, declared: Option<u64>) -> Self {
-        Self { stream, declared, done: false }
+    pub fn new(stream: RecvStream, declared: Option<u64>, expects: Option<Rc<Expects>>) -> Self {
+        Self { stream, declared, done: false, expects }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
@@ -51,6 +81,9 @@ impl Body for Streamed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if let Some(expects) = self.expects.take() {
+            expects.reads();
+        }
         Poll::Ready(match ready!(self.poll_next(cx)) {
             // It was answered early, and reads no further (RFC 9113 §8.1).
             Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => None,
