@@ -26,6 +26,8 @@ from pool import Pool
 from proxies import ARMS, Proxy
 
 SLOTS, DELAY_MS, BACKENDS = 2, 70, 10
+# Seconds.
+FAIR = 60
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 CLASSES = {"critical": 0.1, "normal": 0.45, "sheddable": 0.45}
 
@@ -99,18 +101,18 @@ def rounds(arguments, kind, seed, folder):
 
 
 def fairness(arguments, folder):
-    """A polite client's p99 in calm and beside one that asks for fifty times as much."""
+    """A polite client's p99 in calm and beside one that asks for fifty times as much, of 1,200 requests each."""
     pool = Pool(arguments.tidegate, BACKENDS, SLOTS, DELAY_MS)
     proxy = None
     try:
         proxy = Proxy("tidegate", arguments.tidegate, folder, pool.ports, pool.capacity)
         polite, url = 20, f"http://127.0.0.1:{proxy.port}/normal"
-        calm = load(arguments.tidegate, url, polite, arguments.seconds, 1)
+        calm = load(arguments.tidegate, url, polite, FAIR, 1)
         with concurrent.futures.ThreadPoolExecutor() as workers:
-            greedy = workers.submit(load, arguments.tidegate, url, 50 * polite, arguments.seconds + 10, 2,
+            greedy = workers.submit(load, arguments.tidegate, url, 50 * polite, FAIR + 10, 2,
                                     "198.51.100.1")
             time.sleep(8)
-            beside = load(arguments.tidegate, url, polite, arguments.seconds, 3)
+            beside = load(arguments.tidegate, url, polite, FAIR, 3)
             greedy = greedy.result()
         return {"calm": calm["ok_ms"]["p99"], "beside": beside["ok_ms"]["p99"],
                 "refused": beside["sent"] - answered(beside), "of": beside["sent"],
