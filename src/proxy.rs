@@ -39,7 +39,6 @@ use crate::http::{fields, headers, hops, host};
 use crate::limits;
 use crate::route::{path, redirect, rewrite};
 use crate::snapshot::RouteView;
-use crate::telemetry::Flood;
 use crate::upstream::received::Received;
 use crate::worker::local::LocalSnapshot;
 
@@ -128,7 +127,7 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Received) -> (Wants, Begun)
         _ if banned.is_some() => refuse(banned.unwrap_or(Fault::Internal), exchange),
         _ if odd.is_some() => refuse(odd.unwrap_or(Fault::Internal), exchange),
         _ if too_many => {
-            client.listener.stats.flood(Flood::LargeHead);
+            client.has_large_head();
             refuse(Fault::HeadTooLarge, exchange)
         }
         _ if client.listener.config.redirect_to_https => match to_https(&head) {

@@ -56,7 +56,8 @@ LIMITS = {
 name = "each-client"
 key = "client_ip"
 rate = "200/s"
-burst = 20""",
+burst = 20
+ban_after = 200""",
     "nginx": """limit_req zone=clients burst=20 nodelay;
             limit_req_status 429;""",
     "haproxy": """stick-table type ip size 100k expire 1m store gpc0,http_req_rate(250ms)

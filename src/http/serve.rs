@@ -35,8 +35,7 @@ use super::streams::Turn;
 use super::tunnel::{self, Tunnel};
 use super::watch::{End, Watch};
 
-/// Of an answer for a client that does not read as fast as it comes, at least (the codec goes beyond it by what it
-/// is given at once); and what is read of an upload at once.
+/// Of an answer for a client that reads slowly, and what is read of an upload at once; the codec may go beyond it.
 const BUFFER: usize = 256 * 1024;
 /// While memory is scarce, connections may be idle for so long at most.
 const SCARCE: Duration = Duration::from_secs(10);
@@ -64,6 +63,8 @@ pub struct Client {
     cut: Cell<bool>,
     /// Its client is not let in any more: the connection is to end once nothing runs on it.
     banned: Cell<bool>,
+    /// Heads of HTTP/2 that were too large.
+    large_heads: Cell<u32>,
     /// Exchanges that have begun and not ended.
     active: Cell<u32>,
     /// Exchanges that have begun.
@@ -114,6 +115,7 @@ impl Client {
             old: Cell::new(false),
             cut: Cell::new(false),
             banned: Cell::new(false),
+            large_heads: Cell::new(0),
             active: Cell::new(0),
             begun: Cell::new(0),
             idle: Cell::new((u64::MAX, 0)),
@@ -274,6 +276,16 @@ impl Client {
     /// connection ends with it.
     pub fn bans(&self) {
         self.banned.set(true);
+    }
+
+    /// A request has too many headers.
+    pub fn has_large_head(&self) {
+        self.listener.stats.flood(Flood::LargeHead);
+        self.large_heads.set(self.large_heads.get() + 1);
+    }
+
+    pub fn large_heads(&self) -> u32 {
+        self.large_heads.get()
     }
 
     pub fn is_banned(&self) -> bool {

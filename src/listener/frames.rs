@@ -69,8 +69,8 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// Its client is not let in any more, which is counted elsewhere.
-    pub const BANNED: Self = Self { code: ENHANCE_YOUR_CALM, flood: None };
+    /// For what was counted already.
+    pub const COUNTED: Self = Self { code: ENHANCE_YOUR_CALM, flood: None };
 
     pub fn flood(kind: Flood) -> Self {
         Self { code: ENHANCE_YOUR_CALM, flood: Some(kind) }

@@ -38,6 +38,9 @@ enum State {
     Open(Connection<Multiplexed, Bytes>),
 }
 
+/// Requests with too many headers that are answered on one connection.
+pub const LARGE_HEADS: u32 = 10;
+
 impl Codec {
     pub fn new(limit: &ListenerLimit, stream: Multiplexed) -> Self {
         let mut builder = Builder::new();
@@ -56,7 +59,7 @@ impl Codec {
         Self { state: State::Opening(builder.handshake(stream)), leaving: false }
     }
 
-    /// Reads, writes and begins requests until the connection ends.
+    /// Reads, writes and begins requests until the connection ends, or is to be ended.
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -73,7 +76,12 @@ impl Codec {
                 }
                 // A future that holds nothing: made anew, it goes on where it was.
                 State::Open(connection) => match ready!(pin!(connection.accept()).poll(cx)) {
-                    Some(request) => stream::begin(client, request?),
+                    Some(request) => {
+                        stream::begin(client, request?);
+                        if client.large_heads() > LARGE_HEADS {
+                            return Poll::Pending;
+                        }
+                    }
                     None => return Poll::Ready(Ok(())),
                 },
             }

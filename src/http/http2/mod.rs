@@ -22,7 +22,7 @@ use crate::telemetry::Flood;
 use super::closing::last_words;
 use super::serve::Client;
 use super::watch::{End, Watch};
-use codec::Codec;
+use codec::{Codec, LARGE_HEADS};
 
 /// Serves HTTP/2 until the connection ends.
 pub async fn serve(client: Rc<Client>, mut stream: ClientStream) {
@@ -43,7 +43,7 @@ pub async fn serve(client: Rc<Client>, mut stream: ClientStream) {
     };
     match ended.flood {
         Some(kind) => stats.flood(kind),
-        None if ended == Ended::BANNED => {}
+        None if ended == Ended::COUNTED => {}
         None => stats.bad_request(None),
     }
     let mut stream = back.stream;
@@ -71,9 +71,12 @@ async fn requests(client: &Rc<Client>, stream: Multiplexed, home: &Home) -> Opti
                 }
                 return Poll::Ready(None);
             }
+            if client.large_heads() > LARGE_HEADS {
+                return Poll::Ready(Some(Ended::COUNTED));
+            }
             if client.is_banned() && !client.is_active() {
                 // It was told so, and what it had asked for before that is answered.
-                return Poll::Ready(Some(Ended::BANNED));
+                return Poll::Ready(Some(Ended::COUNTED));
             }
             if !ending && (client.leaves() || client.is_banned()) {
                 ending = true;
