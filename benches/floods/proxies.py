@@ -32,6 +32,7 @@ ban_after = 1000
 [[route]]
 path = "=/shared"
 service = "app"
+{limits}
 [[route.rate_limit]]
 name = "whole-route"
 key = "route"

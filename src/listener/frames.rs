@@ -29,6 +29,8 @@ pub const EMPTY_DATA_PER_SECOND: u32 = 1000;
 pub const UPDATES_PER_SECOND: u32 = 1000;
 /// So many requests that come at once are served before more are read, and may have been taken back already.
 const TURN: u32 = 64;
+/// A head counts for one more request for each so many bytes.
+const LARGE: usize = 512;
 const BYTES_PER_UPDATE: usize = 256;
 /// So many updates may be owed at most.
 const MOST_CREDIT: u32 = 100_000;
@@ -137,7 +139,7 @@ pub struct Frames {
     sent: usize,
     /// Highest stream that the client opened.
     last_stream: u32,
-    /// Streams opened since there was last nothing to read.
+    /// Streams opened since there was last nothing to read; large heads count for several.
     opened: u32,
     /// What the codec itself ended the connection for.
     codec: Option<Flood>,
@@ -290,7 +292,8 @@ impl Frames {
             HEADERS => {
                 if head.stream > self.last_stream {
                     self.last_stream = head.stream;
-                    self.opened += 1;
+                    // Unpacking a large one costs as much as serving several.
+                    self.opened += 1 + (head.length / LARGE) as u32;
                 }
                 self.block = (head.flags & END_HEADERS == 0).then_some(0);
                 true

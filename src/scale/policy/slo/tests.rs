@@ -1,5 +1,7 @@
-//! The policy in the whole scaler: its golden step, what it does before it knows its service, and
-//! what it does not believe.
+//! The policy in the whole scaler: its golden step, and what it does not believe.
+
+mod downstream;
+mod learning;
 
 use std::time::Duration;
 
@@ -24,6 +26,10 @@ fn config() -> Config {
         lead_time: Duration::from_secs(30),
         seasonal: true,
     }
+}
+
+fn unknown() -> Config {
+    Config { latency: None, slots: None, service_time: None, ..config() }
 }
 
 fn params(config: Config) -> Scaling {
@@ -150,138 +156,6 @@ fn a_goal_below_the_time_of_a_request_is_told_and_not_chased() {
     assert!(note.contains("slo_unreachable"), "{note}");
 }
 
-/// A second of a service whose backends have `slots` of 100 ms each.
-fn served(at: u64, ready: u32, concurrency: f64, slots: f64) -> Sample {
-    let time = 0.1 * (concurrency / slots).max(1.0);
-    let all = f64::from(ready) * concurrency;
-    let finished = (all / time).round() as u64;
-    let mut sample = sample(at, ready, all);
-    sample.traffic = Traffic {
-        arrivals: finished as f64,
-        busy: all,
-        finished,
-        failed: 0,
-        abandoned: 0,
-        shed: 0,
-        mean: time,
-        durations: vec![(time, finished)],
-    };
-    sample
-}
-
-fn unknown() -> Config {
-    Config { latency: None, slots: None, service_time: None, ..config() }
-}
-
-/// What the policy says to seconds, one after the other.
-struct Told {
-    policy: SloPolicy,
-    history: History,
-    at: u64,
-}
-
-impl Told {
-    fn new() -> Self {
-        Self { policy: SloPolicy::new(unknown(), None), history: History::default(), at: 0 }
-    }
-
-    fn seconds(&mut self, count: u32, second: impl Fn(u64) -> Sample) -> Proposed {
-        let mut last = None;
-        for _ in 0..count {
-            self.at += 1;
-            let sample = second(self.at);
-            self.history.push(&sample);
-            let proposed = self.policy.propose(&Input {
-                now: sample.at,
-                sample: &sample,
-                history: &self.history,
-                current: sample.counts.ready,
-                max_age: Duration::from_secs(15),
-                saturated: false,
-                season: None,
-            });
-            let (value, n) = evaluate(&proposed.formula);
-            assert_eq!((value, n), (f64::from(proposed.n), proposed.n), "{}", proposed.formula);
-            last = Some(proposed);
-        }
-        last.expect("seconds")
-    }
-}
-
-#[test]
-fn before_the_first_answers_it_goes_by_what_is_in_flight() {
-    let mut told = Told::new();
-    let unanswered = |in_flight| move |at| sample(at, 3, in_flight);
-    let proposed = told.seconds(5, unanswered(5.0));
-    assert_eq!(proposed.formula, "ceil(5 in flight ÷ (0.7 × 2 slots)) = 4");
-    assert_eq!(proposed.cause, Some(Reason::Learning));
-    let proposed = told.seconds(60, unanswered(500.0));
-    assert_eq!(proposed.n, 6, "{proposed:?}");
-    assert!(proposed.formula.starts_with("min(ceil("), "{proposed:?}");
-}
-
-#[test]
-fn slots_that_are_not_known_are_what_was_served_well_and_a_third_more() {
-    let mut told = Told::new();
-    let proposed = told.seconds(2, |at| served(at, 4, 1.0, 16.0));
-    assert!(proposed.formula.contains("2 slots"), "{proposed:?}");
-    let proposed = told.seconds(10, |at| served(at, 4, 6.0, 16.0));
-    assert!(proposed.formula.contains("8 slots"), "{proposed:?}");
-    let note = proposed.note.as_deref().unwrap_or_default();
-    let expected = "slots are not known yet: at least 6 seen to be served well";
-    assert!(note.contains(expected), "{note}");
-}
-
-#[test]
-fn one_second_of_waiting_shows_the_slots() {
-    let mut told = Told::new();
-    told.seconds(20, |at| served(at, 10, 2.0, 4.0));
-    let proposed = told.seconds(1, |at| served(at, 10, 12.0, 4.0));
-    assert!(proposed.formula.contains("4 slots"), "{proposed:?}");
-    let note = proposed.note.as_deref().unwrap_or_default();
-    assert!(!note.contains("not known"), "{note}");
-}
-
-/// Small backends of which nothing is known, and a load that is ten times what it was: twice as many
-/// and not twenty times.
-#[test]
-fn while_slots_are_not_known_the_number_at_most_doubles() {
-    let mut told = Told::new();
-    told.seconds(20, |at| served(at, 4, 1.0, 100.0));
-    let proposed = told.seconds(3, |at| Sample {
-        // Nothing is answered any more, so nothing is learned.
-        traffic: Traffic { arrivals: 4000.0, busy: 400.0, ..Traffic::default() },
-        ..served(at, 4, 100.0, 100.0)
-    });
-    assert_eq!((proposed.n, proposed.cause), (8, Some(Reason::Learning)), "{proposed:?}");
-    assert!(proposed.formula.contains(", 2 × 4 ready) = 8"), "{proposed:?}");
-    assert!(proposed.note.as_deref().unwrap_or_default().contains("ordered at once"));
-}
-
-/// A restart into an overload: what was learned before counts from the first second on.
-#[test]
-fn what_was_learned_outlives_the_policy() {
-    let mut told = Told::new();
-    assert_eq!(told.policy.learned(), None);
-    let with_lead =
-        |lead, second: Sample| Sample { lead: Some(Duration::from_secs(lead)), ..second };
-    told.seconds(20, |at| with_lead(12, served(at, 10, 2.0, 4.0)));
-    told.seconds(1, |at| with_lead(12, served(at, 10, 12.0, 4.0)));
-    let learned = told.policy.learned().expect("all is known");
-    assert_eq!((learned.limited, learned.lead_time), (true, Some(12.0)));
-    assert!((learned.pace * learned.service_time - 4.0).abs() < 1e-6, "{learned:?}");
-
-    let mut next = Told::new();
-    next.policy.remember(&learned);
-    assert_eq!(next.policy.learned(), Some(learned), "passed on unchanged");
-    let proposed = next.seconds(1, |at| served(at, 10, 12.0, 4.0));
-    assert!(proposed.formula.contains("0.1 s ÷ (4 slots"), "{proposed:?}");
-    assert!(!proposed.note.as_deref().unwrap_or_default().contains("not known"), "{proposed:?}");
-    // And it learns on: these serve eight at once.
-    let proposed = next.seconds(30, |at| served(at, 10, 8.0, 8.0));
-    assert!(proposed.formula.contains("11 slots"), "{proposed:?}");
-}
-
 #[test]
 fn ticks_without_telemetry_are_no_arrivals_of_zero() {
     let mut scaler = scaler(params(config()));
@@ -300,82 +174,6 @@ fn after_a_start_nothing_is_removed_for_a_minute() {
     let (changes, _) = run(&mut scaler, 0..200, &mut ready, |at| second(at, 0, 60.0));
     assert_eq!(changes.first().map(|(at, _)| *at), Some(60));
     assert_eq!(ready, 3);
-}
-
-/// A load that grows, before something that gets 80 requests/s done however many backends there are.
-#[test]
-fn backends_that_bring_nothing_are_not_added_and_it_says_so() {
-    let mut scaler = scaler(params(config()));
-    let mut ready = 2;
-    let behind = |at: u64| {
-        let mut sample = second(at, 0, 60.0 + at as f64);
-        let waiting = 0.0_f64.max(at as f64 - 20.0) * 5.0;
-        let (finished, time) = (sample.traffic.arrivals.min(80.0), 0.1 + waiting / 80.0);
-        sample.in_flight = finished * time;
-        sample.traffic = Traffic {
-            busy: sample.in_flight,
-            finished: finished as u64,
-            mean: time,
-            durations: vec![(time, finished as u64)],
-            ..sample.traffic
-        };
-        sample
-    };
-    let (_, proposals) = run(&mut scaler, 0..30, &mut ready, behind);
-    assert!(proposals.iter().all(|p| p.held.is_none()));
-    let mut refused = Vec::new();
-    for at in 30..180 {
-        let mut sample = behind(at);
-        sample.counts.ready = ready;
-        let tick = scaler.tick(&sample);
-        refused.extend(tick.record.filter(|r| matches!(r.action, Action::Refuse { .. })));
-        ready = tick.plan.map_or(ready, |plan| plan.size);
-    }
-    let bound = refused.iter().find(|record| {
-        matches!(record.action, Action::Refuse { reason: Reason::DownstreamBound, .. })
-    });
-    let record = bound.unwrap_or_else(|| panic!("{refused:#?}"));
-    let Action::Refuse { at, wanted, .. } = record.action else { unreachable!("just matched") };
-    assert!(wanted > at, "{record:?}");
-    let proposal = &record.proposals[0];
-    assert_eq!((proposal.n, proposal.held), (at, Some(Reason::DownstreamBound)));
-    assert!(
-        proposal.note.as_deref().unwrap_or_default().contains("requests/s with"),
-        "{proposal:?}"
-    );
-}
-
-/// The same where requests wait here, so that how long one takes is never seen.
-#[test]
-fn what_brings_nothing_is_not_added_either_while_nothing_is_known() {
-    let (mut scaler, mut ready) = (scaler(params(unknown())), 1);
-    let crowded = |at: u64| {
-        let mut sample = sample(at, 0, 40.0);
-        sample.queued = 20.0;
-        sample.traffic = Traffic { arrivals: 60.0, finished: 20, ..Traffic::default() };
-        sample
-    };
-    let mut orders = Vec::new();
-    for at in 0..200 {
-        let mut sample = crowded(at);
-        // One is ready 12 s after its order.
-        sample.counts.ready = orders.iter().filter(|(when, _)| when + 12 <= at).fold(1, |_, o| o.1);
-        sample.counts.starting = ready - sample.counts.ready;
-        let tick = scaler.tick(&sample);
-        ready = tick.plan.map_or(ready, |plan| plan.size);
-        if orders.last().map_or(1, |(_, size)| *size) != ready {
-            orders.push((at, ready));
-        }
-        let bound = tick.record.is_some_and(|record| {
-            matches!(record.action, Action::Refuse { reason: Reason::DownstreamBound, .. })
-        });
-        if bound {
-            // 4 readings of 5 s after the first ones were ready.
-            assert!(at <= 50 && ready <= 16, "{at}: {orders:?}");
-            return;
-        }
-    }
-    panic!("never seen: {orders:?}");
 }
 
 /// The backends for a step of every day are ordered before it comes, and the record says why.
