@@ -1,7 +1,7 @@
 //! Who is not let in for a while, after a limit's `ban_after` refusals.
 //!
 //! One table for all workers, which only those look into who begin, end or list bans. Connections and requests ask what
-//! was published of it ([`Seen`]): one load while nobody is banned, else a load and a look-up, never a lock.
+//! was published of it (`Seen`): one load while nobody is banned, else a load and a look-up, never a lock.
 //!
 //! Whoever bans publishes, unless there are many bans or it was done a moment ago; what is left over the control plane
 //! publishes, [`PERIOD`] later at most. Until then the limit that banned goes on refusing, and the connection that the

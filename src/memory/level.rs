@@ -3,7 +3,7 @@
 //! The steps are those of Envoy's overload manager (shrink the heap, stop requests, stop connections), by what is
 //! resident. Two things keep it from refusing for nothing. Freed memory may stay with the allocator, so no step but
 //! the first is taken before the allocator was asked to give back. And what an allocator cannot give back (pages of
-//! which little is used) would hold a level for ever: one that brings nothing is left again, see [`Relief`].
+//! which little is used) would hold a level for ever: one that brings nothing is left again, see `Relief`.
 
 use crate::clock::Micros;
 

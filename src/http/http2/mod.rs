@@ -1,7 +1,7 @@
 //! HTTP/2 from clients (RFC 9113): serving one connection to its end.
 //!
-//! The `h2` crate speaks the protocol ([`codec`]), [`crate::listener::frames`] counts its frames below, and the
-//! waits of [`super::watch`] are kept beside it. Each request is a task of its own ([`stream`]), from its head to
+//! The `h2` crate speaks the protocol (`codec`), [`crate::listener::frames`] counts its frames below, and the
+//! waits of [`super::watch`] are kept beside it. Each request is a task of its own (`stream`), from its head to
 //! the last byte of its answer. hyper's server, which does the same between those two, is not used because it keeps
 //! informational answers (1xx) from whoever answers.
 
