@@ -6,14 +6,14 @@
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use quinn::VarInt;
 
-use crate::upstream::received::Broken;
+use crate::upstream::received::{Broken, Expects};
 
 use super::code;
 use super::frame::{self, BadStream, Frames, Header};
@@ -35,12 +35,8 @@ pub struct RequestBody {
 /// What the body tells whoever answers the request.
 #[derive(Default)]
 pub struct Notes {
-    /// The client waits for a 100 before it sends anything; taken with the first read.
-    pub expects: Cell<bool>,
-    /// It was read from: whoever expects a 100 is to get it.
-    pub wanted: Cell<bool>,
-    /// Who is to be told of that: somebody else may read.
-    pub waker: Cell<Option<Waker>>,
+    /// The client waits for a 100 before it sends anything.
+    pub expects: Option<Expects>,
     /// What is wrong with the stream, or (true) with the whole connection.
     pub wrong: Cell<Option<(bool, VarInt)>>,
 }
@@ -216,11 +212,8 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        if self.notes.expects.take() {
-            self.notes.wanted.set(true);
-            if let Some(waker) = self.notes.waker.take() {
-                waker.wake();
-            }
+        if let Some(expects) = &self.notes.expects {
+            expects.reads();
         }
         self.poll_next(cx).map(Result::transpose)
     }

@@ -17,7 +17,7 @@ use crate::http::{date, early};
 use crate::proxy;
 use crate::proxy::body::{RelayError, ResponseBody};
 use crate::telemetry::Flood;
-use crate::upstream::received::Received;
+use crate::upstream::received::{Expects, Received};
 
 use super::answer::{Answer, Gone};
 use super::body::{Notes, RequestBody};
@@ -180,9 +180,7 @@ async fn answer_to(
     next: Option<Next>,
 ) {
     let client = connection.client.clone();
-    let notes = Rc::new(Notes::default());
-    let expects = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    notes.expects.set(request.headers().get(header::EXPECT).is_some_and(expects));
+    let notes = Rc::new(Notes { expects: Expects::of(request.headers()), ..Notes::default() });
     let most = client.listener.config.limit.header_bytes;
     let mut body = RequestBody::new(frames, length, most, notes.clone());
     match next {
@@ -243,6 +241,7 @@ async fn relay(
         let mut handling = pin!(proxy::handle(client.clone(), request));
         let mut answered = None;
         let mut said = VecDeque::new();
+        let mut expects = notes.expects.as_ref();
         loop {
             let step = poll_fn(|cx| {
                 if answered.is_none() {
@@ -258,11 +257,9 @@ async fn relay(
                 if let Some(response) = answered.take() {
                     return Poll::Ready(Step::Answered(response));
                 }
-                if notes.wanted.take() {
+                if expects.is_some_and(|expects| expects.poll_read(cx).is_ready()) {
+                    expects = None;
                     return Poll::Ready(Step::Continue);
-                }
-                if notes.expects.get() {
-                    notes.waker.set(Some(cx.waker().clone()));
                 }
                 stopped.as_mut().poll(cx).map(|()| Step::Stopped)
             });

@@ -1,5 +1,6 @@
 //! The body of a request as it comes from a client, whatever protocol brings it.
 
+mod expects;
 mod streamed;
 
 use std::pin::Pin;
@@ -9,7 +10,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-pub use streamed::{Expects, Streamed};
+pub use expects::Expects;
+pub use streamed::Streamed;
 
 /// A body that is being received.
 pub enum Received {

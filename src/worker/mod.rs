@@ -227,11 +227,14 @@ impl DataPlane {
     /// leave.
     pub async fn give_back(&self) {
         let (giving, mut all_gave) = mpsc::channel(1);
-        for worker in &self.workers {
-            let _ = worker.send(Command::GiveBack(giving.clone())).await;
-        }
-        drop(giving);
-        let all = async { while all_gave.recv().await.is_some() {} };
+        // One that is stuck takes no orders either.
+        let all = async {
+            for worker in &self.workers {
+                let _ = worker.send(Command::GiveBack(giving.clone())).await;
+            }
+            drop(giving);
+            while all_gave.recv().await.is_some() {}
+        };
         let _ = tokio::time::timeout(GIVE_BACK_WITHIN, all).await;
         (self.shared.heap.give_back)();
     }

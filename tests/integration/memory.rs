@@ -152,14 +152,21 @@ fn what_is_refused_follows_memory_up_and_comes_back_with_it() {
     assert_eq!((&memory["level"], &memory["limit_bytes"]), (&"full".into(), &LIMIT.into()));
     assert!(filled.proxy.command(&["status"]).text().starts_with("memory "));
 
-    // The kernel takes a new connection, the proxy does not, in two seconds of looking.
-    let accepted = || filled.proxy.metric("tidegate_connections_accepted_total", &[]);
-    let (before, given_back) = (accepted(), filled.given_back());
-    let mut late = Connection::open(filled.proxy.address("http"));
-    late.send(request("/", "critical"));
-    wait_until("two seconds", || filled.given_back() >= given_back + 2.0);
-    let (after, level) = (accepted(), filled.level());
-    assert_eq!((level, after), (4, before));
+    // The kernel takes a new connection, the proxy does not, in two seconds of looking. What was given back meanwhile may
+    // have been enough to let it in; without new connections the level does not rise again, so the last look tells.
+    let late = (0..10).find_map(|_| {
+        filled.fill(4);
+        let accepted = || filled.proxy.metric("tidegate_connections_accepted_total", &[]);
+        let (before, given_back) = (accepted(), filled.given_back());
+        let mut late = Connection::open(filled.proxy.address("http"));
+        late.send(request("/", "critical"));
+        wait_until("two seconds", || filled.given_back() >= given_back + 2.0);
+        let after = accepted();
+        let full = filled.level() == 4;
+        assert!(!full || after == before, "{after} were accepted, {before} before it was full");
+        full.then_some(late)
+    });
+    let mut late = late.expect("it stays full for two seconds");
 
     // Who asked for nothing lately has to go; who does stays.
     wait_until("the idle connection is ended", || {

@@ -31,7 +31,7 @@ pub fn begin(
 ) {
     let declared = declared(request.headers());
     let (head, body) = request.into_parts();
-    let expects = expects(&head.headers).then(Rc::<Expects>::default);
+    let expects = Expects::of(&head.headers).map(Rc::new);
     let (body, connect) = if head.method != Method::CONNECT {
         (Received::Streamed(Streamed::new(body, declared, expects.clone())), None)
     } else if declared.is_none_or(|length| length == 0) {
@@ -53,12 +53,6 @@ pub fn begin(
 /// them that differ, or with none that is a number.
 fn declared(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Whether a client waits for a 100 before it sends the body.
-fn expects(headers: &HeaderMap) -> bool {
-    let value = headers.get(header::EXPECT).map(HeaderValue::as_bytes);
-    value.is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
 }
 
 pin_project! {

@@ -2,16 +2,15 @@
 //!
 //! A client may send as much more as is taken here, so one whose request nobody reads is held back by its window.
 
-use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream};
 use http_body::{Body, Frame, SizeHint};
 
-use super::Broken;
+use super::{Broken, Expects};
 
 /// See the module.
 pub struct Streamed {
@@ -22,32 +21,6 @@ pub struct Streamed {
     done: bool,
     /// Until it is first read.
     expects: Option<Rc<Expects>>,
-}
-
-/// Its client waits for a 100 before it sends anything (RFC 9110 §10.1.1), and is to get it once somebody reads. That
-/// may be another task than the one that answers.
-#[derive(Default)]
-pub struct Expects {
-    read: Cell<bool>,
-    waker: Cell<Option<Waker>>,
-}
-
-impl Expects {
-    fn reads(&self) {
-        self.read.set(true);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-
-    /// Ready when somebody reads.
-    pub fn poll_read(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.read.get() {
-            return Poll::Ready(());
-        }
-        self.waker.set(Some(cx.waker().clone()));
-        Poll::Pending
-    }
 }
 
 impl Streamed {
