@@ -32,12 +32,12 @@ ban_after = 1000
 [[route]]
 path = "=/shared"
 service = "app"
-{limits}
 [[route.rate_limit]]
 name = "whole-route"
 key = "route"
 rate = "100/s"
 burst = 100
+ban_after = 200
 [[route]]
 path = "=/expensive"
 service = "app"
