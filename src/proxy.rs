@@ -30,10 +30,10 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use hyper::body::Body;
 
 use crate::config::types::RouteAction;
+use crate::http::client::Client;
 use crate::http::fault::Fault;
 use crate::http::request_id::RequestId;
 use crate::http::respond::{self, Asked};
-use crate::http::serve::Client;
 use crate::http::streams::Turn;
 use crate::http::{fields, headers, hops, host};
 use crate::limits;
@@ -71,6 +71,11 @@ pub fn handle(
             // It is over with asking.
             Begun::Asking(_) => None,
         };
+        if let Some(Outcome::Fault(fault, exchange)) = &outcome
+            && limited::is_slow(&client, fault)
+        {
+            Box::pin(limited::slow(exchange)).await;
+        }
         Ok(finish(&client, outcome, wants))
     }
 }

@@ -116,7 +116,7 @@ where
 pub fn frames(data: &[u8]) {
     let bytes = [PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0], data].concat();
     let passed = |step: usize| {
-        let mut frames = Frames::new(Limits::new(10, HEAD_BYTES));
+        let mut frames = Frames::new(Limits::new(10, HEAD_BYTES, 100));
         let mut fine = 0;
         for piece in bytes.chunks(step) {
             match frames.received(piece, || 0) {

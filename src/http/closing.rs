@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use crate::listener::stream::{ClientStream, Transport};
 
-use super::serve::Client;
+use super::client::Client;
 
 /// After an answer to a request that was not read to its end, the rest is read and thrown away
 /// for this long, or the reset would destroy the answer on its way (RFC 9112 §9.6).

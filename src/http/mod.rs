@@ -1,6 +1,7 @@
 //! HTTP on the client's side: what a request is held to, what is added to it and taken from it,
 //! and the answers that tidegate gives itself.
 
+pub mod client;
 mod closing;
 pub mod cookies;
 pub mod date;

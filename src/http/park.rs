@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use crate::listener::stream::ClientStream;
 
-use super::serve::Client;
+use super::client::Client;
 use super::watch::LAST_CALL;
 
 /// Waits until there is something to read (a fresh socket is said to have something before anybody

@@ -19,7 +19,7 @@ use pin_project_lite::pin_project;
 use crate::telemetry::Flood;
 use crate::worker::timers::Timer;
 
-use super::serve::Client;
+use super::client::Client;
 
 /// Whom a stream waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use crate::listener::stream::ClientStream;
 use crate::proxy::exchange::Exchange;
 use crate::upstream::link::Link;
 
-use super::serve::Client;
+use super::client::Client;
 
 /// The backend's end of an upgraded connection.
 pub struct Tunnel {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::clock::Micros;
 use crate::framing::Wrong;
 
-use super::serve::Client;
+use super::client::Client;
 
 /// An idle connection that is to end waits this long for a request that is on its way.
 pub const LAST_CALL: Duration = Duration::from_secs(1);

@@ -11,7 +11,7 @@ use quinn::{RecvStream, SendStream, VarInt};
 use tokio::sync::Notify;
 
 use crate::clock::Micros;
-use crate::http::serve::Client;
+use crate::http::client::Client;
 use crate::listener::closing::Closing;
 use crate::telemetry::Flood;
 use crate::worker::timers::Timer;

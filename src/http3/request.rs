@@ -11,8 +11,8 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::{Body, Frame};
 use quinn::{RecvStream, SendStream, VarInt};
 
+use crate::http::client::Client;
 use crate::http::fault::Fault;
-use crate::http::serve::Client;
 use crate::http::{date, early};
 use crate::proxy;
 use crate::proxy::body::{RelayError, ResponseBody};

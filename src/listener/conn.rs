@@ -10,10 +10,11 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use crate::http::client::Client;
 use crate::http::forwarded::Peer;
 use crate::http::http2;
 use crate::http::park;
-use crate::http::serve::{self, Client};
+use crate::http::serve;
 use crate::snapshot::ListenerView;
 use crate::telemetry::{Connection, Flood, Refusal};
 use crate::worker::context::{Counted, Worker};

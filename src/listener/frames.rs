@@ -5,15 +5,23 @@
 //! unknown frames are skipped for good. Each is cheap for the one who sends it and dearer for us, so each has
 //! a rate above which its connection is ended. What frames mean is the codec's; here is only what can
 //! be said of a head: who sends how many of what, and whether the length is one that the type may have, which
-//! the codec reports with another code than the RFC's. Nothing is copied, and nothing grows.
+//! the codec reports with another code than the RFC's; and of a long request how many fields it has (`fields`), before
+//! the codec unpacks them. Nothing is copied, and nothing grows.
 
+mod ended;
+mod fields;
 mod heads;
 #[cfg(test)]
 mod tests;
 
 use crate::telemetry::Flood;
 
-use heads::{HEAD, Head, Heads};
+use ended::{
+    CANCEL, ENHANCE_YOUR_CALM, FRAME_SIZE_ERROR, INTERNAL_ERROR, PROTOCOL_ERROR, of_codec,
+};
+pub use ended::{Ended, NO_ERROR, goaway};
+use fields::Fields;
+use heads::{Head, Heads};
 
 /// What an HTTP/2 client says first (RFC 9113 §3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -29,6 +37,10 @@ pub const EMPTY_DATA_PER_SECOND: u32 = 1000;
 pub const UPDATES_PER_SECOND: u32 = 1000;
 /// So many requests that come at once are served before more are read, and may have been taken back already.
 const TURN: u32 = 64;
+/// Heads with too many fields that the codec gets of one connection: each is answered 431.
+const CROWDED: u32 = 4;
+/// `:method`, `:scheme`, `:authority`, `:path`, `:protocol`.
+const PSEUDO: u32 = 5;
 /// A head counts for one more request for each so many bytes.
 const LARGE: usize = 512;
 const BYTES_PER_UPDATE: usize = 256;
@@ -53,36 +65,6 @@ const END_STREAM: u8 = 0x1;
 const ACK: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 
-/// Error codes (RFC 9113 §7).
-pub const NO_ERROR: u32 = 0;
-const PROTOCOL_ERROR: u32 = 1;
-const INTERNAL_ERROR: u32 = 2;
-const FRAME_SIZE_ERROR: u32 = 6;
-const CANCEL: u32 = 8;
-const ENHANCE_YOUR_CALM: u32 = 11;
-
-/// Why a connection is ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
-    /// What GOAWAY says.
-    pub code: u32,
-    /// `None`: it was not too much, but wrong.
-    pub flood: Option<Flood>,
-}
-
-impl Ended {
-    /// For what was counted already.
-    pub const COUNTED: Self = Self { code: ENHANCE_YOUR_CALM, flood: None };
-
-    pub fn flood(kind: Flood) -> Self {
-        Self { code: ENHANCE_YOUR_CALM, flood: Some(kind) }
-    }
-
-    fn wrong(code: u32) -> Self {
-        Self { code, flood: None }
-    }
-}
-
 /// What one connection may send.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -90,12 +72,15 @@ pub struct Limits {
     pub resets: u32,
     /// CONTINUATION frames of one head.
     pub continuations: u32,
+    /// Fields of one head.
+    pub fields: u32,
 }
 
 impl Limits {
-    /// For heads of so many bytes; a client may cut them smaller than frames could be.
-    pub fn new(resets: u32, header_bytes: usize) -> Self {
-        Self { resets, continuations: 4 + (header_bytes / MAX_FRAME * 5 / 4) as u32 }
+    /// For heads of so many bytes, which a client may cut smaller than frames could be, and fields.
+    pub fn new(resets: u32, header_bytes: usize, header_count: usize) -> Self {
+        let continuations = 4 + (header_bytes / MAX_FRAME * 5 / 4) as u32;
+        Self { resets, continuations, fields: header_count as u32 + PSEUDO }
     }
 }
 
@@ -134,6 +119,10 @@ pub struct Frames {
     first: bool,
     /// A head has begun and not ended; so many CONTINUATIONs of it were seen.
     block: Option<u32>,
+    /// Of the head that came last, if it is long enough to have too many.
+    fields: Fields,
+    /// Heads that had.
+    crowded: u32,
     /// Updates that are owed for what was sent, and bytes that are no whole update yet.
     credit: u32,
     sent: usize,
@@ -155,6 +144,8 @@ impl Frames {
             preface: PREFACE.len(),
             first: true,
             block: None,
+            fields: Fields::default(),
+            crowded: 0,
             credit: 0,
             sent: 0,
             last_stream: 0,
@@ -223,6 +214,9 @@ impl Frames {
             self.preface -= at;
         }
         while at < bytes.len() {
+            if self.fields.is_due() {
+                self.count_fields(&bytes[at..]).map_err(|ended| (at, ended))?;
+            }
             let (used, head) = self.incoming.next(&bytes[at..]);
             if let Some(head) = head {
                 if head.has_rate() {
@@ -269,6 +263,17 @@ impl Frames {
         Ok(())
     }
 
+    /// Looks at what there is of a head's payload.
+    fn count_fields(&mut self, bytes: &[u8]) -> Result<(), Ended> {
+        let before = self.fields.count;
+        self.fields.scan(bytes);
+        let most = self.limits.fields;
+        if before <= most && self.fields.count > most {
+            count(&mut self.crowded, CROWDED, Flood::LargeHead)?;
+        }
+        Ok(())
+    }
+
     fn judge(&mut self, head: Head) -> Result<(), Ended> {
         if head.length > MAX_FRAME {
             return Err(Ended::wrong(FRAME_SIZE_ERROR));
@@ -295,7 +300,12 @@ impl Frames {
                     // Unpacking a large one costs as much as serving several.
                     self.opened += 1 + (head.length / LARGE) as u32;
                 }
-                self.block = (head.flags & END_HEADERS == 0).then_some(0);
+                let ends = head.flags & END_HEADERS != 0;
+                self.block = (!ends).then_some(0);
+                // A field has a byte at least: most heads need not be looked at.
+                if !ends || head.length > self.limits.fields as usize {
+                    self.fields.begin(head.length, head.flags);
+                }
                 true
             }
             PRIORITY => {
@@ -333,6 +343,7 @@ impl Frames {
             CONTINUATION => {
                 let Some(seen) = &mut self.block else { return Err(Ended::wrong(PROTOCOL_ERROR)) };
                 count(seen, self.limits.continuations, Flood::Continuation)?;
+                self.fields.goes_on(head.length);
                 if head.flags & END_HEADERS != 0 {
                     self.block = None;
                 }
@@ -347,18 +358,6 @@ impl Frames {
     }
 }
 
-/// What the codec's own guards found too much: their GOAWAY says it in words.
-fn of_codec(words: &[u8]) -> Flood {
-    match words {
-        b"too_many_resets" => Flood::RapidReset,
-        b"too_many_internal_resets" => Flood::MadeYouReset,
-        b"too_many_data_frames" => Flood::EmptyData,
-        b"too_many_continuations" => Flood::Continuation,
-        b"header_list_way_too_large" => Flood::Hpack,
-        _ => Flood::Other,
-    }
-}
-
 /// Four bytes; 0 where there are fewer.
 fn number(bytes: &[u8]) -> u32 {
     bytes.first_chunk().map_or(0, |&four| u32::from_be_bytes(four))
@@ -369,11 +368,4 @@ fn number(bytes: &[u8]) -> u32 {
 fn count(seen: &mut u32, most: u32, kind: Flood) -> Result<(), Ended> {
     *seen += 1;
     if *seen > most { Err(Ended::flood(kind)) } else { Ok(()) }
-}
-
-/// The frame that ends a connection (§6.8).
-pub fn goaway(last_stream: u32, code: u32) -> [u8; HEAD + 8] {
-    let [a, b, c, d] = last_stream.to_be_bytes();
-    let [e, f, g, h] = code.to_be_bytes();
-    [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, a, b, c, d, e, f, g, h]
 }

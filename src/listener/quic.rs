@@ -18,8 +18,8 @@ use quinn::{ConnectionError, Endpoint, EndpointConfig, Incoming, TokioRuntime};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::mpsc;
 
+use crate::http::client::Client;
 use crate::http::forwarded::Peer;
-use crate::http::serve::Client;
 use crate::http3::connection;
 use crate::snapshot::ListenerView;
 use crate::telemetry::{Connection, Flood, Refusal};

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, header, response};
 
 use crate::clock::{Clock, Micros};
 use crate::config::types::{Balance, HashOn};
-use crate::http::serve::Client;
+use crate::http::client::Client;
 use crate::http::{cookies, forwarded};
 use crate::snapshot::ServiceView;
 use crate::snapshot::hash::{self, fnv1a, mix};

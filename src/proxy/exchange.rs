@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Micros;
+use crate::http::client::{Active, Client};
 use crate::http::fault::At;
-use crate::http::serve::{Active, Client};
 use crate::limits::concurrency::Place;
 use crate::snapshot::{RouteView, Target};
 use crate::telemetry::counter::Label;

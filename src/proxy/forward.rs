@@ -8,9 +8,9 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Body;
 
+use crate::http::client::Client;
 use crate::http::fault::Fault;
 use crate::http::headers::{self, Received};
-use crate::http::serve::Client;
 use crate::http::tunnel::Tunnel;
 use crate::snapshot::RouteView;
 use crate::telemetry::InFlight;

@@ -1,13 +1,15 @@
 //! Holding a request to the limits of its route, before anything else is done with it.
 
+use std::future::pending;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use http::HeaderMap;
 
 use crate::clock::Micros;
+use crate::http::client::Client;
 use crate::http::fault::Fault;
 use crate::http::headers::Received;
-use crate::http::serve::Client;
 use crate::limits::shared::BUDGET;
 use crate::limits::{Asked, Asking, Fields, Limits, Refused, Verdict};
 use crate::worker::local::LocalSnapshot;
@@ -15,6 +17,25 @@ use crate::worker::local::LocalSnapshot;
 use super::exchange::Exchange;
 use super::failure;
 use super::{Begun, Outcome, Routed, proceed};
+
+/// Requests of a connection that are refused at once, one after the other; from then on each waits. A client that
+/// heeds `Retry-After` never gets there; one that pipelines as fast as it can asks a hundred times a second.
+const PATIENCE: u32 = 10;
+const SLOWLY: Duration = Duration::from_millis(10);
+
+/// Whether an answer that refuses is to wait, as its connection only asks for what it may not have. Connections
+/// of proxies that we trust have other clients' requests, too.
+#[inline]
+pub fn is_slow(client: &Client, fault: &Fault) -> bool {
+    let refused = matches!(fault, Fault::RateLimited { .. } | Fault::Denied);
+    refused && client.refused.get() > PATIENCE && !client.peer.trusted
+}
+
+/// Waits before such an answer; nothing more is read of an HTTP/1 connection meanwhile.
+pub async fn slow(exchange: &Exchange) {
+    let now = exchange.client.worker.now();
+    let _ = exchange.timer.within(now, SLOWLY, pending::<()>()).await;
+}
 
 /// Whether whom the request is from is not let in: it was banned after it connected, or comes through a proxy
 /// that we trust, whose other clients are to be served.
@@ -105,13 +126,16 @@ fn follow(
     standing: &mut Option<Box<Fields>>,
 ) -> Result<(), Fault> {
     *standing = verdict.fields;
+    let in_a_row = &exchange.client.refused;
     let refused = match verdict.result {
         Ok(place) => {
+            in_a_row.set(0);
             exchange.place = place;
             return Ok(());
         }
         Err(refused) => refused,
     };
+    in_a_row.set(in_a_row.get().saturating_add(1));
     Err(match refused {
         Refused::Denied => Fault::Denied,
         Refused::Limited { limit, wait, banned } => {

@@ -6,9 +6,9 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Uri, Version, header};
 
 use crate::config::types as config;
+use crate::http::client::Client;
 use crate::http::headers::{self, Received};
 use crate::http::hops;
-use crate::http::serve::Client;
 use crate::snapshot::RouteView;
 
 /// RFC 9440

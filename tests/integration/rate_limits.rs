@@ -1,6 +1,7 @@
 //! `[[route.rate_limit]]`: who is refused, what they and others are told, over every protocol.
 
 use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 
 use h2::client::Builder;
 use http::Request;
@@ -162,6 +163,27 @@ fn an_upgrade_is_a_request_like_others() {
     assert_eq!(second.answer().status, 429, "the connection is as good as before");
     drop(first);
     idle(&proxy);
+}
+
+#[test]
+fn who_asks_on_and_on_is_refused_slowly() {
+    let origin = RawOrigin::always(OK);
+    let denied = "[route.access]\ndeny = [\"127.0.0.0/8\"]";
+    for (limits, passed, status) in [(&*limit("all", "client_ip", 1, ""), 1, 429), (denied, 0, 403)]
+    {
+        let proxy = proxy(&origin, limits);
+        let mut client = Connection::open(proxy.address("http"));
+        let begun = Instant::now();
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n".repeat(passed + 40));
+        for number in 0..passed + 40 {
+            assert_eq!(client.answer().status, if number < passed { 200 } else { status });
+        }
+        // All but the first ten waited.
+        assert!(begun.elapsed() >= Duration::from_millis(30 * 10), "{:?}", begun.elapsed());
+        let labels = [("route", "app"), ("code", &*status.to_string())];
+        assert_eq!(proxy.metric("tidegate_requests_total", &labels), 40.0);
+    }
+    assert_eq!(origin.requests().len(), 1);
 }
 
 #[test]

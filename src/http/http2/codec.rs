@@ -10,7 +10,7 @@ use h2::server::{Builder, Connection, Handshake};
 use crate::config::types::ListenerLimit;
 use crate::listener::multiplexed::Multiplexed;
 
-use super::super::serve::Client;
+use super::super::client::Client;
 use super::stream;
 
 /// What a client may send ahead, by stream and by connection: bounds memory, and speed over distance.
@@ -37,9 +37,6 @@ enum State {
     Opening(Handshake<Multiplexed, Bytes>),
     Open(Connection<Multiplexed, Bytes>),
 }
-
-/// Requests with too many headers that are answered on one connection.
-pub const LARGE_HEADS: u32 = 10;
 
 impl Codec {
     pub fn new(limit: &ListenerLimit, stream: Multiplexed) -> Self {
@@ -76,12 +73,7 @@ impl Codec {
                 }
                 // A future that holds nothing: made anew, it goes on where it was.
                 State::Open(connection) => match ready!(pin!(connection.accept()).poll(cx)) {
-                    Some(request) => {
-                        stream::begin(client, request?);
-                        if client.large_heads() > LARGE_HEADS {
-                            return Poll::Pending;
-                        }
-                    }
+                    Some(request) => stream::begin(client, request?),
                     None => return Poll::Ready(Ok(())),
                 },
             }

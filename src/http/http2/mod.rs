@@ -19,10 +19,10 @@ use crate::listener::multiplexed::{Home, Multiplexed};
 use crate::listener::stream::ClientStream;
 use crate::telemetry::Flood;
 
+use super::client::Client;
 use super::closing::last_words;
-use super::serve::Client;
 use super::watch::{End, Watch};
-use codec::{Codec, LARGE_HEADS};
+use codec::Codec;
 
 /// Serves HTTP/2 until the connection ends.
 pub async fn serve(client: Rc<Client>, mut stream: ClientStream) {
@@ -30,7 +30,7 @@ pub async fn serve(client: Rc<Client>, mut stream: ClientStream) {
     stream.closes_itself = true;
     client.multiplexes();
     let home = Rc::new(Home::default());
-    let limits = Limits::new(limit.h2_resets_per_second, limit.header_bytes);
+    let limits = Limits::new(limit.h2_resets_per_second, limit.header_bytes, limit.header_count);
     let stream = Multiplexed::new(stream, limits, client.worker.clone(), home.clone());
     let ended = requests(&client, stream, &home).await;
     let Some(back) = home.take() else { return };
@@ -70,9 +70,6 @@ async fn requests(client: &Rc<Client>, stream: Multiplexed, home: &Home) -> Opti
                     client.listener.stats.bad_request(None);
                 }
                 return Poll::Ready(None);
-            }
-            if client.large_heads() > LARGE_HEADS {
-                return Poll::Ready(Some(Ended::COUNTED));
             }
             if client.is_banned() && !client.is_active() {
                 // It was told so, and what it had asked for before that is answered.

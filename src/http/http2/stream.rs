@@ -17,7 +17,7 @@ use crate::proxy;
 use crate::proxy::body::ResponseBody;
 use crate::upstream::received::{Expects, Received, Streamed};
 
-use super::super::serve::Client;
+use super::super::client::Client;
 use super::super::streams::{self, unhurried};
 use super::super::tunnel::{Tunnel, relay};
 use super::super::{date, interim};

@@ -1,5 +1,6 @@
 //! Frames by hand: what is counted, and what ends a connection.
 
+use super::heads::HEAD;
 use super::*;
 
 fn frame(length: usize, kind: u8, flags: u8, stream: u8) -> Vec<u8> {
@@ -9,7 +10,7 @@ fn frame(length: usize, kind: u8, flags: u8, stream: u8) -> Vec<u8> {
 }
 
 fn begun() -> Frames {
-    let mut frames = Frames::new(Limits::new(10, 32 * 1024));
+    let mut frames = Frames::new(Limits::new(10, 32 * 1024, 100));
     let hello = [PREFACE, &frame(0, SETTINGS, 0, 0)].concat();
     assert_eq!(frames.received(&hello, || 0), Ok(()));
     frames
@@ -113,10 +114,10 @@ fn what_no_frame_may_be() {
         let bytes = [good.clone(), frame].concat();
         assert_eq!(begun().received(&bytes, || 0), Err((good.len(), Ended::wrong(code))));
     }
-    let mut frames = Frames::new(Limits::new(10, 32 * 1024));
+    let mut frames = Frames::new(Limits::new(10, 32 * 1024, 100));
     assert_eq!(frames.received(b"PRI * HTTP/2.0\r\n\r\nSM", || 0), Ok(()));
     assert_eq!(frames.received(b"XX", || 0), Err((0, Ended::wrong(PROTOCOL_ERROR))));
-    let mut frames = Frames::new(Limits::new(10, 32 * 1024));
+    let mut frames = Frames::new(Limits::new(10, 32 * 1024, 100));
     assert_eq!(frames.received(PREFACE, || 0), Ok(()));
     assert!(frames.received(&frame_ping(), || 0).is_err(), "SETTINGS come first");
 }
@@ -152,4 +153,51 @@ fn what_the_codec_ended_it_for_is_read_from_its_goaway() {
     let mut frames = begun();
     assert_eq!(frames.sent(&goaway(1, NO_ERROR), || 0), Ok(()));
     assert_eq!(frames.of_codec(), None);
+}
+
+/// The head of a request with so many fields of three bytes.
+fn crowded(fields: usize, stream: u8) -> Vec<u8> {
+    let mut head = frame(3 * fields, HEADERS, END_STREAM | END_HEADERS, stream);
+    head[HEAD..].copy_from_slice(&[0, 0, 0].repeat(fields));
+    head
+}
+
+#[test]
+fn a_few_heads_may_have_too_many_fields() {
+    for step in [1, 10, 100_000] {
+        let mut frames = begun();
+        let four: Vec<u8> = (0..4).flat_map(|n| crowded(106, 2 * n + 1)).collect();
+        let ping = frame(8, PING, 0, 0);
+        for piece in
+            [&four[..], &ping, &crowded(105, 9), &crowded(1, 11), &ping].concat().chunks(step)
+        {
+            assert_eq!(frames.received(piece, || 0), Ok(()), "by {step}");
+        }
+        assert_eq!(frames.counts.pings, 2);
+        let mut ended = Ok(());
+        for piece in crowded(106, 13).chunks(step) {
+            ended = ended.and(frames.received(piece, || 0));
+        }
+        let (_, why) = ended.expect_err("one too many");
+        assert_eq!(why, Ended::flood(Flood::LargeHead), "by {step}");
+    }
+}
+
+#[test]
+fn fields_are_counted_over_the_parts_of_a_head() {
+    let mut frames = begun();
+    let parts = |stream| {
+        let mut parts = crowded(60, stream);
+        parts[4] = END_STREAM;
+        let mut rest = crowded(60, stream);
+        (rest[3], rest[4]) = (CONTINUATION, END_HEADERS);
+        [parts, rest].concat()
+    };
+    for stream in [1, 3, 5, 7] {
+        assert_eq!(frames.received(&parts(stream), || 0), Ok(()));
+    }
+    assert_eq!(
+        frames.received(&parts(9), || 0).map_err(|(_, why)| why),
+        Err(Ended::flood(Flood::LargeHead))
+    );
 }
