@@ -53,7 +53,9 @@ async fn throw_away(client: &Client, stream: &mut ClientStream) {
             Poll::Ready(io::Result::Ok(waste.filled().len()))
         });
         match read.await {
-            Ok(read) if read > 0 => left = left.saturating_sub(read),
+            Ok(read) if read > 0 && client.worker.waste.add(client.worker.now(), read) => {
+                left = left.saturating_sub(read);
+            }
             _ => return,
         }
     }

@@ -18,10 +18,12 @@ use super::exchange::Exchange;
 use super::failure;
 use super::{Begun, Outcome, Routed, proceed};
 
-/// Requests of a connection that are refused at once, one after the other; from then on each waits. A client that
-/// heeds `Retry-After` never gets there; one that pipelines as fast as it can asks a hundred times a second.
+/// Requests of a connection that are refused at once, one after the other; from then on each waits so much longer than
+/// the one before. A client that heeds `Retry-After` never gets there; one that pipelines as fast as it can soon asks ten
+/// times a second.
 const PATIENCE: u32 = 10;
-const SLOWLY: Duration = Duration::from_millis(10);
+const LONGER: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_millis(100);
 
 /// Whether an answer that refuses is to wait, as its connection only asks for what it may not have. Connections
 /// of proxies that we trust have other clients' requests, too.
@@ -33,8 +35,9 @@ pub fn is_slow(client: &Client, fault: &Fault) -> bool {
 
 /// Waits before such an answer; nothing more is read of an HTTP/1 connection meanwhile.
 pub async fn slow(exchange: &Exchange) {
-    let now = exchange.client.worker.now();
-    let _ = exchange.timer.within(now, SLOWLY, pending::<()>()).await;
+    let client = &exchange.client;
+    let wait = LONGER.saturating_mul(client.refused.get().saturating_sub(PATIENCE)).min(LONGEST);
+    let _ = exchange.timer.within(client.worker.now(), wait, pending::<()>()).await;
 }
 
 /// Whether whom the request is from is not let in: it was banned after it connected, or comes through a proxy

@@ -20,6 +20,7 @@ use crate::telemetry::access_log::Writer;
 use super::local::LocalSnapshot;
 use super::shared::Shared;
 use super::timers::Timers;
+use super::waste::Waste;
 
 /// Bytes that a tunnel moves at once, and keeps at most for a side that reads slowly. Larger reads
 /// cost less a byte: fewer system calls.
@@ -34,6 +35,7 @@ pub struct Worker {
     pub rng: RefCell<fastrand::Rng>,
     /// What tunnels read into, and what is thrown away; used within one poll, never across two.
     pub scratch: RefCell<Box<[u8]>>,
+    pub waste: Waste,
     /// Asks those who count limits together with us.
     pub asker: Asker,
     local: RefCell<Rc<LocalSnapshot>>,
@@ -60,6 +62,7 @@ impl Worker {
             shared,
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            waste: Waste::default(),
             local: RefCell::new(Rc::new(local)),
             log: RefCell::new(None),
             woken: Cell::new(0),

@@ -8,6 +8,7 @@ pub mod local;
 pub mod shared;
 mod thread;
 pub mod timers;
+mod waste;
 
 use std::io;
 use std::net::SocketAddr;
