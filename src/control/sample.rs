@@ -42,7 +42,10 @@ pub struct From<'a> {
 pub fn longest(service: &config::Service) -> Duration {
     let scaling = service.scaling.as_ref().map_or(Duration::ZERO, |scaling| {
         // A decision looks back to the one before, which may have come late.
-        (scaling.interval + TICK).max(WINDOW)
+        let targets = scaling.targets.iter().map(|(_, policy)| policy.window);
+        let thresholds = scaling.thresholds.iter().map(|(_, policy)| policy.window);
+        let windows = targets.chain(thresholds).chain([WINDOW, scaling.interval + TICK]);
+        windows.max().unwrap_or(WINDOW)
     });
     scaling.max(OUTCOME_SPAN).max(RECENT)
 }
@@ -194,7 +197,9 @@ fn signal(from: &From<'_>, wanted: &Wanted, entries: &[&Entry]) -> Signal {
             };
             (windowed().and_then(quantile), 0)
         }
-        Metric::ErrorRate => (windowed().and_then(|t| t.error_ratio()), 0),
+        Metric::ErrorRate => (windowed().and_then(|t| t.ratio_of(t.failed)), 0),
+        Metric::ClientErrorRate => (windowed().and_then(|t| t.ratio_of(t.client_errors)), 0),
+        Metric::Queued => (each(from.pool.map_or(0.0, |pool| f64::from(pool.queued()))), 0),
         Metric::InFlight => (recent().and_then(|t| each(t.in_flight)), 0),
         Metric::Rps => (recent().and_then(|t| each(t.rps)), 0),
         Metric::Connections => {
@@ -206,6 +211,7 @@ fn signal(from: &From<'_>, wanted: &Wanted, entries: &[&Entry]) -> Signal {
     Signal {
         metric: wanted.metric.clone(),
         quantile: wanted.quantile,
+        window: wanted.window,
         value,
         missing: missing as u32,
         age: match &wanted.metric {

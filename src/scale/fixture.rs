@@ -7,7 +7,7 @@ use crate::config::types::{
     Select, TargetPolicy,
 };
 
-use super::{Counts, Sample, Scaler, Signal, Tick, Wall};
+use super::{Counts, Sample, Scaler, Signal, Tick, WINDOW, Wall};
 
 pub(crate) fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -66,7 +66,7 @@ pub(crate) fn concurrency(target: f64, utilization: f64) -> Option<ConcurrencyPo
 }
 
 pub(crate) fn target(metric: Metric, value: f64) -> TargetPolicy {
-    TargetPolicy { metric, quantile: 0.95, value, tolerance: 0.1 }
+    TargetPolicy { metric, quantile: 0.95, window: WINDOW, value, tolerance: 0.1 }
 }
 
 /// A second, seen from a service with that many ready backends.
@@ -83,7 +83,8 @@ pub(crate) fn sample(second: u64, ready: u32, in_flight: f64) -> Sample {
 
 pub(crate) fn signal(metric: Metric, value: Option<f64>) -> Signal {
     let quantile = if metric == Metric::ResponseTime { 0.95 } else { 0.0 };
-    Signal { metric, quantile, value, missing: 0, age: Duration::ZERO, oldest: None }
+    let age = Duration::ZERO;
+    Signal { metric, quantile, window: WINDOW, value, missing: 0, age, oldest: None }
 }
 
 pub(crate) fn scaler(params: Scaling) -> Scaler {

@@ -78,8 +78,9 @@ impl History {
 /// Whether the sum over backends is a property of the load, so that it is shared by however many there are.
 pub fn additive(metric: &Metric) -> bool {
     match metric {
-        Metric::Cpu | Metric::InFlight | Metric::Rps | Metric::Connections => true,
-        Metric::Memory | Metric::ResponseTime | Metric::ErrorRate | Metric::External(_) => false,
+        Metric::Cpu | Metric::InFlight | Metric::Queued | Metric::Rps | Metric::Connections => true,
+        Metric::Memory | Metric::External(_) => false,
+        Metric::ResponseTime | Metric::ErrorRate | Metric::ClientErrorRate => false,
     }
 }
 

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use crate::clock::Micros;
 
+use super::formula::rounded;
 use super::memory::micros;
 use super::pipeline::{self, Verdict, View};
 use super::policy::metric_name;
 use super::record::{Action, Current, Reason, Record, SignalSeen, Stage, Step};
-use super::{Plan, Wall};
+use super::{Plan, Signal, WINDOW, Wall};
 
 /// The action of a change of size.
 pub fn scale(view: &View<'_>, verdict: &Verdict) -> Action {
@@ -92,7 +93,7 @@ fn signals(view: &View<'_>) -> Vec<SignalSeen> {
         age_ms: 0,
     };
     let asked = view.sample.signals.iter().map(|signal| SignalSeen {
-        name: metric_name(&signal.metric, signal.quantile),
+        name: signal_name(signal),
         value: signal.value,
         missing: signal.missing,
         age_ms: signal.age.as_millis() as u64,
@@ -101,6 +102,15 @@ fn signals(view: &View<'_>) -> Vec<SignalSeen> {
         .into_iter()
         .chain(asked)
         .collect()
+}
+
+/// `response_time p95`, and over what where that is not the usual.
+fn signal_name(signal: &Signal) -> String {
+    let name = metric_name(&signal.metric, signal.quantile);
+    match signal.metric.is_windowed() && signal.window != WINDOW {
+        true => format!("{name} over {} s", rounded(signal.window.as_secs_f64())),
+        false => name,
+    }
 }
 
 /// Starts that have to wait for their turn.

@@ -54,9 +54,13 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// The signal a policy asked for.
-    pub fn signal(&self, metric: &Metric, quantile: f64) -> Option<&Signal> {
-        self.signals.iter().find(|signal| signal.metric == *metric && signal.quantile == quantile)
+    /// The signal a policy asked for. `window` matters where the metric is taken over one.
+    pub fn signal(&self, metric: &Metric, quantile: f64, window: Duration) -> Option<&Signal> {
+        self.signals.iter().find(|signal| {
+            signal.metric == *metric
+                && signal.quantile == quantile
+                && (signal.window == window || !metric.is_windowed())
+        })
     }
 }
 
@@ -112,8 +116,10 @@ pub struct Signal {
     pub metric: Metric,
     /// For `response_time`; 0 for all others.
     pub quantile: f64,
+    /// What it was asked to be taken over.
+    pub window: Duration,
     /// In the metric's unit (ratio, bytes, seconds, requests, requests/s); the mean per ready
-    /// backend that reports, except for `response_time`, `error_rate` and those from elsewhere, which are the service's.
+    /// backend that reports, except for `response_time`, errors and those from elsewhere, which are the service's.
     /// `None`: nobody knows.
     pub value: Option<f64>,
     /// Ready backends that do not report.

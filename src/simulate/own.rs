@@ -2,8 +2,9 @@
 //! that is moved on by hand.
 //!
 //! Samples are filled from the plant as the control plane fills them from the data plane, of a
-//! service without `max_in_flight`: what waits for a slot waits at its backend and is in flight. What the
-//! plant does not have (memory, metrics from elsewhere) stays unknown, as a lost metric would.
+//! service without `max_in_flight`: what waits for a slot waits at its backend and is in flight;
+//! without any backend it is held. What the plant does not have (memory, metrics from elsewhere)
+//! stays unknown, as a lost metric would.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::lognormal;
 use super::policy::{Policy, Seen};
 use super::setting::Setting;
 
-/// The simulation's first second, for records: 2026-01-01.
+/// The first second of a load that is of no day: 2026-01-01, a Thursday.
 const EPOCH_MS: u64 = 1_767_225_600_000;
 
 /// Spread of service times, and in how many equal parts their distribution is told.
@@ -27,6 +28,10 @@ pub struct Own {
     scaler: Scaler,
     setting: Setting,
     interval: u64,
+    /// The first second, in milliseconds since 1970.
+    begins: u64,
+    /// When a request came last, in µs.
+    last_request: Option<u64>,
     size: u32,
     /// Service times, each of the same share of requests, in seconds.
     times: Vec<f64>,
@@ -56,7 +61,22 @@ impl Own {
         let times = (0..PARTS)
             .map(|part| lognormal::quantile(setting.service, SERVICE_CV, middle(part)))
             .collect();
-        Self { scaler, setting: setting.clone(), interval, size: 0, times, span: Span::default() }
+        Self {
+            scaler,
+            setting: setting.clone(),
+            interval,
+            begins: EPOCH_MS,
+            last_request: None,
+            size: 0,
+            times,
+            span: Span::default(),
+        }
+    }
+
+    /// The same from that moment on, in milliseconds since 1970: schedules go by it.
+    pub fn beginning(mut self, at: Option<u64>) -> Self {
+        self.begins = at.unwrap_or(EPOCH_MS);
+        self
     }
 
     fn sample(&self, seen: &Seen, stale: bool) -> Sample {
@@ -64,7 +84,7 @@ impl Own {
         let now = seen.second + 1;
         Sample {
             at: now * 1_000_000,
-            wall: Wall(EPOCH_MS + now * 1000),
+            wall: Wall(self.begins + now * 1000),
             span: Duration::from_secs_f64(seconds),
             counts: Counts {
                 ready: seen.ready,
@@ -72,7 +92,9 @@ impl Own {
                 ..Counts::default()
             },
             desired: Some(self.size),
-            in_flight: busy / seconds + seen.queued,
+            in_flight: busy / seconds + at_backends(seen),
+            queued: seen.queued - at_backends(seen),
+            last_request: self.last_request,
             traffic: self.traffic(seen),
             lead: Some(Duration::from_secs_f64(seen.lead)),
             signals: self.scaler.wanted().iter().map(|wanted| self.signal(wanted, seen)).collect(),
@@ -96,7 +118,7 @@ impl Own {
         let durations = times.take(finished.min(parts) as usize);
         Traffic {
             arrivals,
-            busy: busy / seconds + seen.queued,
+            busy: busy / seconds + at_backends(seen),
             finished: finished + abandoned,
             failed: 0,
             abandoned,
@@ -125,14 +147,19 @@ impl Own {
                     lognormal::quantile(self.setting.service, SERVICE_CV, wanted.quantile);
                 (arrivals > 0.0).then_some(service + self.wait(seen))
             }
+            // Nobody sends what is refused for its own sake.
+            Metric::ClientErrorRate => (arrivals > 0.0).then_some(0.0),
             Metric::ErrorRate => (arrivals > 0.0).then(|| (dropped / arrivals).min(1.0)),
             Metric::InFlight | Metric::Connections => each(in_flight),
+            // Who waits does so at a backend.
+            Metric::Queued => each(0.0),
             Metric::Rps => each(arrivals / seconds),
         };
         let missing = if value.is_none() { seen.ready } else { 0 };
         Signal {
             metric: wanted.metric.clone(),
             quantile: wanted.quantile,
+            window: wanted.window,
             value,
             missing,
             age: Duration::ZERO,
@@ -145,6 +172,9 @@ impl Own {
         self.span.busy += seen.busy;
         self.span.arrivals += seen.arrivals;
         self.span.dropped += seen.dropped;
+        if seen.arrivals > 0.0 {
+            self.last_request = Some((seen.second + 1) * 1_000_000);
+        }
         if self.size == 0 {
             self.size = seen.size;
         }
@@ -160,6 +190,11 @@ impl Own {
     }
 }
 
+/// Who waits does so at a backend, and while there is none is held.
+fn at_backends(seen: &Seen) -> f64 {
+    if seen.ready > 0 { seen.queued } else { 0.0 }
+}
+
 impl Policy for Own {
     fn tick(&mut self, seen: &Seen) -> u32 {
         self.decide(seen, false)
@@ -172,7 +207,10 @@ impl Policy for Own {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::config::types::{Hold, Schedule, Starts};
     use crate::scale::fixture;
 
     /// As the control plane counts it for backends that take whatever comes.
@@ -199,5 +237,72 @@ mod tests {
         let times: Vec<f64> = sample.traffic.durations.iter().map(|(time, _)| *time).collect();
         assert!(times.iter().all(|time| *time > 0.5) && times.is_sorted_by(|a, b| a < b));
         assert_eq!(sample.lead, Some(Duration::from_secs(30)));
+    }
+
+    fn size_of(own: &mut Own, second: u64, arrivals: f64, ready: u32) -> u32 {
+        let queued = if ready == 0 { arrivals } else { 0.0 };
+        let busy = if ready == 0 { 0.0 } else { 0.1 * arrivals };
+        own.tick(&Seen { second, arrivals, busy, queued, ready, size: ready, ..Seen::default() })
+    }
+
+    /// What a trace's dates say is the time of the schedules.
+    #[test]
+    fn schedules_hold_at_the_hours_of_the_load() {
+        let starts = Starts::Once(jiff::civil::date(2023, 11, 14).at(22, 13, 40, 0));
+        let schedule = Schedule {
+            name: "noon".into(),
+            starts,
+            lasts: Duration::from_secs(20),
+            zone: jiff::tz::TimeZone::UTC,
+            min: Some(5),
+            max: None,
+            desired: None,
+        };
+        let params = Scaling { schedules: vec![Arc::new(schedule)], ..fixture::quick() };
+        let sizes = |begins| -> Vec<u32> {
+            let own = Own::new("app", &params, &Setting::standard(30.0));
+            let (mut own, mut ready) = (own.beginning(begins), 2);
+            let mut sizes: Vec<u32> = (0..60)
+                .map(|second| {
+                    ready = size_of(&mut own, second, 10.0, ready);
+                    ready
+                })
+                .collect();
+            sizes.dedup();
+            sizes
+        };
+        assert_eq!(sizes(Some(1_700_000_000_000)), [2, 5], "which stays without a policy");
+        assert_eq!(sizes(None), [2], "on another day");
+    }
+
+    /// With `min = 0`: asleep after `idle_after`, awake while requests come, and for as many as are held.
+    #[test]
+    fn a_service_sleeps_and_wakes() {
+        let hold = Hold {
+            idle_after: Duration::from_secs(60),
+            queue: 1000,
+            bytes: 1 << 20,
+            per_client: 100,
+            timeout: Duration::from_secs(30),
+            ignore_paths: Vec::new(),
+            page: None,
+            slots: 4,
+        };
+        let concurrency = fixture::concurrency(4.0, 0.7);
+        let params = Scaling { min: 0, hold: Some(hold), concurrency, ..fixture::quick() };
+        let mut own = Own::new("app", &params, &Setting::standard(30.0));
+        let mut ready = 1;
+        for second in 0..300 {
+            ready = size_of(&mut own, second, 1.0, ready);
+            assert_eq!(ready, 1, "one request a second keeps it awake: {second}");
+        }
+        for second in 300..359 {
+            ready = size_of(&mut own, second, 0.0, ready);
+            assert_eq!(ready, 1, "{second}");
+        }
+        ready = size_of(&mut own, 359, 0.0, ready);
+        assert_eq!(ready, 0, "a minute without any");
+        assert_eq!(size_of(&mut own, 360, 0.0, 0), 0);
+        assert_eq!(size_of(&mut own, 361, 20.0, 0), 5, "20 are held, 4 slots each");
     }
 }

@@ -4,8 +4,8 @@
 use serde_json::Value;
 
 use crate::support::{
-    Origin, Prometheus, Proxy, Redis, Running, certificate, each, formula, get, missing,
-    port_range, wait_until,
+    Connection, Origin, Prometheus, Proxy, Redis, Running, certificate, each, formula, get,
+    missing, port_range, wait_for, wait_until,
 };
 
 /// Workers that take their jobs elsewhere: they listen nowhere, and no route leads to them.
@@ -206,4 +206,30 @@ fn a_schedule_lifts_the_least_for_its_time() {
     let shown = &proxy.service("app")["scaling"];
     let bounds = ["min", "max", "effective_min", "effective_max"].map(|key| shown[key].clone());
     assert_eq!(bounds, [1, 6, 3, 20].map(Value::from), "as configured, and as it is now");
+}
+
+/// Who waits for a place is a number like others.
+#[test]
+fn requests_that_wait_are_jobs() {
+    let origin = Origin::new().start();
+    let proxy = Proxy::new()
+        .backend(&origin)
+        .service("max_in_flight = 1")
+        .toml(
+            "[service.app.overload]\nqueue = 100\nqueue_timeout = \"1h\"\n\
+             [service.app.orchestrator]\nkind = \"none\"\n\
+             [service.app.scaling]\nmax = 10\n\
+             [service.app.scaling.queue.line]\nmetric = \"queued\"\nper_backend = 1\n",
+        )
+        .run();
+    let mut clients: Vec<_> = (0..4).map(|_| Connection::open(proxy.address("http"))).collect();
+    for client in &mut clients {
+        client.send("GET /?delay=1h HTTP/1.1\r\nhost: a\r\n\r\n");
+    }
+    // One is at the backend. The mean of 15 s takes its time.
+    let third = wait_for("three are wanted", || {
+        proxy.records("scale").into_iter().find(|record| record["action"]["to"] == 3)
+    });
+    let formula = third["proposals"][0]["formula"].as_str().unwrap_or_default();
+    assert!(formula.ends_with(" jobs ÷ 1 per backend) = 3"), "{third:#}");
 }

@@ -73,3 +73,21 @@ fn url(value: &Value) -> Result<Option<(Url, Option<PathBuf>)>, Wrong> {
         Err(error) => wrong(value, error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_reads_of_the_keys_finds_every_event() {
+        let text = include_str!("../../../conf/full.toml");
+        let list = text.split("# Any of backend_ejected").nth(1).expect("a list");
+        let list = list.split("\nevents =").next().expect("it ends");
+        let named = |event: &str| {
+            list.split([',', ' ', '.', '\n']).any(|word| word == event)
+                || event == "backend_ejected"
+        };
+        let missing: Vec<&str> = EVENTS.into_iter().filter(|event| !named(event)).collect();
+        assert_eq!(missing, [""; 0]);
+    }
+}

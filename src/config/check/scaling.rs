@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -26,7 +27,9 @@ const METRICS: &[(&str, Metric)] = &[
     ("memory", Metric::Memory),
     ("response_time", Metric::ResponseTime),
     ("error_rate", Metric::ErrorRate),
+    ("client_error_rate", Metric::ClientErrorRate),
     ("in_flight", Metric::InFlight),
+    ("queued", Metric::Queued),
     ("rps", Metric::Rps),
     ("connections", Metric::Connections),
 ];
@@ -186,6 +189,7 @@ fn target(r: &mut Reader<'_>, metrics: &MetricNames) -> TargetPolicy {
     TargetPolicy {
         metric,
         quantile: r.ratio("quantile").and(above_zero).or(0.95),
+        window: window(r),
         value: r
             .field("value", move |value| level(&of, value))
             .and(|value| match value > 0.0 {
@@ -203,6 +207,7 @@ fn threshold(r: &mut Reader<'_>, metrics: &MetricNames) -> ThresholdPolicy {
     let policy = ThresholdPolicy {
         metric,
         quantile: r.ratio("quantile").and(above_zero).or(0.95),
+        window: window(r),
         up_above: r.field("up_above", move |value| level(&above, value)).required(),
         down_below: r.field("down_below", move |value| level(&below, value)).required(),
         algorithm: r
@@ -220,6 +225,17 @@ fn threshold(r: &mut Reader<'_>, metrics: &MetricNames) -> ThresholdPolicy {
         r.problem("down_below", "down_below is above up_above; write down_below ≤ up_above");
     }
     policy
+}
+
+/// What response times and errors are taken over.
+fn window(r: &mut Reader<'_>) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(300);
+    r.period("window")
+        .and(|window| match (Duration::from_secs(1)..=LONGEST).contains(&window) {
+            true => Ok(window),
+            false => Err("write a time from 1s to 5m".to_owned()),
+        })
+        .or("15s")
 }
 
 fn queue(r: &mut Reader<'_>, metrics: &MetricNames) -> QueuePolicy {
@@ -269,12 +285,14 @@ fn level(metric: &Metric, value: &Value) -> Result<f64, Wrong> {
             Node::String(text) if text.ends_with('%') => values::ratio(value),
             _ => values::number(value, &(0.0..=1024.0)),
         },
-        Metric::ErrorRate => values::ratio(value),
+        Metric::ErrorRate | Metric::ClientErrorRate => values::ratio(value),
         Metric::Memory => values::size(value).map(|bytes| bytes as f64),
         Metric::ResponseTime => values::duration(value).map(|time| time.as_secs_f64()),
-        Metric::InFlight | Metric::Rps | Metric::Connections | Metric::External(_) => {
-            values::number(value, &(0.0..=f64::INFINITY))
-        }
+        Metric::InFlight
+        | Metric::Queued
+        | Metric::Rps
+        | Metric::Connections
+        | Metric::External(_) => values::number(value, &(0.0..=f64::INFINITY)),
     }
 }
 

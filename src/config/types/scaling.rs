@@ -91,7 +91,10 @@ pub struct TargetPolicy {
     pub metric: Metric,
     /// For `response_time`.
     pub quantile: f64,
-    /// In the metric's unit: ratio (cpu), bytes (memory), seconds (response_time), requests (in_flight), requests/s (rps).
+    /// For `response_time` and rates of errors: what they are taken over.
+    pub window: Duration,
+    /// In the metric's unit: ratio (cpu, rates of errors), bytes (memory), seconds (response_time), requests (in_flight,
+    /// queued), requests/s (rps).
     pub value: f64,
     pub tolerance: f64,
 }
@@ -100,6 +103,8 @@ pub struct TargetPolicy {
 pub struct ThresholdPolicy {
     pub metric: Metric,
     pub quantile: f64,
+    /// As of a target.
+    pub window: Duration,
     pub up_above: f64,
     pub down_below: f64,
     pub algorithm: Algorithm,
@@ -125,18 +130,35 @@ pub struct QueuePolicy {
     pub max_age: Duration,
 }
 
-/// What a policy looks at. CPU, memory, in-flight, rps and connections are means per ready backend.
+/// What a policy looks at. CPU, memory, in-flight, queued, rps and connections are means per ready backend.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Metric {
     Cpu,
     Memory,
     ResponseTime,
+    /// 5xx among the answers.
     ErrorRate,
+    /// 4xx among the answers, and those that clients gave up on (499).
+    ClientErrorRate,
     InFlight,
+    /// Requests that wait for a backend with room.
+    Queued,
     Rps,
     Connections,
     /// `[metric.NAME]`: one number for the whole service.
     External(Arc<str>),
+}
+
+impl Metric {
+    /// Taken over a window of time, and of the service as a whole.
+    pub fn is_windowed(&self) -> bool {
+        matches!(self, Self::ResponseTime) || self.is_of_errors()
+    }
+
+    /// A share of answers that are errors.
+    pub fn is_of_errors(&self) -> bool {
+        matches!(self, Self::ErrorRate | Self::ClientErrorRate)
+    }
 }
 
 /// `[service.NAME.scaling.up]` and `.down`: Kubernetes HPA v2 `behavior`, same meaning.

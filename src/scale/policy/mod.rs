@@ -138,7 +138,7 @@ pub fn keep_learned(policies: &mut [Box<dyn Policy>], before: Vec<Box<dyn Policy
 
 /// Signs of saturation: requests wait, processors are half busy, or half of the concurrency target is in flight.
 pub fn saturated(params: &Scaling, sample: &Sample, history: &History) -> bool {
-    let busy = sample.signal(&Metric::Cpu, 0.0).and_then(|signal| signal.value);
+    let busy = sample.signal(&Metric::Cpu, 0.0, WINDOW).and_then(|signal| signal.value);
     let full = params.concurrency.as_ref().and_then(|policy| {
         let load = history.load(sample.at, WINDOW)?;
         Some(load / (policy.target * f64::from(sample.counts.ready.max(1))))
@@ -155,7 +155,9 @@ pub fn metric_name(metric: &Metric, quantile: f64) -> String {
         Metric::Memory => "memory",
         Metric::ResponseTime => "response_time",
         Metric::ErrorRate => "error_rate",
+        Metric::ClientErrorRate => "client_error_rate",
         Metric::InFlight => "in_flight",
+        Metric::Queued => "queued",
         Metric::Rps => "rps",
         Metric::Connections => "connections",
         Metric::External(name) => &**name,
@@ -167,10 +169,11 @@ pub fn metric_name(metric: &Metric, quantile: f64) -> String {
     }
 }
 
-fn wanted_for(metric: &Metric, quantile: f64) -> Vec<Wanted> {
+fn wanted_for(metric: &Metric, quantile: f64, window: Duration) -> Vec<Wanted> {
     let quantile = if *metric == Metric::ResponseTime { quantile } else { 0.0 };
-    let mut wanted = vec![Wanted { metric: metric.clone(), quantile, window: WINDOW }];
-    if *metric == Metric::ErrorRate {
+    let window = if metric.is_windowed() { window } else { WINDOW };
+    let mut wanted = vec![Wanted { metric: metric.clone(), quantile, window }];
+    if metric.is_of_errors() {
         // To tell errors of an overloaded service from those of a broken one.
         wanted.push(Wanted { metric: Metric::Cpu, quantile: 0.0, window: WINDOW });
     }
@@ -186,9 +189,9 @@ struct Reading {
     missing: u32,
 }
 
-fn read(input: &Input<'_>, metric: &Metric, quantile: f64) -> Option<Reading> {
+fn read(input: &Input<'_>, metric: &Metric, quantile: f64, window: Duration) -> Option<Reading> {
     let quantile = if *metric == Metric::ResponseTime { quantile } else { 0.0 };
-    let signal: &Signal = input.sample.signal(metric, quantile)?;
+    let signal: &Signal = input.sample.signal(metric, quantile, window)?;
     let ready = input.sample.counts.ready;
     let good = |value: &f64| value.is_finite() && *value >= 0.0;
     if let Metric::External(_) = metric {
@@ -196,7 +199,7 @@ fn read(input: &Input<'_>, metric: &Metric, quantile: f64) -> Option<Reading> {
         let value = signal.value.filter(good)?;
         return Some(Reading { value, reporting: ready, missing: 0 });
     }
-    let per_backend = !matches!(metric, Metric::ResponseTime | Metric::ErrorRate);
+    let per_backend = !metric.is_windowed();
     // Without a single request there is no response time; that is calm, not missing data.
     let idle = !per_backend && input.history.load(input.now, WINDOW) == Some(0.0);
     let value = signal.value.or(idle.then_some(0.0)).filter(good)?;

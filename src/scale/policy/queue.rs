@@ -6,9 +6,10 @@
 
 use crate::config::types::QueuePolicy;
 use crate::scale::formula::{Term, rounded};
+use crate::scale::history::additive;
 use crate::scale::record::Proposed;
 
-use super::{Input, Policy, Wanted, blind, metric_name, read, wanted_for};
+use super::{Input, Policy, WINDOW, Wanted, blind, metric_name, read, wanted_for};
 
 /// The age multiplies the number of backends by this at most.
 const MOST: f64 = 2.0;
@@ -27,7 +28,10 @@ impl Queue {
     }
 
     fn jobs(&self, input: &Input<'_>) -> Option<Term> {
-        let jobs = read(input, &self.params.metric, 0.0)?.value;
+        let reading = read(input, &self.params.metric, 0.0, WINDOW)?;
+        // Of our own numbers a reading is the mean of a backend.
+        let of = if additive(&self.params.metric) { f64::from(reading.reporting) } else { 1.0 };
+        let jobs = of * reading.value;
         let per_backend = Term::number(self.params.per_backend, "per backend");
         Some(Term::number(jobs, "jobs").over(per_backend).ceil())
     }
@@ -35,7 +39,7 @@ impl Queue {
     /// Backends for the oldest job, if it is too old, and what to say of it.
     fn oldest(&self, input: &Input<'_>) -> Option<(Term, String)> {
         let limit = self.params.max_age.as_secs_f64();
-        let age = input.sample.signal(&self.params.metric, 0.0)?.oldest?;
+        let age = input.sample.signal(&self.params.metric, 0.0, WINDOW)?.oldest?;
         if limit == 0.0 || age <= limit {
             return None;
         }
@@ -52,7 +56,7 @@ impl Policy for Queue {
     }
 
     fn wanted(&self) -> Vec<Wanted> {
-        wanted_for(&self.params.metric, 0.0)
+        wanted_for(&self.params.metric, 0.0, WINDOW)
     }
 
     fn propose(&mut self, input: &Input<'_>) -> Proposed {

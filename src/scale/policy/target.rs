@@ -64,7 +64,7 @@ impl Target {
             Some(Reason::Tolerance)
         } else if turned {
             Some(Reason::DirectionTurned)
-        } else if self.params.metric == Metric::ErrorRate && ratio > 1.0 && !input.saturated {
+        } else if self.params.metric.is_of_errors() && ratio > 1.0 && !input.saturated {
             Some(Reason::ErrorsWithoutSaturation)
         } else {
             None
@@ -78,11 +78,13 @@ impl Policy for Target {
     }
 
     fn wanted(&self) -> Vec<Wanted> {
-        wanted_for(&self.params.metric, self.params.quantile)
+        wanted_for(&self.params.metric, self.params.quantile, self.params.window)
     }
 
     fn propose(&mut self, input: &Input<'_>) -> Proposed {
-        let Some(reading) = read(input, &self.params.metric, self.params.quantile) else {
+        let Some(reading) =
+            read(input, &self.params.metric, self.params.quantile, self.params.window)
+        else {
             return blind(&self.name, input.current, &self.metric_name);
         };
         let (wish, ratio) = self.wish(&reading, input);
@@ -108,7 +110,7 @@ impl Policy for Target {
         if !additive(&self.params.metric) {
             return None;
         }
-        let reading = read(input, &self.params.metric, self.params.quantile)?;
+        let reading = read(input, &self.params.metric, self.params.quantile, self.params.window)?;
         let most = Term::number(self.params.value * (1.0 + self.params.tolerance), "");
         let sum = Term::count(reading.reporting, "").times(Term::number(reading.value, ""));
         Some(sum.over(most).ceil().finish().0)

@@ -1,7 +1,7 @@
 //! The arithmetic of the HPA and of Knative's KPA, with their documented cases.
 
 use super::*;
-use crate::config::types::{Algorithm, QueuePolicy, ThresholdPolicy};
+use crate::config::types::{Algorithm, QueuePolicy, TargetPolicy, ThresholdPolicy};
 use crate::scale::fixture::{concurrency, sample, seconds, signal, target};
 use crate::scale::formula::tests::evaluate;
 
@@ -136,9 +136,45 @@ fn errors_count_only_with_signs_of_saturation() {
     assert_eq!(bench.one(4, Metric::ErrorRate, 0.1), (8, None));
 }
 
+#[test]
+fn errors_of_clients_are_another_class() {
+    let mut bench = Bench::target(Metric::ClientErrorRate, 0.05);
+    assert_eq!(bench.one(4, Metric::ErrorRate, 0.5), (4, Some(Reason::MetricMissing)));
+    let held = Some(Reason::ErrorsWithoutSaturation);
+    assert_eq!(bench.one(4, Metric::ClientErrorRate, 0.1), (4, held));
+    bench.queued = 3.0;
+    assert_eq!(bench.one(4, Metric::ClientErrorRate, 0.1), (8, None));
+}
+
+#[test]
+fn who_waits_for_a_place_is_jobs_to_be_done() {
+    let queued = |each| [signal(Metric::Queued, Some(each))];
+    let mut target = Bench::target(Metric::Queued, 2.0);
+    assert_eq!(target.tick(4, 0.0, &queued(3.0)).n, 6, "twelve wait, two a backend are meant to");
+    let policy = QueuePolicy { metric: Metric::Queued, per_backend: 4.0, max_age: Duration::ZERO };
+    let mut queue = Bench::new(|params| params.queues = vec![("line".into(), policy)]);
+    let proposed = queue.tick(4, 0.0, &queued(3.0));
+    assert_eq!(proposed.formula, "ceil(12 jobs ÷ 4 per backend) = 3");
+}
+
+#[test]
+fn each_policy_has_its_own_window() {
+    let minute = seconds(60);
+    let of = |window| TargetPolicy { window, ..target(Metric::ResponseTime, 0.2) };
+    let mut bench = Bench::new(|params| {
+        params.targets = vec![("calm".into(), of(minute)), ("quick".into(), of(WINDOW))];
+    });
+    assert_eq!(bench.policy.wanted()[0].window, minute);
+    let slow = signal(Metric::ResponseTime, Some(0.4));
+    let fine = Signal { window: minute, ..signal(Metric::ResponseTime, Some(0.2)) };
+    let proposed = bench.tick(4, 3.0, &[slow, fine]);
+    assert_eq!((proposed.n, proposed.held), (4, Some(Reason::Tolerance)));
+}
+
 fn threshold(metric: Metric, algorithm: Algorithm) -> Bench {
+    let (quantile, window) = (0.95, WINDOW);
     let policy =
-        ThresholdPolicy { metric, quantile: 0.95, up_above: 1.0, down_below: 0.2, algorithm };
+        ThresholdPolicy { metric, quantile, window, up_above: 1.0, down_below: 0.2, algorithm };
     Bench::new(|params| params.thresholds = vec![("t".into(), policy)])
 }
 

@@ -7,7 +7,7 @@
 
 mod forecast;
 
-use crate::config::types::{Algorithm, Metric, ThresholdPolicy};
+use crate::config::types::{Algorithm, ThresholdPolicy};
 use crate::scale::formula::{Term, rounded};
 use crate::scale::history::additive;
 use crate::scale::record::{Proposed, Reason};
@@ -81,7 +81,7 @@ impl Threshold {
     fn held(&self, side: Side, input: &Input<'_>, reading: &Reading) -> Option<Reason> {
         match side {
             Side::Above | Side::Rising(..)
-                if self.params.metric == Metric::ErrorRate && !input.saturated =>
+                if self.params.metric.is_of_errors() && !input.saturated =>
             {
                 Some(Reason::ErrorsWithoutSaturation)
             }
@@ -113,11 +113,13 @@ impl Policy for Threshold {
     }
 
     fn wanted(&self) -> Vec<Wanted> {
-        wanted_for(&self.params.metric, self.params.quantile)
+        wanted_for(&self.params.metric, self.params.quantile, self.params.window)
     }
 
     fn propose(&mut self, input: &Input<'_>) -> Proposed {
-        let Some(reading) = read(input, &self.params.metric, self.params.quantile) else {
+        let Some(reading) =
+            read(input, &self.params.metric, self.params.quantile, self.params.window)
+        else {
             return blind(&self.name, input.current, &self.metric_name);
         };
         self.forecast.push(input.now, reading.value);
@@ -140,7 +142,7 @@ impl Policy for Threshold {
         if !additive(&self.params.metric) {
             return None;
         }
-        let reading = read(input, &self.params.metric, self.params.quantile)?;
+        let reading = read(input, &self.params.metric, self.params.quantile, self.params.window)?;
         let sum = Term::count(reading.reporting, "").times(Term::number(reading.value, ""));
         Some(sum.over(Term::number(self.params.up_above, "")).ceil().finish().0)
     }

@@ -7,12 +7,13 @@ use jiff::civil::date;
 use proptest::prelude::*;
 
 use crate::config::types::{
-    Hold, Metric, QueuePolicy, ScaleLimit, Scaling, ScalingMode, Schedule, Select, Starts,
+    Algorithm, Hold, Metric, QueuePolicy, ScaleLimit, Scaling, ScalingMode, Schedule, Select,
+    SloPolicy, Starts, ThresholdPolicy,
 };
 use crate::scale::fixture::{
     backends, concurrency, params, percent, sample, seconds, signal, target,
 };
-use crate::scale::{Candidate, Life, Override, Sample, Scaler, Signal, Tick};
+use crate::scale::{Candidate, Life, Override, Sample, Scaler, Signal, Tick, Traffic, WINDOW};
 
 /// One second of an arbitrary world.
 #[derive(Debug, Clone)]
@@ -21,6 +22,9 @@ pub struct World {
     held: u32,
     cpu: Option<f64>,
     jobs: Option<f64>,
+    /// Age of the oldest job.
+    oldest: Option<f64>,
+    response_time: Option<f64>,
     silent: u32,
     broken: u32,
     /// Backends of the ordered ones that are still starting.
@@ -41,6 +45,8 @@ pub fn world() -> impl Strategy<Value = World> {
     let signals = (
         proptest::option::weighted(0.9, 0.0..1.2),
         proptest::option::weighted(0.9, (0..3000u32).prop_map(f64::from)),
+        proptest::option::weighted(0.5, 0.0..300.0),
+        proptest::option::weighted(0.9, 0.0..2.0),
     );
     let order = prop_oneof![
         (0..30u32, 1..20u64).prop_map(|(n, time)| Order::Pin(n, time)),
@@ -53,7 +59,7 @@ pub fn world() -> impl Strategy<Value = World> {
             |(
                 load,
                 held,
-                (cpu, jobs),
+                (cpu, jobs, oldest, response_time),
                 (silent, broken, starting),
                 stale,
                 asked,
@@ -63,6 +69,8 @@ pub fn world() -> impl Strategy<Value = World> {
                 held: held.saturating_sub(2),
                 cpu,
                 jobs,
+                oldest,
+                response_time,
                 silent,
                 broken,
                 starting,
@@ -111,13 +119,13 @@ pub fn any_params() -> impl Strategy<Value = Scaling> {
     let select =
         || prop_oneof![4 => Just(Select::Max), 3 => Just(Select::Min), 1 => Just(Select::Disabled)];
     let rest = (0..3u32, any::<bool>(), schedules(), 0..8u32);
-    (bounds, times, (limits(), limits()), (select(), select()), 1..8u32, rest).prop_map(
+    (bounds, times, (limits(), limits()), (select(), select()), which(), rest).prop_map(
         |(
             (min, above),
             (cooldown, down, up),
             limits,
             select,
-            which,
+            (which, algorithm),
             (surge, budget, schedules, mode),
         )| {
             let mut params = params();
@@ -128,8 +136,15 @@ pub fn any_params() -> impl Strategy<Value = Scaling> {
             }
             if which & 4 > 0 {
                 let metric = Metric::External("jobs".into());
-                let queue = QueuePolicy { metric, per_backend: 150.0, max_age: Duration::ZERO };
+                let queue = QueuePolicy { metric, per_backend: 150.0, max_age: seconds(100) };
                 params.queues = vec![("jobs".into(), queue)];
+            }
+            if which & 8 > 0 {
+                params.thresholds = vec![("slow".into(), threshold(algorithm))];
+            }
+            // Half of them have to learn all of it.
+            if which & 16 > 0 {
+                params.slo = Some(slo(which & 32 > 0));
             }
             (params.up.limits, params.down.limits) = limits;
             (params.up.select, params.down.select) = select;
@@ -146,6 +161,49 @@ pub fn any_params() -> impl Strategy<Value = Scaling> {
             params
         },
     )
+}
+
+/// Bits of the policies there are, at least one of them, and how a threshold moves.
+fn which() -> impl Strategy<Value = (u32, Algorithm)> {
+    ((1..32u32, any::<bool>()), algorithm())
+        .prop_map(|((which, known), algorithm)| (which | u32::from(known) << 5, algorithm))
+}
+
+fn algorithm() -> impl Strategy<Value = Algorithm> {
+    prop::sample::select(vec![Algorithm::Linear, Algorithm::Exponential, Algorithm::Predictive])
+}
+
+fn threshold(algorithm: Algorithm) -> ThresholdPolicy {
+    let (metric, quantile, window) = (Metric::ResponseTime, 0.95, WINDOW);
+    ThresholdPolicy { metric, quantile, window, up_above: 1.0, down_below: 0.2, algorithm }
+}
+
+fn slo(known: bool) -> SloPolicy {
+    SloPolicy {
+        latency: known.then_some(Duration::from_millis(450)),
+        quantile: 0.99,
+        headroom: 1.25,
+        max_utilization: 0.95,
+        wait_probability: 0.002,
+        slots: known.then_some(4.0),
+        service_time: known.then_some(Duration::from_millis(100)),
+        lead_time: seconds(30),
+        seasonal: true,
+    }
+}
+
+/// What `slo` sees of a load that takes 100 ms a request, with as many waiting as do not fit.
+fn traffic(load: f64, ready: u32) -> Traffic {
+    let done = (10.0 * load).min(40.0 * f64::from(ready)).floor();
+    let mean = if done > 0.0 { load.max(1.0) / done } else { 0.0 };
+    Traffic {
+        arrivals: (10.0 * load).floor(),
+        busy: load,
+        finished: done as u64,
+        mean,
+        durations: if done > 0.0 { vec![(mean, done as u64)] } else { Vec::new() },
+        ..Traffic::default()
+    }
 }
 
 fn hold() -> Hold {
@@ -208,8 +266,10 @@ pub fn play(scaler: &mut Scaler, first: u64, mut size: u32, worlds: &[World]) ->
         let missing = world.silent.min(ready);
         sample.signals = vec![
             Signal { missing, ..signal(Metric::Cpu, world.cpu) },
-            signal(Metric::External("jobs".into()), world.jobs),
+            Signal { oldest: world.oldest, ..signal(Metric::External("jobs".into()), world.jobs) },
+            signal(Metric::ResponseTime, world.response_time),
         ];
+        sample.traffic = traffic(if ready > 0 { world.load } else { 0.0 }, ready);
         sample.candidates = candidates(&sample, sample.in_flight);
         match world.operator {
             Some(Order::Pin(replicas, time)) => {

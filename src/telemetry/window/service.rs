@@ -26,6 +26,8 @@ pub struct ServiceReading {
     pub finished: u64,
     /// Those answered with a 5xx, ours or a backend's.
     pub failed: u64,
+    /// Those answered with a 4xx, and those that clients gave up on (499).
+    pub client_errors: u64,
     /// Finished ones whose client went away before an answer began.
     pub abandoned: u64,
     /// Turned away because more came than the backends take.
@@ -39,7 +41,12 @@ pub struct ServiceReading {
 impl ServiceReading {
     /// Failed among finished, 0..=1; `None` when nothing finished.
     pub fn error_ratio(&self) -> Option<f64> {
-        (self.finished > 0).then(|| self.failed as f64 / self.finished as f64)
+        self.ratio_of(self.failed)
+    }
+
+    /// So many among the finished ones, 0..=1; `None` when nothing finished.
+    pub fn ratio_of(&self, of: u64) -> Option<f64> {
+        (self.finished > 0).then(|| of as f64 / self.finished as f64)
     }
 }
 
@@ -61,6 +68,7 @@ struct Counts {
     flow: FlowReading,
     finished: u64,
     failed: u64,
+    client_errors: u64,
     abandoned: u64,
     shed: u64,
 }
@@ -73,6 +81,7 @@ struct Bucket {
     area: u64,
     finished: u64,
     failed: u64,
+    client_errors: u64,
     abandoned: u64,
     shed: u64,
     duration: Sparse,
@@ -118,6 +127,7 @@ impl ServiceWindow {
             area: counts.flow.area.wrapping_sub(last.flow.area),
             finished: counts.finished.wrapping_sub(last.finished),
             failed: counts.failed.wrapping_sub(last.failed),
+            client_errors: counts.client_errors.wrapping_sub(last.client_errors),
             abandoned: counts.abandoned.wrapping_sub(last.abandoned),
             shed: counts.shed.wrapping_sub(last.shed),
             duration,
@@ -165,6 +175,7 @@ impl ServiceWindow {
             in_flight_now: self.last.flow.in_flight,
             finished: 0,
             failed: 0,
+            client_errors: 0,
             abandoned: 0,
             shed: 0,
             duration: Merged::default(),
@@ -177,6 +188,7 @@ impl ServiceWindow {
             area += bucket.area;
             reading.finished += bucket.finished;
             reading.failed += bucket.failed;
+            reading.client_errors += bucket.client_errors;
             reading.abandoned += bucket.abandoned;
             reading.shed += bucket.shed;
             reading.duration.add(&bucket.duration);
@@ -210,6 +222,7 @@ impl Counts {
             flow: FlowReading::default(),
             finished: 0,
             failed: 0,
+            client_errors: 0,
             abandoned: 0,
             shed: 0,
         };
@@ -220,6 +233,7 @@ impl Counts {
             counts.flow.area = counts.flow.area.wrapping_add(flow.area);
             counts.finished += (1..=5).map(|class| worker.class(class)).sum::<u64>();
             counts.failed += worker.class(5);
+            counts.client_errors += worker.class(4);
             counts.abandoned += worker.abandoned.get();
             counts.shed += worker.shed_for_capacity();
         }

@@ -57,6 +57,7 @@ fn who_was_given_up_finished_and_is_told_apart() {
     }
     let reading = windows.service("app", SERVICE_SPAN).expect("two ticks");
     assert_eq!((reading.finished, reading.abandoned, reading.failed), (2, 1, 0));
+    assert_eq!((reading.client_errors, reading.ratio_of(reading.client_errors)), (1, Some(0.5)));
     let last = windows.service("app", Duration::from_secs(1)).expect("two ticks");
     assert_eq!(last.abandoned, 0);
 }
