@@ -19,7 +19,12 @@ fn both(load: &Load) -> [Outcome; 2] {
 }
 
 fn load(days: usize, rate: impl Fn(usize) -> f64) -> Load {
-    Load { name: "days".into(), rates: (0..days * DAY).map(rate).collect(), exact: false }
+    Load {
+        name: "days".into(),
+        rates: (0..days * DAY).map(rate).collect(),
+        exact: false,
+        begins: None,
+    }
 }
 
 /// Every two hours an hour of 1000 requests/s: from noon of the second day on the steps are known.

@@ -11,6 +11,8 @@ pub struct Load {
     pub rates: Vec<f64>,
     /// The rates are counts of what arrived; nothing is drawn.
     pub exact: bool,
+    /// When it begins, in milliseconds since 1970; `None`: it could be any day.
+    pub begins: Option<u64>,
 }
 
 /// Loads that need no file. Rates in requests per second; what is "before" lets each policy settle.
@@ -50,7 +52,7 @@ impl Shape {
     pub fn load(self) -> Load {
         let rates =
             self.phases().into_iter().flat_map(|(n, rate)| std::iter::repeat_n(rate, n)).collect();
-        Load { name: self.name().to_owned(), rates, exact: false }
+        Load { name: self.name().to_owned(), rates, exact: false, begins: None }
     }
 }
 
@@ -103,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_load_scales_to_a_peak_and_says_by_how_much() {
-        let load = Load { name: "x.csv".into(), rates: vec![1.0, 4.0], exact: true };
+        let load = Load { name: "x.csv".into(), rates: vec![1.0, 4.0], exact: true, begins: None };
         assert_eq!(load.arrivals(1), load.arrivals(2), "counts are not drawn");
         let scaled = load.with_peak(1200.0);
         assert_eq!((&scaled.rates[..], scaled.exact), (&[300.0, 1200.0][..], false));

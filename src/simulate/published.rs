@@ -38,7 +38,7 @@ proptest! {
     #[test]
     fn concurrency_is_knatives(loads in loads(), slots in 1..12u32, max in 5..90u32) {
         let setting = Setting { slots: f64::from(slots), min: 1, max, ..Setting::standard(0.0) };
-        let load = Load { name: "any".into(), rates: vec![1.0], exact: false };
+        let load = Load { name: "any".into(), rates: vec![1.0], exact: false, begins: None };
         let mut theirs = Kind::Kpa.build(&setting, &load);
         let mut ours = Scaler::new("app".into(), scaling(&setting), 1);
         let (mut size, mut since) = (1, 0.0);

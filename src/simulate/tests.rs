@@ -25,7 +25,7 @@ fn play(trial: &Trial, kinds: &[Kind]) -> Vec<Outcome> {
 }
 
 fn flat(rate: f64, seconds: usize) -> Load {
-    Load { name: "flat".into(), rates: vec![rate; seconds], exact: false }
+    Load { name: "flat".into(), rates: vec![rate; seconds], exact: false, begins: None }
 }
 
 #[test]

@@ -2,16 +2,21 @@
 //!
 //! Two columns are a time and a count: each row's requests are spread over the time until the next
 //! row. Times are seconds or dates (`1998-06-30T12:00:00`, `2014-04-10 00:04:00`). One column is arrivals
-//! in milliseconds. A first line that is no data is a heading; `#` begins a comment.
+//! in milliseconds. A first line that is no data is a heading; `#` begins a comment. Dates are taken for UTC; seconds and
+//! milliseconds of this century count from 1970, as a recording's do, and are dates too.
 
 use std::fmt;
 
+use jiff::SignedDuration;
 use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 
 use super::load::Load;
 
 /// Longest load, in seconds: a second of it is a few bytes and a decision of every policy.
 const LONGEST: f64 = 62.0 * 86_400.0;
+/// Seconds from here on (9 September 2001) are those since 1970.
+const SINCE_1970: f64 = 1e9;
 
 /// What is wrong with a trace, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,7 +112,7 @@ pub fn read(file: &str, text: &str, part: &Part) -> Result<Load, TraceError> {
     }
     // Counts of single seconds are what arrived; nothing has to be drawn.
     let seconds = buckets.windows(2).all(|pair| pair[1].0 - pair[0].0 == 1.0);
-    Ok(Load { name: name(file, part), rates, exact: exact || seconds })
+    Ok(Load { name: name(file, part), rates, exact: exact || seconds, begins: rows.moment(from) })
 }
 
 fn name(file: &str, part: &Part) -> String {
@@ -142,8 +147,10 @@ struct Rows {
     rows: Vec<Row>,
     /// One column: the rows are arrivals.
     stamps: bool,
-    /// The first row's time, where times are dates.
-    first: Option<DateTime>,
+    /// What second 0 is, where that is known.
+    origin: Option<DateTime>,
+    /// Times are written as dates: second 0 is the first row's.
+    dates: bool,
     headed: bool,
 }
 
@@ -177,6 +184,7 @@ impl Rows {
         }
         let ms = number(text).ok_or_else(|| format!("'{text}' is no time in milliseconds"))?;
         self.stamps = true;
+        self.count_from_1970(ms / 1000.0);
         Ok((ms / 1000.0, 1.0))
     }
 
@@ -187,14 +195,30 @@ impl Rows {
         let count = number(count)
             .filter(|count| *count >= 0.0)
             .ok_or_else(|| format!("'{count}' is no number of requests; write 0 or more"))?;
-        if let Some(seconds) = number(time).filter(|_| self.first.is_none()) {
+        if let Some(seconds) = number(time).filter(|_| !self.dates) {
+            self.count_from_1970(seconds);
             return Ok((seconds, count));
         }
         let known = time.trim_end_matches('Z').parse::<DateTime>().map_err(|_| {
             format!("'{time}' is no time; write seconds or a date as 1998-06-30T12:00:00")
         })?;
-        let first = *self.first.get_or_insert(known);
+        self.dates = true;
+        let first = *self.origin.get_or_insert(known);
         Ok((known.duration_since(first).as_secs_f64(), count))
+    }
+
+    /// If the first row's time says so.
+    fn count_from_1970(&mut self, seconds: f64) {
+        if self.rows.is_empty() && seconds >= SINCE_1970 {
+            self.origin = Some(jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0));
+        }
+    }
+
+    /// A row's time in milliseconds since 1970.
+    fn moment(&self, seconds: f64) -> Option<u64> {
+        let after = SignedDuration::try_from_secs_f64(seconds).ok()?;
+        let at = self.origin?.checked_add(after).ok()?.to_zoned(TimeZone::UTC).ok()?;
+        u64::try_from(at.timestamp().as_millisecond()).ok()
     }
 
     fn push(&mut self, row: Row) -> Result<(), String> {
@@ -237,7 +261,7 @@ impl Rows {
     }
 
     fn cut(&self, part: &Part, begin: f64, end: f64) -> Result<(f64, f64), String> {
-        let from = match (part.from, self.first) {
+        let from = match (part.from, self.origin) {
             (Start::Beginning, _) => begin,
             (Start::After(after), _) => begin + after,
             (Start::At(at), Some(first)) => at.duration_since(first).as_secs_f64(),
@@ -286,7 +310,19 @@ mod tests {
     fn arrivals_become_exact_counts() {
         let load = load("arrival_ms\n500\n700\n3100\n").expect("a trace");
         assert_eq!((&load.rates[..], load.exact), (&[2.0, 0.0, 0.0, 1.0][..], true));
-        assert!(self::load("1700000000,3\n1700000001,4\n").expect("a recording").exact);
+        assert_eq!(load.begins, None, "of no day");
+    }
+
+    #[test]
+    fn dates_and_seconds_since_1970_say_when_it_was() {
+        let recorded = load("1700000000,3\n1700000001,4\n").expect("a recording");
+        assert_eq!((recorded.exact, recorded.begins), (true, Some(1_700_000_000_000)));
+        let part = Part { from: "2023-11-14T22:13:21".parse().expect("a date"), length: None };
+        let part = read("t.csv", "1700000000,3\n1700000001,4\n", &part).expect("a part");
+        assert_eq!((&part.rates[..], part.begins), (&[4.0][..], Some(1_700_000_001_000)));
+        let dates = load("2023-11-14T22:13:20Z,3\n2023-11-14T22:14:20Z,4\n").expect("a trace");
+        assert_eq!(dates.begins, Some(1_700_000_000_000));
+        assert_eq!(load("1700000000500\n").expect("arrivals").begins, Some(1_700_000_000_000));
     }
 
     #[test]

@@ -107,6 +107,36 @@ fn single_requests_and_sweeps() {
 }
 
 #[test]
+fn what_has_no_part_in_it_is_said_and_a_recording_has_dates() {
+    let (directory, trace, config) = files();
+    let scheduled = format!(
+        "{CONFIG}\n[[service.app.scaling.schedule]]\nname = \"day\"\ncron = \"0 8 * * *\"\n\
+         for = \"8h\"\nmin = 3\n[service.app.scaling.target.big]\nmetric = \"memory\"\n\
+         value = \"1GiB\"\n"
+    );
+    fs::write(&config, scheduled).unwrap();
+    let own = ["simulate", "-c", &config, "--service", "app", "--compare", "kpa", "--seeds", "1"];
+    let shape = run(TIDEGATE, &[&own[..], &["--shape", "step"]].concat());
+    assert_eq!(shape.code, Some(0), "{}", shape.stderr);
+    assert!(shape.stderr.contains("target.big goes by what is not simulated"), "{}", shape.stderr);
+    assert!(shape.stderr.contains("the load is of no day"), "{}", shape.stderr);
+    let dated = run(TIDEGATE, &[&own[..], &["--trace", &trace]].concat());
+    assert_eq!(dated.code, Some(0), "{}", dated.stderr);
+    assert!(!dated.stderr.contains("of no day"), "{}", dated.stderr);
+
+    // As `record` writes it: seconds since 1970.
+    let recording = directory.path().join("app.csv");
+    let rows: String = (0..60).map(|second| format!("{},7\n", 1_767_225_600 + second)).collect();
+    fs::write(&recording, rows).unwrap();
+    let recording = recording.to_str().unwrap();
+    let part = ["--trace", recording, "--from", "2026-01-01T00:00:50", "--json"];
+    let told = run(TIDEGATE, &[&own[..], &part].concat());
+    assert_eq!(told.code, Some(0), "{}", told.stderr);
+    let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!(told["load"]["seconds"], 10);
+}
+
+#[test]
 fn what_is_wrong_is_said_with_its_place() {
     let (directory, trace, config) = files();
     let bad = directory.path().join("bad.csv");

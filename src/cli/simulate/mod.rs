@@ -23,7 +23,8 @@ use super::USAGE;
     after_help = "\
 A trace is a CSV file of TIME,REQUESTS (time in seconds or as 1998-06-30T12:00:00; the requests of a
 row are spread over the time until the next), or of one column, arrivals in ms. Arrivals are drawn
-from it (Poisson), unless it has every second or every arrival and is not scaled by --peak.
+from it (Poisson), unless it has every second or every arrival and is not scaled by --peak. Dates
+are UTC; seconds since 1970, as in a recording, are dates too. Schedules of --service hold by them.
 
 Shapes: ramp 150 to 1500 requests a second, step 60 to 1000, spike 100 to 1500 for 60 s.
 

@@ -40,8 +40,9 @@ impl Plan {
             false => Fidelity::Fluid,
         };
         let load = load(args)?;
+        let dated = load.begins.is_some();
         let trial = Trial { setting, load, first_seed: args.seed, seeds: args.seeds, fidelity };
-        let notes = own.as_ref().map(|(_, scaling)| notes(scaling)).unwrap_or_default();
+        let notes = own.as_ref().map(|(_, scaling)| notes(scaling, dated)).unwrap_or_default();
         let compared = args.compare.clone().unwrap_or_else(|| Kind::ALL.to_vec());
         Ok(Self { trial, own, compared, notes })
     }
@@ -51,7 +52,7 @@ impl Plan {
         let Trial { setting, load, .. } = &self.trial;
         let own = self.own.iter().map(|(name, scaling)| Entrant {
             name: name.clone(),
-            build: Box::new(|| Box::new(Own::new(name, scaling, setting))),
+            build: Box::new(|| Box::new(Own::new(name, scaling, setting).beginning(load.begins))),
         });
         let compared = self.compared.iter().map(|kind| Entrant {
             name: kind.name().to_owned(),
@@ -81,7 +82,7 @@ fn setting(args: &Args, scaling: Option<&Scaling>) -> Result<Setting, String> {
     let standard = Setting::standard(30.0);
     let slo = scaling.and_then(|scaling| scaling.slo.as_ref());
     let min = args.min.or(scaling.map(|scaling| scaling.min)).unwrap_or(standard.min);
-    let max = args.max.or(scaling.map(|scaling| scaling.max)).unwrap_or(standard.max);
+    let max = args.max.or(scaling.map(most)).unwrap_or(standard.max);
     if max == 0 || min > max || max > 100_000 {
         return Err(format!(
             "--min {min} --max {max}: write a maximum of 1 to 100000, and a minimum up to it"
@@ -106,6 +107,12 @@ fn setting(args: &Args, scaling: Option<&Scaling>) -> Result<Setting, String> {
     })
 }
 
+/// The most that there may be at any time.
+fn most(scaling: &Scaling) -> u32 {
+    let scheduled = scaling.schedules.iter().filter_map(|schedule| schedule.max);
+    scheduled.chain([scaling.max]).max().unwrap_or(scaling.max)
+}
+
 fn load(args: &Args) -> Result<Load, String> {
     let load = match (&args.trace, args.shape) {
         (Some(file), _) => {
@@ -127,7 +134,7 @@ fn load(args: &Args) -> Result<Load, String> {
 }
 
 /// What of a configuration has no part in a simulation.
-fn notes(scaling: &Scaling) -> Vec<String> {
+fn notes(scaling: &Scaling, dated: bool) -> Vec<String> {
     let mut notes = Vec::new();
     if matches!(scaling.mode, ScalingMode::Off | ScalingMode::DryRun) {
         notes.push("its mode does nothing; simulated as \"on\"".to_owned());
@@ -138,12 +145,21 @@ fn notes(scaling: &Scaling) -> Vec<String> {
                 .to_owned(),
         );
     }
-    let metrics = scaling.targets.iter().map(|(_, target)| &target.metric);
-    let metrics = metrics.chain(scaling.thresholds.iter().map(|(_, threshold)| &threshold.metric));
-    if metrics.into_iter().any(|metric| *metric == Metric::Memory) {
+    if !scaling.schedules.is_empty() && !dated {
         notes.push(
-            "memory is not simulated: its policy has no data, and nothing goes down".to_owned(),
+            "the load is of no day: it begins on 1 January 2026 at 00:00 UTC for the schedules"
+                .to_owned(),
         );
+    }
+    let targets = scaling.targets.iter().map(|(name, policy)| ("target", name, &policy.metric));
+    let thresholds = scaling.thresholds.iter().map(|(name, p)| ("threshold", name, &p.metric));
+    let queues = scaling.queues.iter().map(|(name, policy)| ("queue", name, &policy.metric));
+    for (table, name, metric) in targets.chain(thresholds).chain(queues) {
+        if matches!(metric, Metric::Memory | Metric::External(_)) {
+            notes.push(format!(
+                "{table}.{name} goes by what is not simulated: it has no data, and nothing goes down"
+            ));
+        }
     }
     notes
 }
