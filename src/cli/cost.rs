@@ -6,8 +6,17 @@ use super::client::{Client, Failure};
 use super::table::columns;
 use crate::admin::view::{Cost, Costs};
 
-const HEADER: [&str; 8] =
-    ["service", "backend-hours", "max", "least", "saved", "requests", "spent", "month"];
+const HEADER: [&str; 9] = [
+    "service",
+    "backend-hours",
+    "max",
+    "least",
+    "saved",
+    "requests",
+    "spent",
+    "per million",
+    "month",
+];
 const NONE: &str = "–";
 
 /// What is shown once.
@@ -27,7 +36,7 @@ fn render(costs: &Costs) -> String {
     }
     let rows = costs.services.iter().map(row);
     let all = [HEADER.map(String::from).to_vec()].into_iter().chain(rows).collect();
-    for line in columns(all, 1..=7) {
+    for line in columns(all, 1..=8) {
         text.push_str(&line);
         text.push('\n');
     }
@@ -59,6 +68,9 @@ fn row(cost: &Cost) -> Vec<String> {
         cost.saved_ratio.map_or(NONE.to_owned(), |saved| format!("{:.0} %", saved * 100.0)),
         format!("{:.0}", cost.requests),
         spend.map_or(NONE.to_owned(), |s| money(s.ran, &s.currency)),
+        spend
+            .and_then(|s| Some(money(s.per_million_requests?, &s.currency)))
+            .unwrap_or(NONE.to_owned()),
         spend.map_or(NONE.to_owned(), |s| match s.month_budget {
             Some(budget) => format!("{:.2} of {}", s.month, money(budget, &s.currency)),
             None => money(s.month, &s.currency),
@@ -104,9 +116,9 @@ mod tests {
         let text = render(&Costs { since, until, services: vec![cost, free] });
         let expected = "\
 since 1970-01-01T00:00:00.000Z, whole hours
-service        backend-hours     max   least   saved   requests      spent                month
-app                     60.0   240.0    48.5    75 %    1000000   6.00 EUR   60.50 of 90.00 EUR
-static files            60.0   240.0    48.5    75 %    1000000          –                    –
+service        backend-hours     max   least   saved   requests      spent   per million                month
+app                     60.0   240.0    48.5    75 %    1000000   6.00 EUR      6.00 EUR   60.50 of 90.00 EUR
+static files            60.0   240.0    48.5    75 %    1000000          –             –                    –
 app: more at eight
   [[service.app.scaling.schedule]]
   min = 5
