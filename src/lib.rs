@@ -19,6 +19,7 @@ pub mod framing;
 pub mod fuzzing;
 pub mod health;
 pub mod http;
+mod http2;
 pub mod http3;
 pub mod limits;
 pub mod listener;

@@ -2,7 +2,7 @@
 //! HTTP/2 (RFC 8441). What is carried afterwards is the same, and nobody here looks at it.
 //!
 //! Within, every opening has the form of HTTP/1.1; at the edges that speak HTTP/2 it is changed. There `:protocol` is
-//! an extension of the request: `h2`'s on the side of clients, hyper's on that of backends.
+//! an extension of the request.
 
 use aws_lc_rs::digest;
 use http::request::Parts;
@@ -31,11 +31,18 @@ pub fn from_connect(head: &mut Parts, nonce: [u8; 16]) -> HeaderValue {
     key
 }
 
+/// Whether a request of HTTP/1.1 with these headers is an opening.
+pub fn is_opening(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::SEC_WEBSOCKET_KEY)
+        && headers
+            .get(header::UPGRADE)
+            .is_some_and(|upgrade| upgrade.as_bytes().eq_ignore_ascii_case(NAME.as_bytes()))
+}
+
 /// Makes an opening of HTTP/1.1 an extended CONNECT, whose target is made by the caller; its key. `None`: it
 /// asks for something else, and nothing is changed.
 pub fn to_connect<B>(request: &mut Request<B>) -> Option<HeaderValue> {
-    let upgrade = request.headers().get(header::UPGRADE)?;
-    if !upgrade.as_bytes().eq_ignore_ascii_case(NAME.as_bytes()) {
+    if !is_opening(request.headers()) {
         return None;
     }
     let key = request.headers_mut().remove(header::SEC_WEBSOCKET_KEY)?;
@@ -43,7 +50,7 @@ pub fn to_connect<B>(request: &mut Request<B>) -> Option<HeaderValue> {
         request.headers_mut().remove(name);
     }
     *request.method_mut() = Method::CONNECT;
-    request.extensions_mut().insert(hyper::ext::Protocol::from_static(NAME));
+    request.extensions_mut().insert(h2::ext::Protocol::from_static(NAME));
     Some(key)
 }
 
@@ -102,8 +109,8 @@ mod tests {
         assert_eq!(to_connect(&mut request), Some(key));
         let (head, ()) = request.into_parts();
         assert!(head.method == Method::CONNECT && head.headers.is_empty());
-        let to = head.extensions.get::<hyper::ext::Protocol>();
-        assert_eq!(to.map(hyper::ext::Protocol::as_str), Some(NAME));
+        let to = head.extensions.get::<h2::ext::Protocol>();
+        assert_eq!(to.map(h2::ext::Protocol::as_str), Some(NAME));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::http2;
 use crate::listener::stream::ClientStream;
 use crate::proxy::exchange::Exchange;
 use crate::upstream::link::Link;
@@ -157,6 +158,12 @@ pub trait Closes {
 }
 
 impl Closes for Link {
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self).poll_shutdown(cx)
+    }
+}
+
+impl Closes for http2::Tunnel {
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(self).poll_shutdown(cx)
     }

@@ -1,4 +1,4 @@
-//! The body of an answer, as fast as its client's windows allow.
+//! The sending half of a stream with the body that goes over it, as fast as the other side's windows allow.
 //!
 //! At most one piece of it waits here for room: it is asked for before room is, since room that is reserved for
 //! what may never come is taken from the other streams of the connection.
@@ -10,11 +10,9 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::Body;
 
-use crate::proxy::body::ResponseBody;
-
 /// A body that is being sent.
-pub struct Sending {
-    body: ResponseBody,
+pub struct Sending<B> {
+    body: B,
     stream: SendStream<Bytes>,
     /// Waits for room.
     held: Option<Bytes>,
@@ -22,8 +20,8 @@ pub struct Sending {
     last: bool,
 }
 
-impl Sending {
-    pub fn new(body: ResponseBody, stream: SendStream<Bytes>) -> Self {
+impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
+    pub fn new(body: B, stream: SendStream<Bytes>) -> Self {
         Self { body, stream, held: None, last: false }
     }
 
@@ -40,7 +38,7 @@ impl Sending {
                 return Poll::Ready(());
             }
             let frame = match Pin::new(&mut self.body).poll_frame(cx) {
-                // Whether the client still wants it is seen here only.
+                // Whether the other side still wants it is seen here only.
                 Poll::Pending => return self.stream.poll_reset(cx).map(drop),
                 Poll::Ready(None) => {
                     let _ = self.stream.send_data(Bytes::new(), true);

@@ -8,24 +8,22 @@ use bytes::{Buf, Bytes};
 use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::super::tunnel::Closes;
-
-/// The client's end of a tunnel. Dropped before both directions have ended, it is reset with CANCEL, which stands for
+/// One end of a tunnel. Dropped before both directions have ended, it is reset with CANCEL, which stands for
 /// TCP's RST (RFC 8441 §5).
-pub struct Tunnelled {
+pub struct Tunnel {
     sender: SendStream<Bytes>,
     received: RecvStream,
     /// Received and not yet read.
     left: Bytes,
 }
 
-impl Tunnelled {
+impl Tunnel {
     pub fn new(sender: SendStream<Bytes>, received: RecvStream) -> Self {
         Self { sender, received, left: Bytes::new() }
     }
 }
 
-impl AsyncRead for Tunnelled {
+impl AsyncRead for Tunnel {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -54,7 +52,7 @@ impl AsyncRead for Tunnelled {
     }
 }
 
-impl AsyncWrite for Tunnelled {
+impl AsyncWrite for Tunnel {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -78,7 +76,7 @@ impl AsyncWrite for Tunnelled {
         Poll::Ready(Ok(count))
     }
 
-    /// The codec writes by itself; this fails when the client has reset the stream, and wakes when it does.
+    /// The codec writes by itself; this fails when the other side has reset the stream, and wakes when it does.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(match self.sender.poll_reset(cx) {
             Poll::Pending => Ok(()),
@@ -89,11 +87,5 @@ impl AsyncWrite for Tunnelled {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(self.sender.send_data(Bytes::new(), true).map_err(io::Error::other))
-    }
-}
-
-impl Closes for Tunnelled {
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self).poll_shutdown(cx)
     }
 }

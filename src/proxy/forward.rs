@@ -15,7 +15,7 @@ use crate::http::tunnel::Tunnel;
 use crate::snapshot::RouteView;
 use crate::telemetry::InFlight;
 use crate::upstream::body::{Limits, RequestBody, Upload};
-use crate::upstream::conn::AnswerBody;
+use crate::upstream::conn::{AnswerBody, Conn};
 use crate::upstream::received::Received as ReceivedBody;
 use crate::websocket;
 use crate::worker::local::{LocalService, LocalSnapshot};
@@ -115,6 +115,13 @@ impl Forward {
         let mut exchange = self.exchange.take()?;
         Some(match tries::run(&exchange, &self.service, &mut self.sending).await {
             Ok(mut answer) => {
+                if self.opening.is_some() && answer.response.status().is_success() {
+                    // To its client every 2xx says that the WebSocket is open (RFC 9110 §9.3.6).
+                    let at = answer.held.at(answer.at);
+                    let why =
+                        "it answers the opening of a WebSocket with success, but not with 101";
+                    return Some(Outcome::Fault(Fault::BadAnswer { at, why }, exchange));
+                }
                 answer.held.share = self.sending.share.take();
                 let affinity = self.sending.affinity;
                 let (head, answer) = answered(&mut exchange, &self.route, affinity, answer);
@@ -209,11 +216,7 @@ async fn switch(
         let fault = Fault::BadAnswer { at, why: "its 101 is not for the key that it was sent" };
         return Outcome::Fault(fault, exchange);
     }
-    let socket = match held.conn.take() {
-        Some(conn) => conn.into_link().await,
-        None => None,
-    };
-    let Some((backend, early)) = socket else {
+    let Some((backend, early)) = held.conn.take().and_then(Conn::into_link) else {
         let at = held.at(exchange.client.worker.now());
         return Outcome::Fault(Fault::Reset { at }, exchange);
     };

@@ -1,7 +1,7 @@
 //! What a backend says before its answer (1xx, RFC 9110 §15.2), on its way to the client.
 //!
 //! It is passed on as it comes: from a try that fails later, too, since hints are not the answer (RFC 8297 §2), but never from
-//! tries that race with each other. Backends over HTTP/2 have none, as their codec drops them.
+//! tries that race with each other.
 
 use std::future::poll_fn;
 use std::task::Poll;

@@ -1,7 +1,6 @@
 //! One place on a connection to a backend, behind a narrow type: who sends a request does not see which
 //! protocol is spoken, and a codec can be exchanged without anyone above noticing.
 
-use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -13,7 +12,6 @@ use futures_util::TryFutureExt;
 use futures_util::future::Either;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::clock::Clock;
 use crate::worker::timers::Timers;
@@ -21,14 +19,14 @@ use crate::worker::timers::Timers;
 use super::body::RequestBody;
 use super::counted::Counted;
 use super::http1::{self, Http1};
-use super::http2::{Multiplexed, Stream};
+use super::http2::{self, Multiplexed, Stream};
 use super::link::Link;
 use super::socket::{Socket, Target};
 
 /// The answer's body, as the codec delivers it.
 pub enum AnswerBody {
     Http1(http1::Body),
-    Http2(Incoming),
+    Http2(http2::Body),
 }
 
 /// Why an answer did not come, or not to its end.
@@ -52,7 +50,7 @@ pub enum Conn {
 /// The head of a request, as it was sent.
 pub enum Kept {
     Http1(http1::Kept),
-    Http2(Rc<RefCell<Option<Vec<u8>>>>),
+    Http2(http2::Kept),
 }
 
 impl Kept {
@@ -60,7 +58,7 @@ impl Kept {
     pub fn copy_head(&self) -> Option<Vec<u8>> {
         match self {
             Self::Http1(kept) => kept.copy_head(),
-            Self::Http2(head) => head.borrow().clone(),
+            Self::Http2(kept) => kept.copy_head(),
         }
     }
 }
@@ -103,8 +101,7 @@ pub async fn open(opening: Opening<'_>, clock: Clock) -> io::Result<Opened> {
     let Opening { target, prior_knowledge, write_timeout, timers, counted } = opening;
     let socket = Socket::connect(target).await?;
     if prior_knowledge || socket.speaks_h2() {
-        let now = move || clock.now();
-        let multiplexed = Multiplexed::begin(socket, write_timeout, timers, now, counted);
+        let multiplexed = Multiplexed::begin(socket, write_timeout, timers, clock, counted);
         return Ok(Opened::Http2(Box::pin(multiplexed).await?));
     }
     Ok(Opened::Http1(Http1::begin(socket, write_timeout, timers, clock, counted)))
@@ -135,12 +132,11 @@ impl Conn {
     }
 
     /// Informational answers (1xx) to the current request that came since this was last asked; never 100 or 101.
-    /// hyper's client for HTTP/2 drops them.
     #[inline]
     pub fn take_interim(&self) -> Vec<Response<()>> {
         match self {
             Self::Http1(conn) => conn.take_interim(),
-            Self::Http2(_) => Vec::new(),
+            Self::Http2(stream) => stream.take_interim(),
         }
     }
 
@@ -179,12 +175,12 @@ impl Conn {
     }
 
     /// After a 101: what carries the other protocol, and what was read beyond the head. `None` if it broke.
-    pub async fn into_link(self) -> Option<(Link, Bytes)> {
+    pub fn into_link(self) -> Option<(Link, Bytes)> {
         match self {
             Self::Http1(conn) => {
                 conn.into_socket().map(|(socket, early)| (Link::Socket(socket), early))
             }
-            Self::Http2(stream) => Some((stream.into_link().await?, Bytes::new())),
+            Self::Http2(stream) => Some((stream.into_link()?, Bytes::new())),
         }
     }
 }
@@ -200,7 +196,7 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Lost>>> {
         match self.get_mut() {
             Self::Http1(body) => Pin::new(body).poll_frame(cx),
-            Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(|_| Lost::Broken),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx),
         }
     }
 

@@ -1,10 +1,10 @@
 //! The socket below an HTTP/2 connection to a backend: notices one that reads nothing, and one that takes nothing more.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -19,8 +19,8 @@ pub struct Wire {
     progress: Cell<u32>,
     /// The backend takes nothing more; see [`Wire::failed`].
     broken: Cell<bool>,
-    /// Who wants to know when something comes from the backend.
-    listens: RefCell<Option<Waker>>,
+    /// Grows with every read that brought something.
+    reads: Cell<u32>,
 }
 
 impl Wire {
@@ -29,9 +29,9 @@ impl Wire {
         self.blocked.get().then(|| self.progress.get())
     }
 
-    /// Wakes somebody once when something comes from the backend.
-    pub fn listen(&self, waker: &Waker) {
-        self.listens.replace(Some(waker.clone()));
+    /// A number that changes when something was read.
+    pub fn reads(&self) -> u32 {
+        self.reads.get()
     }
 
     /// The backend closed its receiving side.
@@ -80,7 +80,7 @@ impl AsyncRead for UpstreamIo {
         let before = buf.filled().len();
         let result = Pin::new(&mut self.socket).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.wire.listens.take().into_iter().for_each(Waker::wake);
+            self.wire.reads.set(self.wire.reads.get().wrapping_add(1));
         }
         result
     }

@@ -5,9 +5,9 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::http2::Tunnel;
 
 use super::http2::Stream;
 use super::socket::Socket;
@@ -20,13 +20,13 @@ pub enum Link {
 
 /// A stream, and its place on the connection.
 pub struct Tunnelled {
-    io: TokioIo<Upgraded>,
+    io: Tunnel,
     _stream: Stream,
 }
 
 impl Tunnelled {
-    pub fn new(io: Upgraded, stream: Stream) -> Self {
-        Self { io: TokioIo::new(io), _stream: stream }
+    pub fn new(io: Tunnel, stream: Stream) -> Self {
+        Self { io, _stream: stream }
     }
 }
 

@@ -6,7 +6,6 @@ pub mod body;
 pub mod budget;
 pub mod conn;
 pub mod counted;
-pub mod extended;
 pub mod gate;
 pub mod hold;
 pub mod http1;

@@ -16,12 +16,12 @@ use crate::support::frames::{DATA, Frames, HEADERS, get_frame};
 use crate::support::{Proxy, RawOrigin, Step};
 
 /// What comes for a request.
-enum Came {
+pub enum Came {
     Hint(Response<()>),
     Answer(Response<RecvStream>),
 }
 
-async fn next(answer: &mut ResponseFuture) -> Result<Came, h2::Error> {
+pub async fn next(answer: &mut ResponseFuture) -> Result<Came, h2::Error> {
     poll_fn(|cx| {
         if let Poll::Ready(Some(hint)) = answer.poll_informational(cx) {
             return Poll::Ready(hint.map(Came::Hint));
@@ -32,7 +32,7 @@ async fn next(answer: &mut ResponseFuture) -> Result<Came, h2::Error> {
 }
 
 /// What comes before the answer, and the answer.
-async fn all(mut answer: ResponseFuture) -> (Vec<Response<()>>, Response<RecvStream>) {
+pub async fn all(mut answer: ResponseFuture) -> (Vec<Response<()>>, Response<RecvStream>) {
     let mut hints = Vec::new();
     loop {
         match next(&mut answer).await.unwrap() {
@@ -49,19 +49,19 @@ async fn until(mut done: impl FnMut() -> bool) {
     }
 }
 
-async fn ask(send: &SendRequest<Bytes>, request: Request<()>) -> ResponseFuture {
+pub async fn ask(send: &SendRequest<Bytes>, request: Request<()>) -> ResponseFuture {
     send.clone().ready().await.unwrap().send_request(request, true).unwrap().0
 }
 
 #[track_caller]
-fn hint(came: Result<Came, h2::Error>) -> Response<()> {
+pub fn hint(came: Result<Came, h2::Error>) -> Response<()> {
     match came.unwrap() {
         Came::Hint(hint) => hint,
         Came::Answer(answer) => panic!("{answer:?}"),
     }
 }
 
-fn links(hints: &[Response<()>]) -> Vec<&str> {
+pub fn links(hints: &[Response<()>]) -> Vec<&str> {
     hints.iter().map(|hint| hint.headers()["link"].to_str().unwrap()).collect()
 }
 

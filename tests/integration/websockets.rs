@@ -62,10 +62,10 @@ fn haproxy_takes_them_over_http2() {
     wait_until("nothing is in flight", || proxy.metric("tidegate_in_flight", &[]) == 0.0);
 }
 
-type Opened = (Response<RecvStream>, SendStream<Bytes>);
+pub type Opened = (Response<RecvStream>, SendStream<Bytes>);
 
 /// An extended CONNECT, after the proxy has said that it takes them.
-async fn open(send: SendRequest<Bytes>, path: &str, protocol: &str) -> Opened {
+pub async fn open(send: SendRequest<Bytes>, path: &str, protocol: &str) -> Opened {
     let mut send = send.ready().await.unwrap();
     let (first, _) = send.send_request(get("/"), true).unwrap();
     whole(first.await.unwrap().into_body()).await.unwrap();
@@ -79,7 +79,7 @@ async fn open(send: SendRequest<Bytes>, path: &str, protocol: &str) -> Opened {
     (answer.await.unwrap(), stream)
 }
 
-async fn read(body: &mut RecvStream, bytes: usize) -> Vec<u8> {
+pub async fn read(body: &mut RecvStream, bytes: usize) -> Vec<u8> {
     let mut all = Vec::new();
     while all.len() < bytes {
         let data = body.data().await.expect("it goes on").unwrap();
@@ -89,7 +89,7 @@ async fn read(body: &mut RecvStream, bytes: usize) -> Vec<u8> {
     all
 }
 
-async fn read_to_end(body: &mut RecvStream) -> Vec<u8> {
+pub async fn read_to_end(body: &mut RecvStream) -> Vec<u8> {
     let mut all = Vec::new();
     while let Some(data) = body.data().await {
         all.extend_from_slice(&data.unwrap());
@@ -222,7 +222,7 @@ fn a_stream_that_idles_is_closed() {
     idle(&proxy);
 }
 
-const NOTHING: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+pub const NOTHING: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
 /// A 101 for the key of RFC 6455's example.
 fn accepted(more: &[u8]) -> Vec<u8> {

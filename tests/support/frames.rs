@@ -1,14 +1,14 @@
 //! An HTTP/2 client's side, frame by frame and with literal HPACK only: whatever is not allowed can be sent.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 
-use super::connect;
+use super::{DEADLINE, connect};
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -163,6 +163,32 @@ impl Frames {
         let socket = connect(address).expect("it is listened to");
         let io = Box::new(socket.try_clone().expect("a descriptor"));
         Self { io, socket, read: Vec::new() }
+    }
+
+    /// The other end: takes the next connection, and says hello after its preface.
+    #[track_caller]
+    pub fn accept(listener: &TcpListener) -> Self {
+        let (socket, _) = listener.accept().expect("a connection");
+        socket.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        socket.set_nodelay(true).expect("it is TCP");
+        let mut io = socket.try_clone().expect("a descriptor");
+        let mut preface = [0; PREFACE.len()];
+        io.read_exact(&mut preface).expect("a preface");
+        assert_eq!(preface, PREFACE);
+        let mut accepted = Self { io: Box::new(io), socket, read: Vec::new() };
+        accepted.send(&frame(SETTINGS, 0, 0, &[]));
+        accepted
+    }
+
+    /// Reads up to a frame of that kind on a stream. What comes in between is left out.
+    #[track_caller]
+    pub fn until(&mut self, kind: u8, stream: u32) -> Frame {
+        loop {
+            let frame = self.next().expect("it goes on");
+            if (frame.kind, frame.stream) == (kind, stream) {
+                return frame;
+            }
+        }
     }
 
     /// Over TLS, to the name `a`, with h2 by ALPN.

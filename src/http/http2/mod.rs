@@ -6,9 +6,7 @@
 //! informational answers (1xx) from whoever answers.
 
 mod codec;
-mod send;
 mod stream;
-mod tunnel;
 
 use std::future::poll_fn;
 use std::rc::Rc;

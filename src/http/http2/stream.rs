@@ -13,6 +13,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use smallvec::SmallVec;
 
+use crate::http2::{self, Sending};
 use crate::proxy;
 use crate::proxy::body::ResponseBody;
 use crate::upstream::received::{Expects, Received, Streamed};
@@ -21,8 +22,6 @@ use super::super::client::Client;
 use super::super::streams::{self, unhurried};
 use super::super::tunnel::{Tunnel, relay};
 use super::super::{date, interim};
-use super::send::Sending;
-use super::tunnel::Tunnelled;
 
 /// Begins to serve what a client has asked for.
 pub fn begin(
@@ -79,7 +78,7 @@ pin_project! {
             // It waits for a 100; until it gets that.
             expects: Option<Rc<Expects>>,
         },
-        Sending { sending: Sending },
+        Sending { sending: Sending<ResponseBody> },
     }
 }
 
@@ -148,7 +147,7 @@ fn answer(
     reply: &mut SendResponse<Bytes>,
     connect: Option<RecvStream>,
     response: Response<ResponseBody>,
-) -> Option<Sending> {
+) -> Option<Sending<ResponseBody>> {
     let (mut head, body) = response.into_parts();
     strip(&mut head.headers);
     date::complete(&mut head.headers, &client.worker.clock);
@@ -160,11 +159,9 @@ fn answer(
             connected(client, reply, received, Response::from_parts(head, ()), tunnel);
             return None;
         }
-        if !ends {
-            // It would be taken for what another protocol says.
-            reply.send_reset(Reason::INTERNAL_ERROR);
-            return None;
-        }
+        // An answer of our own: it would say that there is a tunnel.
+        reply.send_reset(Reason::INTERNAL_ERROR);
+        return None;
     }
     if !ends
         && let Some(length) = body.size_hint().exact()
@@ -193,7 +190,7 @@ fn connected(
 ) {
     head.headers_mut().remove(header::CONTENT_LENGTH);
     if let Ok(sender) = reply.send_response(head, false) {
-        let stream = Tunnelled::new(sender, received);
+        let stream = http2::Tunnel::new(sender, received);
         let of = client.clone();
         client.worker.spawn(Box::pin(async move {
             relay(&of, stream, Bytes::new(), tunnel).await;

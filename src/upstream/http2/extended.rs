@@ -11,7 +11,7 @@ const WAIT: Duration = Duration::from_secs(1);
 
 /// What is known of one connection.
 #[derive(Debug, Default)]
-pub struct Extended {
+pub(super) struct Extended {
     allowed: Cell<bool>,
     /// Its settings have come.
     settled: Cell<bool>,
@@ -20,25 +20,25 @@ pub struct Extended {
 
 impl Extended {
     /// The settings allow it.
-    pub fn allow(&self) {
+    pub(super) fn allow(&self) {
         if !self.allowed.replace(true) {
             self.settle();
         }
     }
 
     /// The backend has answered something, and so said its settings before.
-    pub fn settle(&self) {
+    pub(super) fn settle(&self) {
         if !self.settled.replace(true) {
             self.waiting.take().into_iter().for_each(Waker::wake);
         }
     }
 
-    pub fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         self.settled.get()
     }
 
     /// Whether it is allowed, once that is known.
-    pub async fn is_allowed(&self) -> bool {
+    pub(super) async fn is_allowed(&self) -> bool {
         let settled = poll_fn(|cx| {
             if self.settled.get() {
                 return Poll::Ready(());

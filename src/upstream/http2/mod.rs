@@ -1,112 +1,96 @@
 //! HTTP/2 to backends: few connections, each shared by many requests (RFC 9113 §5).
 //!
-//! hyper's client connection, driven by one task per connection. It ends by itself when the backend says
-//! GOAWAY and its streams are done; one that is dead without a word is found by a ping.
+//! The `h2` crate speaks the protocol, run by one task per connection (`driver`). It ends by itself when the backend says
+//! GOAWAY and its streams are done; one that is dead without a word is found by a ping (`pings`). Whoever sends a request
+//! polls its stream itself (`exchange`). hyper's client, which does the same with two tasks a request, is not used
+//! because it drops informational answers (1xx).
+
+mod body;
+mod driver;
+mod exchange;
+mod extended;
+mod pings;
+mod request;
+
+#[cfg(test)]
+mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
-use hyper::body::Incoming;
-use hyper::client::conn::http2;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::{Request, Response};
 
-use crate::clock::Micros;
+use crate::clock::{Clock, Micros};
+use crate::http2::Tunnel;
 use crate::websocket;
 use crate::worker::timers::Timers;
 
 use super::body::RequestBody;
-use super::conn::{Lost, SendError};
+use super::conn::SendError;
 use super::counted::Counted;
-use super::extended::Extended;
-use super::io::{UpstreamIo, Wire};
+use super::io::Wire;
 use super::link::{Link, Tunnelled};
 use super::resend;
 use super::socket::Socket;
-use super::stall;
+
+pub use body::Body;
+use exchange::Exchange;
+use extended::Extended;
 
 /// Requests that share one connection; a backend may allow less.
 const STREAMS: usize = 100;
-/// A connection in use that says nothing for so long is asked whether it lives.
-const PING_EVERY: Duration = Duration::from_secs(10);
-/// And is given up if that is not answered.
-const PING_WAIT: Duration = Duration::from_secs(5);
-/// What a backend may send ahead, by stream and by connection: bounds memory, and speed over distance.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
-const MALFORMED: &str = "it is not valid HTTP/2";
-/// Heads of answers.
-const HEAD_BYTES: u32 = 64 * 1024;
 
 /// A connection with its streams.
 pub struct Multiplexed {
-    sender: http2::SendRequest<RequestBody>,
+    shared: Rc<Shared>,
     secure: bool,
-    wire: Rc<Wire>,
-    write_timed_out: Rc<Cell<bool>>,
-    streams: Cell<usize>,
-    /// As many as the backend allows.
-    allowed: Rc<Cell<usize>>,
-    extended: Rc<Extended>,
     counted: RefCell<Counted>,
-    driver: tokio::task::AbortHandle,
     /// When its last stream ended.
     idle_since: Cell<Micros>,
+}
+
+/// What a connection's owner and the task that runs it share.
+struct Shared {
+    /// Gone with the owner: without streams the connection ends then.
+    sender: RefCell<Option<SendRequest<Bytes>>>,
+    wire: Rc<Wire>,
+    write_timed_out: Cell<bool>,
+    streams: Cell<usize>,
+    extended: Extended,
 }
 
 /// One request's part of it.
 pub struct Stream {
     of: Rc<Multiplexed>,
-    head: Rc<RefCell<Option<Vec<u8>>>>,
-    /// After a 101.
-    upgraded: Rc<RefCell<Option<OnUpgrade>>>,
+    exchanged: Rc<Exchanged>,
 }
+
+/// What a stream's owner and the request on it share.
+#[derive(Default)]
+struct Exchanged {
+    /// Of the request, as HTTP/1.1 has it.
+    head: RefCell<Option<Vec<u8>>>,
+    /// Informational answers, until somebody takes them.
+    interim: RefCell<Vec<Response<()>>>,
+    /// After a 101.
+    tunnel: RefCell<Option<Tunnel>>,
+    /// Sends what is left of a body whose answer has begun.
+    uploader: Cell<Option<tokio::task::AbortHandle>>,
+}
+
+/// The head of a request, where it was sent.
+pub struct Kept(Rc<Exchanged>);
 
 /// The answer to a request for another protocol: rare, so boxed.
-pub type Answered = Pin<Box<dyn Future<Output = Result<Response<Incoming>, SendError>>>>;
-
-/// The connection, and what the backend says of it.
-struct Codec {
-    connection: http2::Connection<TokioIo<UpstreamIo>, RequestBody, Local>,
-    allowed: Rc<Cell<usize>>,
-    extended: Rc<Extended>,
-    wire: Rc<Wire>,
-}
-
-impl Future for Codec {
-    type Output = hyper::Result<()>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let done = Pin::new(&mut self.connection).poll(cx);
-        self.allowed.set(self.connection.current_max_send_streams());
-        if self.connection.is_extended_connect_protocol_enabled() {
-            self.extended.allow();
-        }
-        // The codec reads in a task of its own, and tells nobody that settings have come.
-        if !self.extended.is_settled() {
-            self.wire.listen(cx.waker());
-        }
-        done
-    }
-}
-
-/// Tasks of a connection run on the worker that owns it.
-#[derive(Debug, Clone, Copy)]
-struct Local;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
-    fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
-    }
-}
+pub type Answered = Pin<Box<dyn Future<Output = Result<Response<Body>, SendError>>>>;
 
 impl Multiplexed {
-    /// Speaks HTTP/2 on a socket from now on.
+    /// Speaks HTTP/2 on a socket from now on. `write_timeout`: what a backend may take to read anything.
     ///
     /// # Errors
     /// The connection broke while the preface was sent.
@@ -114,71 +98,50 @@ impl Multiplexed {
         socket: Socket,
         write_timeout: Duration,
         timers: &Rc<Timers>,
-        now: impl Fn() -> Micros + 'static,
+        clock: Clock,
         counted: Counted,
     ) -> std::io::Result<Rc<Self>> {
         let secure = matches!(socket, Socket::Tls(_));
-        let wire = Rc::new(Wire::default());
-        let io = TokioIo::new(UpstreamIo { socket, wire: wire.clone() });
-        let (sender, connection) = http2::Builder::new(Local)
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_WAIT)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(HEAD_BYTES)
-            .handshake(io)
-            .await
-            .map_err(std::io::Error::other)?;
-        let write_timed_out = Rc::new(Cell::new(false));
-        let allowed = Rc::new(Cell::new(STREAMS));
-        let extended = Rc::new(Extended::default());
-        let mut codec = Codec {
-            connection,
-            allowed: allowed.clone(),
-            extended: extended.clone(),
-            wire: wire.clone(),
-        };
-        let (of_wire, timed_out, timers) = (wire.clone(), write_timed_out.clone(), timers.clone());
-        let driver = tokio::task::spawn_local(async move {
-            let ended = stall::within(&mut codec, &of_wire, timers, write_timeout, now).await;
-            timed_out.set(ended.is_none());
-        })
-        .abort_handle();
-        Ok(Rc::new(Self {
-            sender,
-            secure,
-            wire,
-            write_timed_out,
-            streams: Cell::new(0),
-            allowed,
-            extended,
-            counted: RefCell::new(counted),
-            driver,
-            idle_since: Cell::new(0),
-        }))
+        let shared = driver::begin(socket, write_timeout, timers, clock).await?;
+        let idle_since = Cell::new(0);
+        Ok(Rc::new(Self { shared, secure, counted: RefCell::new(counted), idle_since }))
     }
 
     /// A stream, if there is room for one more.
     pub fn stream(self: &Rc<Self>) -> Option<Stream> {
-        let most = STREAMS.min(self.allowed.get().max(1));
-        if !self.is_open() || self.streams.get() >= most {
+        let streams = &self.shared.streams;
+        if !self.is_open() || streams.get() >= STREAMS.min(self.allowed().max(1)) {
             return None;
         }
-        if self.streams.replace(self.streams.get() + 1) == 0 {
+        if streams.replace(streams.get() + 1) == 0 {
             self.counted.borrow_mut().set_idle(false);
         }
-        Some(Stream { of: self.clone(), head: Rc::default(), upgraded: Rc::default() })
+        Some(Stream { of: self.clone(), exchanged: Rc::default() })
     }
 
     /// New streams may be begun: it was neither closed nor told to end.
     pub fn is_open(&self) -> bool {
-        !self.sender.is_closed() && !self.wire.broken()
+        // Of the last one that was begun it would be told whether that waits, but no stream is begun with this.
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut sender = self.shared.sender.borrow_mut();
+        let ended =
+            sender.as_mut().is_none_or(|s| matches!(s.poll_ready(&mut cx), Poll::Ready(Err(_))));
+        !ended && !self.shared.wire.broken()
+    }
+
+    /// As many streams as the backend allows.
+    fn allowed(&self) -> usize {
+        self.shared.sender.borrow().as_ref().map_or(0, SendRequest::current_max_send_streams)
+    }
+
+    /// For one request, if one may be begun.
+    fn sender(&self) -> Option<SendRequest<Bytes>> {
+        self.is_open().then(|| self.shared.sender.borrow().clone()).flatten()
     }
 
     /// Since when it has no stream, as of the last look.
     pub fn idle_since(&self, now: Micros) -> Option<Micros> {
-        if self.streams.get() > 0 {
+        if self.shared.streams.get() > 0 {
             self.idle_since.set(0);
             return None;
         }
@@ -190,8 +153,9 @@ impl Multiplexed {
 }
 
 impl Drop for Multiplexed {
+    /// The codec says GOAWAY and closes when nobody can use it any more.
     fn drop(&mut self) {
-        self.driver.abort();
+        drop(self.shared.sender.take());
     }
 }
 
@@ -199,132 +163,80 @@ impl Stream {
     /// Sends a request and resolves with the head of the answer.
     pub fn send(
         &self,
-        mut request: Request<RequestBody>,
-    ) -> impl Future<Output = Result<Response<Incoming>, SendError>> + use<> {
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Result<Response<Body>, SendError>> + use<> {
         // A refused request may be sent again whatever its method is.
-        *self.head.borrow_mut() = Some(resend::head(&request));
-        address(&mut request, self.of.secure);
-        let sent = self.of.sender.clone().try_send_request(request);
-        let extended = self.of.extended.clone();
+        *self.exchanged.head.borrow_mut() = Some(resend::head(&request));
+        let exchange = Exchange::begin(&self.of, &self.exchanged, request);
+        let shared = self.of.shared.clone();
         async move {
-            let response = sent.await.map_err(|mut error| match error.take_message() {
-                Some(mut request) => {
-                    unaddress(&mut request);
-                    SendError::Unsent(Box::new(request))
-                }
-                None => not_answered(error.into_error()),
-            })?;
-            extended.settle();
-            Ok(response)
+            let answer = exchange?.await?;
+            shared.extended.settle();
+            Ok(answer)
         }
     }
 
     /// The same with a request that asks for WebSocket, as HTTP/1.1 has it; what else asks for another protocol
     /// is sent as if it did not. The answer is as HTTP/1.1 has it, too: 101, or a refusal.
     pub fn open(&self, mut request: Request<RequestBody>) -> Answered {
-        let head = resend::head(&request);
-        let Some(key) = websocket::to_connect(&mut request) else {
+        if !websocket::is_opening(request.headers()) {
             return Box::pin(self.send(request));
-        };
-        let (of, upgraded) = (self.of.clone(), self.upgraded.clone());
+        }
+        let (of, exchanged) = (self.of.clone(), self.exchanged.clone());
         Box::pin(async move {
-            if !of.extended.is_allowed().await {
+            if !of.shared.extended.is_allowed().await {
                 return Err(SendError::NoTunnels);
             }
-            address(&mut request, of.secure);
-            let result = of.sender.clone().try_send_request(request).await;
-            let mut response = result.map_err(|mut error| match error.take_message() {
-                Some(_) => match resend::request(&head, RequestBody::empty()) {
-                    Some(request) => SendError::Unsent(Box::new(request)),
-                    None => SendError::NoTunnels,
-                },
-                None => not_answered(error.into_error()),
-            })?;
-            if response.status() == StatusCode::OK {
-                *upgraded.borrow_mut() = Some(hyper::upgrade::on(&mut response));
-                let (mut head, body) = response.into_parts();
-                websocket::accepted(&mut head.status, &mut head.headers, &key);
-                return Ok(Response::from_parts(head, body));
+            if !of.is_open() {
+                return Err(SendError::Unsent(Box::new(request)));
             }
-            Ok(response)
+            let key = websocket::to_connect(&mut request).ok_or(SendError::NoTunnels)?;
+            Exchange::begin(&of, &exchanged, request)?.opening(key).await
         })
     }
 
+    /// Informational answers to the request that came since this was last asked; never 100 or 101.
+    pub fn take_interim(&self) -> Vec<Response<()>> {
+        self.exchanged.interim.take()
+    }
+
     /// After a 101.
-    pub async fn into_link(self) -> Option<Link> {
-        let upgraded = self.upgraded.borrow_mut().take()?;
-        let upgraded = upgraded.await.ok()?;
-        Some(Link::Stream(Box::new(Tunnelled::new(upgraded, self))))
+    pub fn into_link(self) -> Option<Link> {
+        let tunnel = self.exchanged.tunnel.take()?;
+        Some(Link::Stream(Box::new(Tunnelled::new(tunnel, self))))
     }
 
     pub fn take_head(&self) -> Option<Vec<u8>> {
-        self.head.borrow_mut().take()
+        self.exchanged.head.take()
     }
 
     /// See [`super::conn::Kept`].
-    pub fn kept(&self) -> Rc<RefCell<Option<Vec<u8>>>> {
-        self.head.clone()
+    pub fn kept(&self) -> Kept {
+        Kept(self.exchanged.clone())
     }
 
     pub fn write_timed_out(&self) -> bool {
-        self.of.write_timed_out.get()
+        self.of.shared.write_timed_out.get()
     }
 }
 
 impl Drop for Stream {
+    /// Nobody waits for the rest of an exchange without its owner.
     fn drop(&mut self) {
-        let left = self.of.streams.get() - 1;
-        self.of.streams.set(left);
+        if let Some(uploader) = self.exchanged.uploader.take() {
+            uploader.abort();
+        }
+        let left = self.of.shared.streams.get() - 1;
+        self.of.shared.streams.set(left);
         if left == 0 {
             self.of.counted.borrow_mut().set_idle(true);
         }
     }
 }
 
-/// Host becomes `:authority` (RFC 9113 §8.3.1).
-fn address(request: &mut Request<RequestBody>, secure: bool) {
-    let host = request.headers_mut().remove(header::HOST);
-    // It names TE, which the codec would take out with it.
-    request.headers_mut().remove(header::CONNECTION);
-    let path = request.uri().path_and_query().cloned();
-    let scheme = if secure { Scheme::HTTPS } else { Scheme::HTTP };
-    let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(scheme);
-    parts.authority = host.and_then(|host| http::uri::Authority::try_from(host.as_bytes()).ok());
-    parts.path_and_query = path.or_else(|| Some(PathAndQuery::from_static("/")));
-    // Host was checked; without an authority the target alone is sent.
-    if let Ok(uri) = Uri::from_parts(parts) {
-        *request.uri_mut() = uri;
+impl Kept {
+    /// A copy, if it was kept and sent.
+    pub fn copy_head(&self) -> Option<Vec<u8>> {
+        self.0.head.borrow().clone()
     }
-    *request.version_mut() = Version::HTTP_2;
-}
-
-/// As it was before [`address`], for a connection that may speak another protocol.
-fn unaddress(request: &mut Request<RequestBody>) {
-    if let Some(authority) = request.uri().authority()
-        && let Ok(host) = HeaderValue::from_str(authority.as_str())
-    {
-        request.headers_mut().insert(header::HOST, host);
-    }
-    if let Some(path) = request.uri().path_and_query().cloned() {
-        *request.uri_mut() = Uri::from(path);
-    }
-    *request.version_mut() = Version::HTTP_11;
-}
-
-fn not_answered(error: hyper::Error) -> SendError {
-    match error {
-        error if is_refused(&error) => SendError::Refused,
-        error if error.is_parse() => SendError::Sent(Lost::NotHttp(MALFORMED)),
-        _ => SendError::Sent(Lost::Broken),
-    }
-}
-
-/// The backend has not looked at the request.
-fn is_refused(error: &hyper::Error) -> bool {
-    let inner = std::error::Error::source(error).and_then(|e| e.downcast_ref::<h2::Error>());
-    inner.is_some_and(|error| {
-        error.reason() == Some(h2::Reason::REFUSED_STREAM)
-            || (error.is_go_away() && error.is_remote())
-    })
 }
