@@ -160,7 +160,10 @@ fn the_page_shows_every_policy_and_loads_nothing() {
 
 /// A service of its own: the real scaler with the whole pipeline, second by second.
 pub(super) fn own(scaling: Scaling, load: Load) -> Outcome {
-    let trial = trial(load, 5.0, 1, Fidelity::Fluid);
+    own_often(scaling, trial(load, 5.0, 1, Fidelity::Fluid))
+}
+
+fn own_often(scaling: Scaling, trial: Trial) -> Outcome {
     let entrant = Entrant {
         name: "app".into(),
         build: Box::new(|| Box::new(own::Own::new("app", &scaling, &trial.setting))),
@@ -256,4 +259,17 @@ fn slo_that_knows_nothing_of_its_backends_does_nearly_as_well() {
         assert!(learned.violations_percent.mean < most, "{shape:?}: {learned:?} {late}");
         assert!(learned.cost.mean < 1.15 * known.cost.mean, "{shape:?}: {learned:?} {known:?}");
     }
+}
+
+/// In a step beyond everything clients give up from the first second on, and what they gave up is no measure. That backends
+/// never got more done has to do, or each doubling waits for a lead time.
+#[test]
+fn slo_learns_slots_while_clients_give_up() {
+    let [known, learned] = [Some(4.0), None].map(|slots| {
+        let scaling = Scaling { interval: Duration::from_secs(5), ..slo_alone(slots) };
+        own_often(scaling, trial(Shape::Step.load(), 90.0, 8, Fidelity::Fluid)).summary
+    });
+    let late = known.violations_percent.mean;
+    assert!(learned.violations_percent.mean < 1.1 * late, "{learned:?} {late}");
+    assert!(learned.cost.mean < 1.1 * known.cost.mean, "{learned:?} {known:?}");
 }

@@ -115,7 +115,8 @@ impl Pace {
             return;
         };
         if reading.wasted {
-            // So much at the least, and nothing of how much at the most.
+            // So much at the least. While requests wait it is all there is to be had, too, unless more got done before.
+            self.limited |= waiting && pace >= best;
             self.best = Some(best.max(pace));
             return;
         }
@@ -327,7 +328,7 @@ mod tests {
         (0..20).for_each(|_| pace.look(&given_up(50.0), &ALONE));
         assert_eq!((slots(&pace), pace.is_limited(), pace.is_slower()), (Some(4.0), false, false));
         (0..20).for_each(|_| pace.look(&given_up(300.0), &ALONE));
-        assert_eq!((slots(&pace), pace.is_limited()), (Some(8.0), false), "six at the least");
+        assert_eq!((slots(&pace), pace.is_limited()), (Some(6.0), true), "no more while they wait");
     }
 
     #[test]
