@@ -72,7 +72,8 @@ fn refused(view: &View<'_>, verdict: &Verdict) -> Option<(u32, Reason)> {
         Reason::DownstreamBound => Some((view.winner?.wanted, last.change.reason)),
         Reason::DryRun => Some((last.from, Reason::DryRun)),
         Reason::MetricMissing | Reason::StaleUpOnly => Some((last.from, last.change.reason)),
-        reason if verdict.wish != view.from => Some((verdict.wish, reason)),
+        // Below `min` nothing is removed, whatever else holds it.
+        reason if verdict.wish.max(view.params.min) != view.from => Some((verdict.wish, reason)),
         _ => None,
     }
 }

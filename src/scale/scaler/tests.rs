@@ -54,6 +54,13 @@ fn it_grows_with_the_load_and_shrinks_after_the_window() {
 }
 
 #[test]
+fn that_nobody_goes_below_min_is_no_refusal() {
+    let (mut scaler, mut ready) = (scaler(app()), 2);
+    let idle = run(&mut scaler, 0..120, &mut ready, 0.0);
+    assert_eq!((ready, records(&idle)), (2, Vec::new()), "there was nothing to be done");
+}
+
+#[test]
 fn a_record_says_what_each_stage_took_away() {
     let mut params = app();
     params.up.limits = vec![backends(2, 60)];
