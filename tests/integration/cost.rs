@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+use serde_json::json;
+
 use crate::operator::scaled;
 use crate::support::{get, wait_for};
 
@@ -53,4 +56,37 @@ fn hours_are_booked_told_and_kept() {
         Duration::from_secs_f64(after["observed_hours"].as_f64().unwrap() * 3600.0)
             < Duration::from_secs(600)
     );
+}
+
+/// Three weeks of working days that begin at eight: what is said of them is a configuration.
+#[test]
+fn weeks_become_hints_that_can_be_taken_as_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let books = directory.path().join("state/cost");
+    std::fs::create_dir_all(&books).unwrap();
+    let now = Timestamp::now().as_second() / 3600;
+    let lines = (now - 21 * 24..now).map(|hour| {
+        // 0 = Monday.
+        let (day, clock) = ((hour / 24 + 3) % 7, hour % 24);
+        let need = if day < 5 && (8..18).contains(&clock) { 4 } else { 2 };
+        let start = Timestamp::from_second(hour * 3600).unwrap().to_string();
+        let seconds = f64::from(need) * 3600.0;
+        let line = json!({
+            "start": start, "seen": 3600.0, "ran": seconds, "most": 4.0 * 3600.0, "least": seconds,
+            "at_max": 0.0, "requests": 1000.0, "peak": need, "demand": need, "cores": 0.113,
+            "memory": 80 << 20,
+        });
+        format!("{line}\n")
+    });
+    std::fs::write(books.join("app.jsonl"), lines.collect::<String>()).unwrap();
+    let mut proxy = scaled("").start_in(directory);
+    let told = proxy.command(&["status", "--cost", "--since", "30d"]).text();
+    assert!(told.contains("no backend used more than 12 % of a core and 80 MiB"), "{told}");
+    let said = "app: mon-fri from 08:00 UTC for 10 h four of five days need 4 or more";
+    let after = told.lines().skip_while(|line| !line.starts_with(said)).skip(1);
+    let toml: String =
+        after.take_while(|line| line.starts_with("  ")).flat_map(|line| [line, "\n"]).collect();
+    assert!(toml.contains("[[service.app.scaling.schedule]]"), "{told}");
+    let taken = proxy.reload(|_| scaled("").toml(&toml));
+    assert_eq!(taken.status, 200, "{}\n{toml}", taken.text());
 }
