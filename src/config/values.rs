@@ -44,6 +44,20 @@ pub fn string(value: &Value) -> Result<String, Wrong> {
     }
 }
 
+/// A string, or `file:PATH` of a file that has it, with that file's path.
+pub fn or_file(value: &Value) -> Result<(String, Option<PathBuf>), Wrong> {
+    let text = string(value)?;
+    let Some(path) = text.strip_prefix("file:") else { return Ok((text, None)) };
+    let path = value.place.resolve(path);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok((text, Some(path))),
+        Err(error) => {
+            let path = path.display();
+            wrong(value, format!("{path} cannot be read ({error}); name a file that can"))
+        }
+    }
+}
+
 pub fn boolean(value: &Value) -> Result<bool, Wrong> {
     match &value.node {
         Node::Bool(value) => Ok(*value),

@@ -28,17 +28,7 @@ pub fn all(r: &mut Reader<'_>) -> Vec<AdminToken> {
 
 /// `sha256:HEX`, or `file:PATH` of a file that has that.
 fn hash(value: &Value) -> Result<([u8; 32], Option<std::path::PathBuf>), Wrong> {
-    let mut text = values::string(value)?;
-    let mut file = None;
-    if let Some(path) = text.strip_prefix("file:") {
-        let path = value.place.resolve(path);
-        text = std::fs::read_to_string(&path).or_else(|error| {
-            let message =
-                format!("{} cannot be read ({error}); name a file that can", path.display());
-            wrong(value, message)
-        })?;
-        file = Some(path);
-    }
+    let (text, file) = values::or_file(value)?;
     match text.trim().strip_prefix("sha256:").and_then(bytes) {
         Some(hash) => Ok((hash, file)),
         None => {

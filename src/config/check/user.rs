@@ -44,17 +44,7 @@ fn plain(name: String) -> Result<String, String> {
 
 /// A hash, or `file:PATH` of a file that has one.
 fn hash(value: &Value) -> Result<(PasswordHash, Option<PathBuf>), Wrong> {
-    let mut text = values::string(value)?;
-    let mut file = None;
-    if let Some(path) = text.strip_prefix("file:") {
-        let path = value.place.resolve(path);
-        text = std::fs::read_to_string(&path).or_else(|error| {
-            let message =
-                format!("{} cannot be read ({error}); name a file that can", path.display());
-            wrong(value, message)
-        })?;
-        file = Some(path);
-    }
+    let (text, file) = values::or_file(value)?;
     match parse(text.trim()) {
         Ok(hash) => Ok((hash, file)),
         // Never what was given: it may be the password itself.
