@@ -25,7 +25,10 @@ impl Control {
         let name = known
             .ok_or_else(|| Refusal::NotFound(format!("There is no service \"{service}\".")))?;
         let scribe = self.scribes.recording(&name);
-        let file = scribe.path().display().to_string();
+        // Whoever reads it may be in another folder than we are.
+        let path = scribe.path();
+        let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let file = file.display().to_string();
         let mut recordings = lock(&self.recordings);
         match on {
             true => _ = recordings.entry(name).or_insert(scribe),

@@ -82,8 +82,10 @@ fn from_nothing_to_one_and_back_nothing_fails() {
         }
         assert_eq!(get(&proxy.url("/")).status, 200);
         assert_eq!(held(&proxy), 0.0);
+        // Who is slow may be given more than one, or be asleep again by the last request.
         let scaled = proxy.records("scale");
-        assert_eq!(scaled.last().unwrap()["action"]["from"], 0, "{round}");
+        let woken = scaled.iter().filter(|record| record["action"]["from"] == 0).count();
+        assert!(woken >= round, "{woken} times in {round} rounds: {scaled:#?}");
     }
     proxy.wait_for_size(0);
     let scaled = proxy.records("scale");
