@@ -294,3 +294,30 @@ fn a_connection_that_says_goodbye() {
     drop(proxy);
     origin.join().unwrap();
 }
+
+/// Its backend is gone from the configuration: what runs on it goes on, and then it ends in order.
+#[test]
+fn a_connection_that_nobody_needs_any_more() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut proxy = h2c(&listener.local_addr().unwrap()).run();
+    let (began, begins) = std::sync::mpsc::channel();
+    let (go, goes) = std::sync::mpsc::channel();
+    let origin = std::thread::spawn(move || {
+        let mut proxy = Frames::accept(&listener);
+        proxy.until(HEADERS, 1);
+        began.send(()).unwrap();
+        goes.recv().unwrap();
+        proxy.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, b"\x88"));
+        assert_eq!(proxy.until(GOAWAY, 0).code(), Some("NO_ERROR"));
+        assert!(proxy.next().is_none());
+    });
+    let mut client = Connection::open(proxy.address("http"));
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    begins.recv().unwrap();
+    let other = H2Origin::start(|_, mut reply| async move { ok(&mut reply) });
+    assert_eq!(proxy.reload(|_| h2c(&other)).status, 200);
+    go.send(()).unwrap();
+    assert_eq!(client.answer().status, 200);
+    origin.join().unwrap();
+    wait_until("it is closed", || proxy.metric("tidegate_upstream_connections", &[]) == 0.0);
+}
