@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::clock::Micros;
 use crate::overload::throttle::{Heard, Throttle};
-use crate::overload::{Learner, Limits, Seen};
+use crate::overload::{Calm, Learner, Limits, Seen};
 use crate::snapshot::ServiceView;
 use crate::telemetry::{ServiceStats, ShedReason};
 use crate::upstream::admission;
@@ -28,6 +28,18 @@ const BACKENDS: u64 = 1000;
 #[derive(Debug, Default)]
 pub struct Overload {
     services: HashMap<Arc<str>, Service>,
+}
+
+impl Overload {
+    /// What requests take in calm at a backend, to be passed on.
+    pub(super) fn calm_of(&self, service: &str, uid: u64) -> Option<Calm> {
+        self.services.get(service)?.learner.calm_of(uid)
+    }
+
+    /// Goes on with that.
+    pub(super) fn believe(&mut self, service: &str, uid: u64, calm: Calm) {
+        self.services.entry(service.into()).or_default().learner.believe(uid, calm);
+    }
 }
 
 /// What is kept of one service from one look to the next.

@@ -48,6 +48,13 @@ pub struct Seen {
     pub ramp: f64,
 }
 
+/// What a request takes in calm at one backend, and how many answers say so: what can be passed on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Calm {
+    pub seconds: f64,
+    pub known: f64,
+}
+
 /// What follows for one backend.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Limit {
@@ -163,6 +170,20 @@ impl Learner {
     /// Whether anything is limited.
     pub fn is_limited(&self) -> bool {
         self.climb.is_some()
+    }
+
+    /// What is known of a backend's calm.
+    pub fn calm_of(&self, uid: u64) -> Option<Calm> {
+        let backend = self.backends.get(&uid)?;
+        Some(Calm { seconds: backend.usual?, known: backend.known })
+    }
+
+    /// Takes that for true, until it knows better.
+    pub fn believe(&mut self, uid: u64, calm: Calm) {
+        if calm.seconds > 0.0 && calm.seconds.is_finite() && calm.known > 0.0 {
+            let backend = self.backends.entry(uid).or_default();
+            (backend.usual, backend.known) = (Some(calm.seconds), calm.known);
+        }
     }
 
     fn conclude(&mut self, bearable: f64) {

@@ -1,8 +1,9 @@
 //! What the new process is told of services: who is ready, what operators and the scaler ordered.
 //!
 //! What is on the disk is not part of it (journals, keys of sticky cookies, what runs), nor what is
-//! learned anew within seconds: latencies, windows, limits of an overload. Who is kept away is `away`'s. Moments are in wall time, as each
-//! process has a clock of its own.
+//! learned anew within seconds: latencies, windows, limits of an overload. But what requests take in
+//! calm is, which cannot be learned in the middle of one. Who is kept away is `away`'s. Moments are
+//! in wall time, as each process has a clock of its own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Clock, Micros};
 use crate::discovery::Store;
 use crate::health::judge::Verdict;
+use crate::overload::Calm;
 use crate::registry::{DrainedBy, Entry, Pool};
 use crate::scale::{Kept, Override};
 use crate::upstream::gate::State as Life;
@@ -62,6 +64,8 @@ struct Known {
     healthy: Option<bool>,
     drained: Option<Drained>,
     ejected: Option<Ejection>,
+    /// Seconds of a request in calm, and how many answers say so.
+    calm: Option<(f64, f64)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,7 +126,7 @@ impl Service {
         let managed = control.managed(name);
         let removals = managed.as_ref().map(|m| m.removals()).unwrap_or_default();
         let known = |pool: &Pool| {
-            let known = pool.entries().filter_map(|e| Known::of(control, e, &removals));
+            let known = pool.entries().filter_map(|e| Known::of(control, name, e, &removals));
             known.collect()
         };
         // One lock at a time: a tick takes them in another order.
@@ -190,6 +194,10 @@ impl Service {
                 let entry = registry.pool(name).and_then(|pool| pool.get(&known.id));
                 let backend = entry.and_then(|entry| entry.backend.as_ref());
                 let same = backend.filter(|backend| backend.address.to_string() == known.address);
+                if let (Some(backend), Some((seconds, known))) = (same, known.calm) {
+                    let calm = Calm { seconds, known };
+                    lock(&control.overload).believe(name, backend.uid, calm);
+                }
                 let (Some(uid), Some(healthy)) = (same.map(|b| b.uid), known.healthy) else {
                     continue;
                 };
@@ -226,7 +234,7 @@ impl Service {
 }
 
 impl Known {
-    fn of(control: &Control, entry: &Entry, removals: &[Arc<str>]) -> Option<Self> {
+    fn of(control: &Control, service: &str, entry: &Entry, removals: &[Arc<str>]) -> Option<Self> {
         let backend = entry.backend.as_ref()?;
         let was_ready = entry.drain.map_or(entry.state() == Life::Ready, |drain| drain.was_ready);
         let drained = match entry.drain.map(|drain| drain.by) {
@@ -242,7 +250,9 @@ impl Known {
         };
         let (id, address) = (entry.id.to_string(), backend.address.to_string());
         let ejected = Ejection::of(control, entry);
-        Some(Self { id, address, healthy, drained, ejected })
+        let calm = lock(&control.overload).calm_of(service, backend.uid);
+        let calm = calm.map(|calm| (calm.seconds, calm.known));
+        Some(Self { id, address, healthy, drained, ejected, calm })
     }
 }
 
