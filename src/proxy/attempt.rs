@@ -35,8 +35,10 @@ const FRESH: Duration = Duration::from_secs(1);
 /// up, which may be dead.
 const STALE: Duration = Duration::from_millis(20);
 
-/// How often a backend may say that it has not looked at a request: connections that end are followed by others.
+/// How often a backend may say that it has not looked at a request, on a connection that goes on: it has too much to do.
 const REFUSALS: u32 = 3;
+/// The same on connections that end. Each of them has answered others before, and is followed by another.
+const ENDS: u32 = 30;
 
 /// What a try works with.
 #[derive(Clone, Copy)]
@@ -123,7 +125,7 @@ pub async fn send(
     asks: Asks,
 ) -> Result<Sent, Failed> {
     let worker = with.worker;
-    let (mut fresh, mut refused) = (false, 0);
+    let (mut fresh, mut refused, mut ended) = (false, 0, 0);
     held.stats().requests.inc();
     loop {
         let pooled = match fresh {
@@ -183,12 +185,16 @@ pub async fn send(
             // It has not looked at it: the connection is full, or ends.
             Err(Broke::Refused) => {
                 request.replace(tries::again(with.upload, conn.take_head()));
-                if refused == REFUSALS || request.borrow().is_none() {
+                let (count, most) = match conn.is_leaving() {
+                    true => (&mut ended, ENDS),
+                    false => (&mut refused, REFUSALS),
+                };
+                if *count == most || request.borrow().is_none() {
                     return Err(refusal(with, held));
                 }
+                *count += 1;
                 let stats = held.service().view.stats.of(worker.id);
                 stats.retries.inc(crate::telemetry::RetryReason::Refused);
-                refused += 1;
             }
             Err(Broke::NoTunnels) => return Err(no_tunnels(with, held)),
             Err(Broke::TimedOut) => return Err(timed_out(with, held, &conn, request)),

@@ -166,6 +166,14 @@ impl Conn {
         }
     }
 
+    /// Shared with others, and told to take no more requests (GOAWAY).
+    pub fn is_leaving(&self) -> bool {
+        match self {
+            Self::Http1(_) => false,
+            Self::Http2(stream) => !stream.is_open(),
+        }
+    }
+
     /// The backend read nothing for `write_timeout`.
     pub fn write_timed_out(&self) -> bool {
         match self {

@@ -195,6 +195,11 @@ impl Stream {
         })
     }
 
+    /// Other streams may be begun beside it.
+    pub fn is_open(&self) -> bool {
+        self.of.is_open()
+    }
+
     /// Informational answers to the request that came since this was last asked; never 100 or 101.
     pub fn take_interim(&self) -> Vec<Response<()>> {
         self.exchanged.interim.take()
