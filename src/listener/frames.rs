@@ -37,8 +37,8 @@ pub const EMPTY_DATA_PER_SECOND: u32 = 1000;
 pub const UPDATES_PER_SECOND: u32 = 1000;
 /// So many requests that come at once are served before more are read, and may have been taken back already.
 const TURN: u32 = 64;
-/// Heads with too many fields that the codec gets of one connection: each is answered 431.
-const CROWDED: u32 = 4;
+/// Heads with too many fields that the codec gets of one connection: they are answered 431.
+const CROWDED: u32 = 1;
 /// `:method`, `:scheme`, `:authority`, `:path`, `:protocol`.
 const PSEUDO: u32 = 5;
 /// A head counts for one more request for each so many bytes.

@@ -22,7 +22,7 @@ use super::{Begun, Outcome, Routed, proceed};
 /// the one before. A client that heeds `Retry-After` never gets there; one that pipelines as fast as it can soon asks ten
 /// times a second.
 const PATIENCE: u32 = 10;
-const LONGER: Duration = Duration::from_millis(1);
+const LONGER: Duration = Duration::from_millis(5);
 const LONGEST: Duration = Duration::from_millis(100);
 
 /// Whether an answer that refuses is to wait, as its connection only asks for what it may not have. Connections

@@ -175,11 +175,9 @@ fn heads_that_are_bombs_over_http2() {
             let many: Vec<u8> = pseudo().chain(literal(b"x", b"y").repeat(500)).collect();
             let mut client = Frames::open(proxy.address("http"));
             client.hello_without_table();
-            for stream in (1..9).step_by(2) {
-                client.send(&head(stream, &many));
-                assert_eq!(client.end_of(stream), Some(Ok(431)));
-            }
-            client.send(&head(9, &many));
+            client.send(&head(1, &many));
+            assert_eq!(client.end_of(1), Some(Ok(431)));
+            client.send(&head(3, &many));
             assert_eq!(client.goaway(), Some("ENHANCE_YOUR_CALM"));
             client = Frames::open(proxy.address("http"));
             client.hello_without_table();
@@ -194,6 +192,6 @@ fn heads_that_are_bombs_over_http2() {
             client.send(&get_frame(301, "/"));
             assert_eq!(client.end_of(301), Some(Ok(200)), "the connection goes on");
         },
-        || floods(&proxy, "large_head") == 5.0,
+        || floods(&proxy, "large_head") == 2.0,
     );
 }

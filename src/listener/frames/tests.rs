@@ -163,13 +163,13 @@ fn crowded(fields: usize, stream: u8) -> Vec<u8> {
 }
 
 #[test]
-fn a_few_heads_may_have_too_many_fields() {
+fn one_head_may_have_too_many_fields() {
     for step in [1, 10, 100_000] {
         let mut frames = begun();
-        let four: Vec<u8> = (0..4).flat_map(|n| crowded(106, 2 * n + 1)).collect();
+        let first = crowded(106, 1);
         let ping = frame(8, PING, 0, 0);
         for piece in
-            [&four[..], &ping, &crowded(105, 9), &crowded(1, 11), &ping].concat().chunks(step)
+            [&first[..], &ping, &crowded(105, 9), &crowded(1, 11), &ping].concat().chunks(step)
         {
             assert_eq!(frames.received(piece, || 0), Ok(()), "by {step}");
         }
@@ -193,11 +193,9 @@ fn fields_are_counted_over_the_parts_of_a_head() {
         (rest[3], rest[4]) = (CONTINUATION, END_HEADERS);
         [parts, rest].concat()
     };
-    for stream in [1, 3, 5, 7] {
-        assert_eq!(frames.received(&parts(stream), || 0), Ok(()));
-    }
+    assert_eq!(frames.received(&parts(1), || 0), Ok(()));
     assert_eq!(
-        frames.received(&parts(9), || 0).map_err(|(_, why)| why),
+        frames.received(&parts(3), || 0).map_err(|(_, why)| why),
         Err(Ended::flood(Flood::LargeHead))
     );
 }
