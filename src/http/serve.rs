@@ -22,7 +22,7 @@ use super::tunnel;
 use super::watch::{End, Watch};
 
 /// Of an answer for a client that reads slowly, and what is read of an upload at once; the codec may go beyond it.
-const BUFFER: usize = 256 * 1024;
+const BUFFER: usize = 400 * 1024;
 
 /// Serves HTTP/1.0 and 1.1 until the connection ends.
 pub async fn http1(client: Rc<Client>, mut stream: ClientStream) {

@@ -23,7 +23,7 @@ const BACKLOG: i32 = 4096;
 /// Bytes of answers that the kernel takes for a client beyond what the client's window and the congestion window let
 /// it send (TCP_NOTSENT_LOWAT, tcp(7)). Without it, it takes megabytes for a client that reads nothing (4 of
 /// them on loopback), and asks the backend for as many more; a fast client never has so much that is not sent.
-const UNSENT: u32 = 128 * 1024;
+const UNSENT: u32 = 512 * 1024;
 
 /// What is listened on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
