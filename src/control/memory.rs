@@ -88,10 +88,13 @@ impl Control {
     fn forget_memory(&self) {
         let (monitor, bytes) = {
             let mut memory = lock(&self.memory);
+            if memory.monitor.is_some() {
+                // Who finds that there is none finds it done.
+                self.refuse(Level::Calm);
+            }
             (memory.monitor.take(), memory.bytes)
         };
         let Some(monitor) = monitor else { return };
-        self.refuse(Level::Calm);
         let limit = monitor.limit();
         if let Some(news) = monitor.end() {
             self.tell_of_memory(news, bytes, limit);
