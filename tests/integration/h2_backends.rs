@@ -295,6 +295,43 @@ fn a_connection_that_says_goodbye() {
     origin.join().unwrap();
 }
 
+/// A backend whose connections serve one request each: whoever came with others waits for its turn, however often it is
+/// told that nobody looked at it.
+#[test]
+fn connections_that_end_after_one_request_each() {
+    const MANY: u32 = 6;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = h2c(&listener.local_addr().unwrap()).service("retry = { attempts = 0 }").run();
+    let origin = std::thread::spawn(move || {
+        let serve = |waiting: u32| {
+            let mut connection = Frames::accept(&listener);
+            connection.until(HEADERS, 2 * waiting - 1);
+            connection.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, b"\x88"));
+            connection.send(&frame(GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0]));
+            connection
+        };
+        let connections: Vec<Frames> = (1..=MANY).rev().map(serve).collect();
+        for mut connection in connections {
+            while connection.next().is_some() {}
+        }
+    });
+    block_on(async {
+        let client = connect(&proxy, &Builder::new()).await;
+        let mut answers = Vec::new();
+        for _ in 0..MANY {
+            answers.push(ask(&client, get("/")).await);
+        }
+        for answer in answers {
+            assert_eq!(answer.await.unwrap().status(), 200);
+        }
+    });
+    let refused = f64::from(MANY * (MANY - 1) / 2);
+    assert_eq!(proxy.metric("tidegate_retries_total", &[("reason", "refused")]), refused);
+    all_is_given_back(&proxy);
+    drop(proxy);
+    origin.join().unwrap();
+}
+
 /// Its backend is gone from the configuration: what runs on it goes on, and then it ends in order.
 #[test]
 fn a_connection_that_nobody_needs_any_more() {
