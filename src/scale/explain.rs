@@ -6,15 +6,16 @@ use std::fmt::Write;
 
 use jiff::tz::TimeZone;
 
-use super::record::{Action, Outcome, Proposed, Reason, Record, Stage, Step};
+use super::record::{Action, HourlyCost, Outcome, PerHour, Proposed, Reason, Record, Stage, Step};
 
-/// Several lines: when and what, because, limits, otherwise, then, next.
+/// Several lines: when and what, because, limits, otherwise, cost, then, next.
 pub fn explain(record: &Record, zone: &TimeZone) -> String {
     let mut out = format!("{}  {}\n", record.time.clock(zone), headline(&record.action));
     let sections = [
         ("because", because(record)),
         ("limits", limits(record, zone)),
         ("otherwise", otherwise(record)),
+        ("cost", record.cost.iter().map(cost).collect()),
         ("then", record.outcome.map(|outcome| then(record, &outcome)).into_iter().collect()),
         ("next", next(record, zone).into_iter().collect()),
     ];
@@ -125,6 +126,29 @@ fn otherwise(record: &Record) -> Vec<String> {
     let line =
         |(stage, size): (&Stage, &u32)| format!("without {} it would be {size}", name(*stage));
     record.without.iter().map(line).collect()
+}
+
+/// In money where there is a price, else in backend-hours.
+fn cost(cost: &HourlyCost) -> String {
+    let PerHour { before, after, wanted } = cost.backend_hours;
+    let Some(spend) = &cost.spend else {
+        let unit = if after == 1.0 { "backend-hour" } else { "backend-hours" };
+        return hourly([Some(before), Some(after), wanted], unit, 0);
+    };
+    // Cents, and two digits of a price that is of less than ten of them.
+    let decimals = (1.0 - spend.per_backend_hour.log10().floor()).clamp(2.0, 12.0) as usize;
+    hourly([Some(spend.before), Some(spend.after), spend.wanted], &spend.currency, decimals)
+}
+
+/// `0.70 EUR an hour, 0.20 before`
+fn hourly(amounts: [Option<f64>; 3], unit: &str, decimals: usize) -> String {
+    let [before, after, wanted] = amounts.map(|of| of.map(|n| format!("{n:.decimals$}")));
+    let (same, after) = (before == after, after.unwrap_or_default());
+    match (wanted, before) {
+        (Some(wanted), _) => format!("{after} {unit} an hour as before, {wanted} was wanted"),
+        (None, Some(before)) if !same => format!("{after} {unit} an hour, {before} before"),
+        _ => format!("{after} {unit} an hour as before"),
+    }
 }
 
 fn then(record: &Record, outcome: &Outcome) -> String {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::Wall;
 
@@ -31,8 +31,9 @@ pub struct Record {
     pub action: Action,
     /// What the size would have become without a stage, by the stage's name.
     pub without: BTreeMap<Stage, u32>,
-    /// What the new size costs an hour, in the service's currency; null without a price.
-    pub cost: Option<f64>,
+    /// What an hour costs with it; null only in records of before it was told.
+    #[serde(default, deserialize_with = "cost_or_none")]
+    pub cost: Option<HourlyCost>,
     /// Nothing is removed before, if the load stays as it is.
     #[serde(default)]
     pub not_down_before: Option<Wall>,
@@ -221,6 +222,41 @@ impl Reason {
                 | Self::Learning
         )
     }
+}
+
+/// What an hour costs before and after a decision, in the words of `/v1/cost`. Sizes count, so what drains is not in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HourlyCost {
+    /// In an hour there are as many as there are backends.
+    pub backend_hours: PerHour,
+    /// With `cost.per_backend_hour`.
+    pub spend: Option<HourlySpend>,
+}
+
+/// One measure, by the hour.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PerHour {
+    pub before: f64,
+    pub after: f64,
+    /// With what was wanted and not done; `None` where nothing else was wanted.
+    pub wanted: Option<f64>,
+}
+
+/// The same in money.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HourlySpend {
+    pub currency: String,
+    pub per_backend_hour: f64,
+    pub before: f64,
+    pub after: f64,
+    pub wanted: Option<f64>,
+}
+
+/// Once it was a number, the price of the new size.
+fn cost_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<Option<HourlyCost>, D::Error> {
+    let told = serde_json::Value::deserialize(from)?;
+    let cost = told.is_object().then(|| HourlyCost::deserialize(told));
+    cost.transpose().map_err(de::Error::custom)
 }
 
 /// What was done.

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::clock::Micros;
+use crate::config::types::Cost;
 
 use super::formula::rounded;
 use super::memory::micros;
 use super::pipeline::{self, Verdict, View};
 use super::policy::metric_name;
-use super::record::{Action, Current, Reason, Record, SignalSeen, Stage, Step};
+use super::record::{
+    Action, Current, HourlyCost, HourlySpend, PerHour, Reason, Record, SignalSeen, Stage, Step,
+};
 use super::{Plan, Signal, WINDOW, Wall};
 
 /// The action of a change of size.
@@ -74,15 +77,34 @@ pub fn record(
         steps: steps.chain(surge(view, verdict)).collect(),
         without: without(view, verdict),
         not_down_before: not_down_before(view, &action),
+        cost: Some(cost(&view.params.cost, &action)),
         action,
-        cost: cost(view, verdict),
         outcome: None,
     }
 }
 
-fn cost(view: &View<'_>, verdict: &Verdict) -> Option<f64> {
-    let price = view.params.cost.per_backend_hour;
-    (price > 0.0).then(|| price * f64::from(verdict.to))
+/// What an hour costs at the sizes that the action is about.
+fn cost(price: &Cost, action: &Action) -> HourlyCost {
+    let (before, after, wanted) = match *action {
+        Action::Scale { from, to, .. } | Action::Adopt { from, to } => (from, to, None),
+        Action::Replace { size, .. } => (size, size, None),
+        Action::Refuse { at, wanted, .. } => (at, at, Some(wanted).filter(|n| *n != at)),
+        Action::DryRun { from, to } => (from, from, Some(to)),
+    };
+    let times = |each: f64| {
+        let of = |n: u32| each * f64::from(n);
+        PerHour { before: of(before), after: of(after), wanted: wanted.map(of) }
+    };
+    let PerHour { before, after, wanted } = times(price.per_backend_hour);
+    let spend = HourlySpend {
+        currency: price.currency.clone(),
+        per_backend_hour: price.per_backend_hour,
+        before,
+        after,
+        wanted,
+    };
+    let spend = (price.per_backend_hour > 0.0).then_some(spend);
+    HourlyCost { backend_hours: times(1.0), spend }
 }
 
 fn signals(view: &View<'_>) -> Vec<SignalSeen> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 
+use crate::openapi::described;
 use crate::operator::scaled;
 use crate::support::{get, wait_for};
 
@@ -38,6 +39,16 @@ fn hours_are_booked_told_and_kept() {
     let line =
         told.text().lines().find(|line| line.starts_with("app ")).expect("its line").to_owned();
     assert!(line.ends_with(" EUR"), "{line}");
+    // A decision says what an hour costs before and after it, in the same words.
+    assert_eq!(proxy.command(&["scale", "app", "3"]).code, Some(0));
+    let pinned = wait_for("the pin's record", || proxy.records("scale").pop());
+    let (backends, spend) = (&pinned["cost"]["backend_hours"], &pinned["cost"]["spend"]);
+    assert_eq!((&backends["before"], &backends["after"]), (&json!(2.0), &json!(3.0)), "{pinned}");
+    assert_eq!((&spend["before"], &spend["after"]), (&json!(7200.0), &json!(10800.0)), "{pinned}");
+    let decisions = proxy.admin("GET", "/v1/services/app/decisions");
+    described("GET", "/v1/services/{name}/decisions", &decisions);
+    let why = proxy.command(&["explain", "app", "--at", pinned["time"].as_str().unwrap()]);
+    assert!(why.text().contains("10800.00 EUR an hour, 7200.00 before"), "{}", why.text());
     let bad = proxy.admin("GET", "/v1/cost?since=yesterday");
     assert_eq!(bad.status, 400);
     assert!(bad.text().contains("how long ago"), "{}", bad.text());

@@ -77,6 +77,7 @@ fn a_record_says_what_each_stage_took_away() {
          ceil(40 in flight lately ÷ (0.7 × 4))) = 15; panic mode: only up, for 60 s\n  \
            limits    15 → 4: as much as the limits allow in their period, until 22:14:21\n  \
            otherwise without limits it would be 15\n  \
+           cost      4 backend-hours an hour, 2 before\n  \
            next      down no earlier than 22:13:51, if no more is wanted until then\n"
     );
     let line = one_line(&record, &jiff::tz::TimeZone::UTC);
@@ -95,6 +96,60 @@ fn a_record_survives_json() {
         .split(' ')
     {
         assert!(value.get(key).is_some(), "{key} is in {json}");
+    }
+}
+
+#[test]
+fn a_record_says_what_an_hour_costs_before_and_after() {
+    let cost_of = |text: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix("  cost      "));
+        line.unwrap_or_else(|| panic!("no cost in {text}")).to_owned()
+    };
+    let decide = |params: Scaling, sample: &Sample| {
+        let record = scaler(params).tick(sample).record.expect("a record");
+        (cost_of(&explain(&record, &jiff::tz::TimeZone::UTC)), record)
+    };
+    let mut params = app();
+    params.cost.currency = "EUR".into();
+    let (free, record) = decide(params.clone(), &sample(1, 2, 17.3));
+    assert_eq!(free, "7 backend-hours an hour, 2 before");
+    let cost = record.cost.expect("always");
+    let hours = cost.backend_hours;
+    assert_eq!((hours.before, hours.after, hours.wanted, cost.spend), (2.0, 7.0, None, None));
+    let cases = [
+        (0.1, "0.70 EUR an hour, 0.20 before"),
+        (12.0, "84.00 EUR an hour, 24.00 before"),
+        (0.004, "0.0280 EUR an hour, 0.0080 before"),
+    ];
+    for (price, told) in cases {
+        params.cost.per_backend_hour = price;
+        assert_eq!(decide(params.clone(), &sample(1, 2, 17.3)).0, told);
+    }
+    // What is not done, and what would be done, with what it would cost.
+    params.cost.per_backend_hour = 0.1;
+    params.mode = ScalingMode::DryRun;
+    let (told, record) = decide(params.clone(), &sample(1, 2, 17.3));
+    assert_eq!(told, "0.20 EUR an hour as before, 0.70 was wanted");
+    let spend = record.cost.and_then(|cost| cost.spend).expect("a price");
+    assert_eq!((spend.before, spend.after), (0.2, 0.2));
+    assert!(spend.wanted.is_some_and(|wanted| (wanted - 0.7).abs() < 1e-9), "{spend:?}");
+    params.mode = ScalingMode::On;
+    params.max = 2;
+    let (told, _) = decide(params.clone(), &sample(1, 2, 17.3));
+    assert_eq!(told, "0.20 EUR an hour as before, 0.70 was wanted");
+    let lost = Sample { lost: 1, ..sample(1, 2, 2.0) };
+    assert_eq!(decide(params, &lost).0, "0.20 EUR an hour as before");
+}
+
+#[test]
+fn a_cost_of_an_older_journal_is_not_known() {
+    let record = scaler(app()).tick(&sample(1, 2, 17.3)).record.expect("a change of size");
+    let mut json = serde_json::to_value(&record).expect("json");
+    for older in [serde_json::json!(0.7), serde_json::Value::Null] {
+        json["cost"] = older;
+        let read: Record = serde_json::from_value(json.clone()).expect("it is read");
+        assert_eq!(read.cost, None);
+        assert!(!explain(&read, &jiff::tz::TimeZone::UTC).contains("  cost"));
     }
 }
 
