@@ -57,11 +57,8 @@ pub fn take(from: &From<'_>) -> Sample {
     let ours = |e: &&Entry| elsewhere || e.is_orchestrated();
     let entries: Vec<&Entry> = from.pool.into_iter().flat_map(Pool::entries).filter(ours).collect();
     let traffic = from.windows.service(from.service, from.span);
-    let p99 = from
-        .windows
-        .service(from.service, OUTCOME_SPAN)
-        .and_then(|reading| reading.duration.quantile(0.99))
-        .map(|us| us / 1e6);
+    let p99 =
+        from.windows.service(from.service, OUTCOME_SPAN).and_then(|reading| reading.seconds(0.99));
     // They are in flight already, as clients see it.
     let queued = from.pool.map_or(0.0, |pool| f64::from(pool.queued()));
     Sample {
@@ -191,12 +188,7 @@ fn signal(from: &From<'_>, wanted: &Wanted, entries: &[&Entry]) -> Signal {
     let (value, missing) = match &wanted.metric {
         Metric::Cpu => mean(&cpu_ratio),
         Metric::Memory => mean(&|u| u.memory_bytes as f64),
-        Metric::ResponseTime => {
-            let quantile = |t: crate::telemetry::window::ServiceReading| {
-                t.duration.quantile(wanted.quantile).map(|us| us / 1e6)
-            };
-            (windowed().and_then(quantile), 0)
-        }
+        Metric::ResponseTime => (windowed().and_then(|t| t.seconds(wanted.quantile)), 0),
         Metric::ErrorRate => (windowed().and_then(|t| t.ratio_of(t.failed)), 0),
         Metric::ClientErrorRate => (windowed().and_then(|t| t.ratio_of(t.client_errors)), 0),
         Metric::Queued => (each(from.pool.map_or(0.0, |pool| f64::from(pool.queued()))), 0),

@@ -15,6 +15,7 @@ pub mod own;
 pub mod picture;
 mod poisson;
 pub mod policy;
+mod recent;
 pub mod requests;
 pub mod run;
 pub mod score;

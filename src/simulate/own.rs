@@ -13,6 +13,7 @@ use crate::scale::{Counts, Sample, Scaler, Signal, Traffic, Wall, Wanted};
 
 use super::lognormal;
 use super::policy::{Policy, Seen};
+use super::recent::Recent;
 use super::setting::Setting;
 
 /// The first second of a load that is of no day: 2026-01-01, a Thursday.
@@ -37,6 +38,8 @@ pub struct Own {
     times: Vec<f64>,
     /// Since the last tick of the scaler.
     span: Span,
+    /// For what is taken over a window.
+    recent: Recent,
 }
 
 /// Sums of the seconds between two ticks.
@@ -61,6 +64,7 @@ impl Own {
         let times = (0..PARTS)
             .map(|part| lognormal::quantile(setting.service, SERVICE_CV, middle(part)))
             .collect();
+        let recent = Recent::new(longest(&scaler, interval), setting.service, SERVICE_CV);
         Self {
             scaler,
             setting: setting.clone(),
@@ -70,6 +74,7 @@ impl Own {
             size: 0,
             times,
             span: Span::default(),
+            recent,
         }
     }
 
@@ -106,7 +111,7 @@ impl Own {
     fn traffic(&self, seen: &Seen) -> Traffic {
         let Span { seconds, busy, arrivals, dropped } = self.span;
         let abandoned = dropped.round() as u64;
-        let finished = (busy / (self.setting.service + seen.blocked)).round() as u64;
+        let finished = self.finished(busy, seen).round() as u64;
         let wait = self.wait(seen);
         let parts = u64::from(PARTS);
         // Of fewer requests than parts: those in the middle.
@@ -128,28 +133,30 @@ impl Own {
         }
     }
 
+    /// Requests whose work took so many seconds of slots.
+    fn finished(&self, busy: f64, seen: &Seen) -> f64 {
+        busy / (self.setting.service + seen.blocked)
+    }
+
     /// What is before a request that comes now, in seconds.
     fn wait(&self, seen: &Seen) -> f64 {
         seen.blocked + seen.queued / self.setting.capacity(seen.ready.max(1))
     }
 
     fn signal(&self, wanted: &Wanted, seen: &Seen) -> Signal {
-        let Span { seconds, busy, arrivals, dropped } = self.span;
+        let Span { seconds, busy, arrivals, .. } = self.span;
         let (ready, slots) = (f64::from(seen.ready), self.setting.slots);
         let each = |total: f64| (seen.ready > 0).then(|| total / ready);
         let in_flight = busy / seconds + seen.queued;
+        let windowed = || self.recent.reading(wanted.window.max(Duration::from_secs_f64(seconds)));
         let value = match &wanted.metric {
             Metric::Cpu => each(busy / seconds / slots),
             // Nothing here tells them.
             Metric::Memory | Metric::External(_) => None,
-            Metric::ResponseTime => {
-                let service =
-                    lognormal::quantile(self.setting.service, SERVICE_CV, wanted.quantile);
-                (arrivals > 0.0).then_some(service + self.wait(seen))
-            }
+            Metric::ResponseTime => windowed().and_then(|t| t.seconds(wanted.quantile)),
+            Metric::ErrorRate => windowed().and_then(|t| t.ratio_of(t.failed)),
             // Nobody sends what is refused for its own sake.
-            Metric::ClientErrorRate => (arrivals > 0.0).then_some(0.0),
-            Metric::ErrorRate => (arrivals > 0.0).then(|| (dropped / arrivals).min(1.0)),
+            Metric::ClientErrorRate => windowed().and_then(|t| t.ratio_of(t.client_errors)),
             Metric::InFlight | Metric::Connections => each(in_flight),
             // Who waits does so at a backend.
             Metric::Queued => each(0.0),
@@ -172,6 +179,7 @@ impl Own {
         self.span.busy += seen.busy;
         self.span.arrivals += seen.arrivals;
         self.span.dropped += seen.dropped;
+        self.recent.second(seen, self.finished(seen.busy, seen), self.wait(seen));
         if seen.arrivals > 0.0 {
             self.last_request = Some((seen.second + 1) * 1_000_000);
         }
@@ -188,6 +196,13 @@ impl Own {
         }
         self.size
     }
+}
+
+/// How far back its policies look for quantiles and ratios; zero if none does.
+fn longest(scaler: &Scaler, interval: u64) -> Duration {
+    let wanted = scaler.wanted();
+    let windows = wanted.iter().filter(|w| w.metric.is_windowed()).map(|w| w.window);
+    windows.max().map_or(Duration::ZERO, |longest| longest.max(Duration::from_secs(interval)))
 }
 
 /// Who waits does so at a backend, and while there is none is held.
@@ -210,7 +225,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::config::types::{Hold, Schedule, Starts};
+    use crate::config::types::{Hold, Schedule, Starts, TargetPolicy};
     use crate::scale::fixture;
 
     /// As the control plane counts it for backends that take whatever comes.
@@ -237,6 +252,48 @@ mod tests {
         let times: Vec<f64> = sample.traffic.durations.iter().map(|(time, _)| *time).collect();
         assert!(times.iter().all(|time| *time > 0.5) && times.is_sorted_by(|a, b| a < b));
         assert_eq!(sample.lead, Some(Duration::from_secs(30)));
+    }
+
+    /// As live: a short slow moment is in a short window and not in the 95 % of a long one.
+    #[test]
+    fn quantiles_and_ratios_are_of_the_policys_window() {
+        let slow = |name: &str, metric: Metric, window: u64| {
+            let window = Duration::from_secs(window);
+            let target = TargetPolicy { window, ..fixture::target(metric, 1.0) };
+            (Arc::from(name), target)
+        };
+        let (time, errors) = (Metric::ResponseTime, Metric::ErrorRate);
+        let targets = vec![
+            slow("now", time.clone(), 1),
+            slow("long", time.clone(), 60),
+            slow("errors", errors.clone(), 60),
+        ];
+        let params = Scaling { targets, ..fixture::params() };
+        let mut own = Own::new("app", &params, &Setting::standard(30.0));
+        let calm = Seen { arrivals: 20.0, busy: 2.0, ready: 1, size: 1, ..Seen::default() };
+        let value = |own: &Own, seen: &Seen, metric: &Metric, window: u64| {
+            let (metric, window) = (metric.clone(), Duration::from_secs(window));
+            own.signal(&Wanted { metric, quantile: 0.95, window }, seen).value
+        };
+        for second in 0..60 {
+            own.tick(&Seen { second, ..calm });
+        }
+        own.span.seconds = 1.0;
+        let before = value(&own, &calm, &time, 60).expect("requests");
+        assert!((0.15..0.25).contains(&before), "{before}");
+        // One second in which 80 wait before whoever comes, and two requests are dropped.
+        let slow = Seen { second: 60, queued: 80.0, dropped: 2.0, ..calm };
+        own.tick(&slow);
+        own.span.seconds = 1.0;
+        assert!(value(&own, &slow, &time, 1).is_some_and(|p95| p95 > 2.0));
+        let (long, ratio) = (value(&own, &slow, &time, 60), value(&own, &slow, &errors, 60));
+        assert!(long.is_some_and(|p95| p95 < 0.25), "{long:?}");
+        assert!(ratio.is_some_and(|ratio| (ratio - 2.0 / 1202.0).abs() < 1e-3), "{ratio:?}");
+        // It is forgotten when its window is over, not before.
+        own.tick(&Seen { second: 61, ..calm });
+        own.span.seconds = 1.0;
+        assert!(value(&own, &calm, &time, 1).is_some_and(|p95| p95 < 1.0));
+        assert!(value(&own, &calm, &time, 2).is_some_and(|p95| p95 > 2.0));
     }
 
     fn size_of(own: &mut Own, second: u64, arrivals: f64, ready: u32) -> u32 {

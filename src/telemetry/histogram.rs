@@ -116,6 +116,17 @@ pub struct Sparse {
 }
 
 impl Sparse {
+    /// Of durations in µs, each with how many took it; for what is not recorded one by one.
+    pub fn of(durations: impl IntoIterator<Item = (u64, u32)>) -> Self {
+        let mut reading = Reading::default();
+        for (us, n) in durations.into_iter().filter(|(_, n)| *n > 0) {
+            let total = reading.buckets.at(index(us));
+            *total = total.wrapping_add(n);
+            reading.sum = reading.sum.wrapping_add(us.max(1) * u64::from(n));
+        }
+        reading.since(&Reading::default())
+    }
+
     pub fn is_empty(&self) -> bool {
         self.buckets.is_empty()
     }
@@ -286,6 +297,16 @@ mod tests {
         let mut merged = Merged::default();
         merged.add(&after.since(&before));
         assert_eq!((merged.count(), merged.sum()), (2, 200));
+    }
+
+    #[test]
+    fn many_of_one_duration_are_as_if_recorded_one_by_one() {
+        let histogram = Histogram::default();
+        for us in [0, 90, 5000, 90, 90] {
+            histogram.record(us);
+        }
+        let recorded = Reading::of([&histogram]).since(&Reading::default());
+        assert_eq!(Sparse::of([(5000, 1), (0, 1), (70, 0), (90, 3)]), recorded);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod backend;
 mod service;
+mod stretches;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use super::{BackendStats, PerWorker, RouteStats, ServiceStats, WorkerStats};
 
 pub use backend::BackendReading;
 pub use service::ServiceReading;
+pub use stretches::{Stretch, Stretches};
 
 use backend::BackendWindow;
 use service::ServiceWindow;

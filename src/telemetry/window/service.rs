@@ -1,7 +1,6 @@
 //! The windows of one service: arrivals, exact mean of in-flight, durations, errors. Seconds in which
 //! nothing happened are kept as one stretch: a thousand idle services cost next to nothing.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use crate::clock::Micros;
 use crate::telemetry::histogram::{Merged, Sparse};
 use crate::telemetry::{FlowReading, PerWorker, ServiceStats};
 
-use super::{Delta, SERVICE_SPAN, Total};
+use super::{Delta, Stretch, Stretches, Total};
 
 /// What happened in some span of time.
 #[derive(Debug, Clone)]
@@ -44,6 +43,11 @@ impl ServiceReading {
         self.ratio_of(self.failed)
     }
 
+    /// The time in seconds that this share of the requests did not take longer; `None` without any.
+    pub fn seconds(&self, quantile: f64) -> Option<f64> {
+        self.duration.quantile(quantile).map(|us| us / 1e6)
+    }
+
     /// So many among the finished ones, 0..=1; `None` when nothing finished.
     pub fn ratio_of(&self, of: u64) -> Option<f64> {
         (self.finished > 0).then(|| of as f64 / self.finished as f64)
@@ -59,7 +63,7 @@ pub(super) struct ServiceWindow {
     ttfb: Delta,
     /// Of the service's whole life.
     queue_wait: Total,
-    buckets: VecDeque<Bucket>,
+    stretches: Stretches,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,21 +77,6 @@ struct Counts {
     shed: u64,
 }
 
-#[derive(Debug)]
-struct Bucket {
-    from: Micros,
-    to: Micros,
-    arrivals: u64,
-    area: u64,
-    finished: u64,
-    failed: u64,
-    client_errors: u64,
-    abandoned: u64,
-    shed: u64,
-    duration: Sparse,
-    ttfb: Sparse,
-}
-
 impl ServiceWindow {
     pub(super) fn new(stats: Arc<PerWorker<ServiceStats>>, now: Micros) -> Self {
         let last = Counts::read(&stats, now);
@@ -97,7 +86,7 @@ impl ServiceWindow {
             duration: Delta::default(),
             ttfb: Delta::default(),
             queue_wait: Total::default(),
-            buckets: VecDeque::new(),
+            stretches: Stretches::default(),
         };
         window.durations();
         window
@@ -120,7 +109,7 @@ impl ServiceWindow {
         self.queue_wait.tick(self.stats.iter().map(|s| &s.queue_wait));
         let counts = Counts::read(&self.stats, now);
         let (duration, ttfb) = self.durations();
-        let bucket = Bucket {
+        let stretch = Stretch {
             from: last.at,
             to: now,
             arrivals: counts.flow.arrivals.wrapping_sub(last.flow.arrivals),
@@ -134,18 +123,7 @@ impl ServiceWindow {
             ttfb,
         };
         self.last = counts;
-        match self.buckets.back_mut() {
-            Some(before) if before.is_quiet() && bucket.is_quiet() => before.to = now,
-            _ => self.buckets.push_back(bucket),
-        }
-        let oldest = now.saturating_sub(span.min(SERVICE_SPAN).as_micros() as u64);
-        while self.buckets.front().is_some_and(|b| b.to <= oldest) {
-            self.buckets.pop_front();
-        }
-        if self.buckets.len() == 1 {
-            // The room of busier times.
-            self.buckets.shrink_to_fit();
-        }
+        self.stretches.push(stretch, span);
     }
 
     fn durations(&mut self) -> (Sparse, Sparse) {
@@ -155,63 +133,12 @@ impl ServiceWindow {
 
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
-        self.buckets.len()
+        self.stretches.len()
     }
 
     pub(super) fn reading(&self, span: Duration) -> Option<ServiceReading> {
-        let oldest = self.last.at.saturating_sub(span.as_micros() as u64);
-        // A tick that began before the span counts if most of it lies inside; of a quiet stretch
-        // the part that does.
-        let inside = |b: &&Bucket| match b.is_quiet() {
-            true => b.to > oldest,
-            false => b.from.midpoint(b.to) >= oldest,
-        };
-        let mut covered = 0;
-        let (mut arrivals, mut area) = (0, 0);
-        let mut reading = ServiceReading {
-            span: Duration::ZERO,
-            rps: 0.0,
-            in_flight: 0.0,
-            in_flight_now: self.last.flow.in_flight,
-            finished: 0,
-            failed: 0,
-            client_errors: 0,
-            abandoned: 0,
-            shed: 0,
-            duration: Merged::default(),
-            ttfb: Merged::default(),
-        };
-        for bucket in self.buckets.iter().rev().take_while(inside) {
-            let from = if bucket.is_quiet() { bucket.from.max(oldest) } else { bucket.from };
-            covered += bucket.to - from;
-            arrivals += bucket.arrivals;
-            area += bucket.area;
-            reading.finished += bucket.finished;
-            reading.failed += bucket.failed;
-            reading.client_errors += bucket.client_errors;
-            reading.abandoned += bucket.abandoned;
-            reading.shed += bucket.shed;
-            reading.duration.add(&bucket.duration);
-            reading.ttfb.add(&bucket.ttfb);
-        }
-        if covered == 0 {
-            return None;
-        }
-        reading.span = Duration::from_micros(covered);
-        reading.rps = arrivals as f64 / reading.span.as_secs_f64();
-        reading.in_flight = area as f64 / covered as f64;
-        Some(reading)
-    }
-}
-
-impl Bucket {
-    /// Nothing came, went or was being served.
-    fn is_quiet(&self) -> bool {
-        self.arrivals == 0
-            && self.area == 0
-            && self.finished == 0
-            && self.duration.is_empty()
-            && self.ttfb.is_empty()
+        let reading = self.stretches.reading(span)?;
+        Some(ServiceReading { in_flight_now: self.last.flow.in_flight, ..reading })
     }
 }
 
