@@ -125,6 +125,10 @@ pub struct BackendLatency {
     pub p99: Option<f64>,
     /// Recent time to the head of an answer, peaks first: what `p2c_ewma` compares, whatever the service uses.
     pub ewma: Option<f64>,
+    /// What a whole request takes in calm, as learned: what an overload is told by. It outlives the window, and a
+    /// hand-over.
+    #[serde(default)]
+    pub calm: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

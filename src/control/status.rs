@@ -148,6 +148,9 @@ impl Control {
                 ewma: backend
                     .filter(|b| b.latency.is_known())
                     .map(|b| f64::from(b.latency.read(now)) / 1e3),
+                calm: backend
+                    .and_then(|b| lock(&self.overload).calm_of(&pool.config().name, b.uid))
+                    .map(|calm| calm.seconds * 1e3),
             },
             slowness: backend
                 .filter(|_| pool.config().balance == config::Balance::Adaptive)

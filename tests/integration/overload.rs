@@ -4,7 +4,8 @@ use http::HeaderValue;
 
 use tidegate::load::{Plan, Protocol};
 
-use crate::support::{Backend, Load, Origin, Proxy, Running, gets, send, wait_until};
+use crate::handover::{hand_over, stop};
+use crate::support::{Backend, Load, Origin, Proxy, Running, get, gets, lives, send, wait_until};
 
 /// Four slots of 40 ms: 100 requests a second at most, less on a busy machine.
 fn origins() -> [impl Backend + use<>; 2] {
@@ -132,4 +133,34 @@ fn a_trusted_peer_may_say_what_class_a_request_is_of() {
     let (named, rest) = (named.finish(), rest.finish());
     assert!(rest.status.get(&503).is_some_and(|n| *n > 0), "{rest:?}");
     assert_eq!(named.status.keys().copied().collect::<Vec<_>>(), [200], "{named:?}");
+}
+
+/// In the middle of an overload it cannot be learned, so it is told.
+#[test]
+fn what_requests_take_in_calm_is_known_after_a_hand_over_without_a_request() {
+    let origins = [20, 60].map(|ms| Origin::new().delay(&format!("{ms}ms")).start());
+    let balance = "balance = \"round_robin\"\nslow_start = \"0s\"";
+    let mut proxy = origins.iter().fold(Proxy::new().service(balance), Proxy::backend).run();
+    let calm = |proxy: &Running| -> Option<[f64; 2]> {
+        let backends = proxy.service("app")["backends"].clone();
+        let [a, b] = [0, 1].map(|i| backends[i]["latency_ms"]["calm"].as_f64());
+        Some([a?, b?])
+    };
+    assert_eq!(calm(&proxy), None, "nothing was seen yet");
+    wait_until("it is learned", || {
+        assert_eq!(get(&proxy.url("/")).status, 200);
+        calm(&proxy).is_some()
+    });
+    let passed_on = |proxy: &mut Running| {
+        let (old, _) = hand_over(proxy);
+        wait_until("the old one ended", || !lives(old));
+        assert_eq!(proxy.metric("tidegate_requests_total", &[]), 0.0, "nobody asked");
+        calm(proxy).expect("it was told")
+    };
+    let told = passed_on(&mut proxy);
+    assert!(told[0] >= 20.0 && told[1] >= 60.0, "{told:?}");
+    // Of who has learned nothing since the same is passed on.
+    let again = passed_on(&mut proxy);
+    assert!((0..2).all(|i| (again[i] / told[i] - 1.0).abs() < 1e-9), "{again:?}, {told:?} before");
+    stop(&proxy);
 }
