@@ -1,5 +1,7 @@
 //! The head of one answer: its end, and how its body is framed (RFC 9112 §6.3).
 
+use smallvec::SmallVec;
+
 use super::flaw::Flaw;
 use super::head::{Body, Lines, line_at};
 use super::{Asked, Wrong};
@@ -10,8 +12,13 @@ pub struct Head {
     /// Bytes up to the empty line's end.
     pub len: usize,
     pub status: u16,
+    /// It is HTTP/1.0.
+    pub old: bool,
     pub rest: Rest,
 }
+
+/// Where the lines of a head end, each behind its CR LF, but for the empty one.
+pub type Ends = SmallVec<[usize; 24]>;
 
 /// What comes after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,11 +34,17 @@ pub enum Rest {
 
 const VERSION: &[u8] = b"HTTP/1.";
 
-/// The first head of `bytes`; `None`: it is not complete, and may become so within `most` bytes.
+/// The first head of `bytes`; `None`: it is not complete, and may become so within `most` bytes. `ends` is empty, and
+/// gets its lines, so that nobody has to look for them again.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn read(bytes: &[u8], most: usize, asked: Asked) -> Result<Option<Head>, Flaw> {
+pub fn read(
+    bytes: &[u8],
+    most: usize,
+    asked: Asked,
+    ends: &mut Ends,
+) -> Result<Option<Head>, Flaw> {
     // Whoever speaks something else is not waited for to end a line.
     let begun = bytes.len().min(VERSION.len());
     if bytes[..begun] != VERSION[..begun] {
@@ -51,6 +64,7 @@ pub fn read(bytes: &[u8], most: usize, asked: Asked) -> Result<Option<Head>, Fla
     };
     let mut lines = Lines::default();
     loop {
+        ends.push(at);
         let Some(line) = line_at(bytes, &mut at)? else { return incomplete(bytes, most) };
         match line.first() {
             None => break,
@@ -62,7 +76,7 @@ pub fn read(bytes: &[u8], most: usize, asked: Asked) -> Result<Option<Head>, Fla
     if at > most {
         return Err(Wrong::HeadTooLarge.into());
     }
-    Ok(Some(Head { len: at, status, rest: rest(status, old, &lines, asked)? }))
+    Ok(Some(Head { len: at, status, old, rest: rest(status, old, &lines, asked)? }))
 }
 
 fn incomplete(bytes: &[u8], most: usize) -> Result<Option<Head>, Flaw> {

@@ -130,7 +130,8 @@ fn value<'a>(line: &'a [u8], name: &[u8], hyphen: usize) -> Result<Option<&'a [u
 }
 
 /// Optional whitespace is blanks and tabs, nothing else (RFC 9110 §5.6.3).
-fn blanks_off(mut value: &[u8]) -> &[u8] {
+#[inline]
+pub fn blanks_off(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
     }

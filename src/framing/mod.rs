@@ -15,12 +15,12 @@ mod wrong;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Head as AnswerHead, Rest, read as read_answer};
+pub use answer::{Ends, Head as AnswerHead, Rest, read as read_answer};
 pub use chunks::{Chunks, Part};
 pub use flaw::Flaw;
 pub use wrong::Wrong;
 
-pub use head::Body;
+pub use head::{Body, blanks_off};
 
 /// What the answer to a request depends on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -112,8 +112,9 @@ async fn theirs(method: &Method, bytes: &[u8]) -> Option<Answer> {
 
 async fn collect<B: Body<Data = Bytes>>(answer: Response<B>) -> Option<Answer> {
     let (mut head, body) = answer.into_parts();
-    // How the transfer is framed is each one's own business.
+    // How the transfer is framed, and what becomes of the connection, is each one's own business.
     head.headers.remove(header::TRANSFER_ENCODING);
+    head.headers.remove(header::CONNECTION);
     let body = body.collect().await.ok()?;
     let trailers = body.trailers().cloned();
     let body = body.to_bytes();

@@ -1,18 +1,22 @@
 //! The head of an answer, strictly read (RFC 9112 §2–6): what two readers may understand differently is not HTTP.
 //!
-//! [`framing`](crate::framing) finds the end of the head and of the body, httparse judges names and values.
-
-use std::mem::MaybeUninit;
+//! [`framing`](crate::framing) finds the lines of the head and the end of the body, the types of the http crate judge
+//! names and values.
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
-use httparse::{Header, ParserConfig};
+use http::{HeaderValue, Response, StatusCode, Version, header};
 
-use crate::framing::{self, Asked, Flaw, Rest};
+use crate::framing::{self, AnswerHead, Asked, Ends, Flaw, Rest, blanks_off};
+
+use super::names;
 
 /// Bytes of a head, and of all informational ones together.
 const HEAD_BYTES: usize = 64 * 1024;
 const FIELDS: usize = 100;
+/// Room for so many fields at least: HTTP/1 to clients puts their next request into the same map, and we add six to that.
+const ROOM: usize = 12;
+/// Length of `HTTP/1.1 200`.
+const CODE_END: usize = 12;
 /// Informational answers (1xx) before the one that counts.
 const INFORMATIONAL: u8 = 100;
 
@@ -56,8 +60,9 @@ impl Reader {
                 self.looked = bytes.len();
                 return Ok(None);
             }
-            let Some(head) =
-                framing::read_answer(bytes, HEAD_BYTES, self.asked).map_err(Flaw::text)?
+            let mut ends = Ends::new();
+            let Some(head) = framing::read_answer(bytes, HEAD_BYTES, self.asked, &mut ends)
+                .map_err(Flaw::text)?
             else {
                 self.looked = bytes.len();
                 return Ok(None);
@@ -71,74 +76,78 @@ impl Reader {
                 if *count > INFORMATIONAL || *size > HEAD_BYTES {
                     return Err(Flaw::Informational.text());
                 }
-                let (response, _) = parse(&bytes)?;
+                let (response, _) = parse(&bytes, &head, &ends)?;
                 // 100 says something about our own sending only.
                 if response.status() != StatusCode::CONTINUE {
                     self.interim.push(response);
                 }
                 continue;
             }
-            let (response, old) = parse(&bytes)?;
-            self.last |= matches!(head.rest, Rest::UntilClose | Rest::Switched)
-                || ends(response.headers(), old);
+            let (response, last) = parse(&bytes, &head, &ends)?;
+            self.last |= last || matches!(head.rest, Rest::UntilClose | Rest::Switched);
             return Ok(Some(Head { response, rest: head.rest }));
         }
     }
 }
 
-/// A whole head; whether it is HTTP/1.0.
-fn parse(bytes: &Bytes) -> Result<(Response<()>, bool), &'static str> {
-    let mut fields = [const { MaybeUninit::<Header<'_>>::uninit() }; FIELDS];
-    let mut parsed = httparse::Response::new(&mut []);
-    let result =
-        ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, bytes, &mut fields);
-    match result {
-        Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
-        Ok(_) => return Err("its head ends twice"),
-        Err(error) => return Err(reason(error)),
-    }
-    let (Some(code), Some(minor)) = (parsed.code, parsed.version) else {
+/// A whole head, whose lines end there; whether the backend closes after its answer.
+fn parse(
+    bytes: &Bytes,
+    head: &AnswerHead,
+    ends: &[usize],
+) -> Result<(Response<()>, bool), &'static str> {
+    const NO_TOKEN: &str = "the name of a field is no token";
+    let status = StatusCode::from_u16(head.status).map_err(|_| Flaw::StatusLine.text())?;
+    let reason = &bytes[CODE_END..ends[0] - 2];
+    if !reason.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..)) {
         return Err(Flaw::StatusLine.text());
-    };
+    }
+    if ends.len() > FIELDS + 1 {
+        return Err("there are more than 100 fields");
+    }
     let mut response = Response::new(());
-    *response.status_mut() = StatusCode::from_u16(code).map_err(|_| Flaw::StatusLine.text())?;
-    *response.version_mut() = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
+    *response.status_mut() = status;
+    *response.version_mut() = if head.old { Version::HTTP_10 } else { Version::HTTP_11 };
     let headers = response.headers_mut();
-    headers.reserve(parsed.headers.len());
-    for field in parsed.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes())
-            .map_err(|_| "the name of a field is too long")?;
-        // The framing of the transfer is not passed on.
-        if name != header::TRANSFER_ENCODING {
-            let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value))
-                .map_err(|_| "the value of a field has control characters")?;
-            headers.append(name, value);
+    headers.reserve(ends.len().max(ROOM));
+    let mut options = Options::default();
+    for line in ends.windows(2) {
+        let line = &bytes[line[0]..line[1] - 2];
+        let colon = line.iter().position(|byte| *byte == b':').ok_or(NO_TOKEN)?;
+        let name = names::read(&line[..colon]).ok_or(NO_TOKEN)?;
+        let value = blanks_off(&line[colon + 1..]);
+        // The framing of the transfer is not passed on, nor what is said of this connection alone.
+        if name == header::TRANSFER_ENCODING || (name == header::CONNECTION && options.take(value))
+        {
+            continue;
         }
+        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(value))
+            .map_err(|_| "the value of a field has control characters")?;
+        headers.append(name, value);
     }
-    Ok((response, minor == 0))
+    Ok((response, options.close || (head.old && !options.keep)))
 }
 
-/// Whether the backend closes after an answer with these fields; `old`: of HTTP/1.0.
-fn ends(headers: &HeaderMap, old: bool) -> bool {
-    if !headers.contains_key(header::CONNECTION) {
-        return old;
-    }
-    let has = |wanted: &[u8]| {
-        headers.get_all(header::CONNECTION).iter().any(|value| {
-            let options = value.as_bytes().split(|byte| *byte == b',');
-            options.map(<[u8]>::trim_ascii).any(|option| option.eq_ignore_ascii_case(wanted))
-        })
-    };
-    has(b"close") || (old && !has(b"keep-alive"))
+/// What a backend says of its connection.
+#[derive(Debug, Default)]
+struct Options {
+    close: bool,
+    keep: bool,
 }
 
-fn reason(error: httparse::Error) -> &'static str {
-    match error {
-        httparse::Error::HeaderName => "the name of a field is no token",
-        httparse::Error::HeaderValue => "the value of a field has control characters",
-        httparse::Error::NewLine => "a line of its head ends wrongly",
-        httparse::Error::Status | httparse::Error::Version => Flaw::StatusLine.text(),
-        httparse::Error::TooManyHeaders => "there are more than 100 fields",
-        httparse::Error::Token => "its head is no HTTP",
+impl Options {
+    /// Takes up a value of Connection. True: it says nothing else.
+    fn take(&mut self, value: &[u8]) -> bool {
+        let mut plain = true;
+        for option in value.split(|byte| *byte == b',').map(blanks_off) {
+            if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep = true;
+            } else if option.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else {
+                plain = false;
+            }
+        }
+        plain
     }
 }

@@ -12,6 +12,7 @@ mod body;
 mod head;
 mod input;
 mod line;
+mod names;
 mod output;
 
 #[cfg(test)]
@@ -72,6 +73,11 @@ impl Http1 {
         if idle {
             self.shared.line.borrow_mut().rest();
         }
+    }
+
+    /// Whether another request may be sent, as far as its bytes tell. Its socket is asked by [`Http1::is_open`].
+    pub fn is_over(&self) -> bool {
+        self.shared.line.borrow().is_over()
     }
 
     /// Whether another request may be sent: the exchange before is over without a doubt, and the backend has

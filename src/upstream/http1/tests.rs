@@ -90,6 +90,33 @@ fn what_two_readers_may_take_differently_is_refused() {
 }
 
 #[test]
+fn what_is_said_of_the_connection_alone_stays_with_it() {
+    for (version, said, last, kept) in [
+        ("1.1", "", false, None),
+        ("1.1", "connection: keep-alive\r\n", false, None),
+        ("1.1", "Connection: Keep-Alive , close\r\n", true, None),
+        ("1.1", "connection: keep-alive\r\nconnection:\tclose\r\n", true, None),
+        ("1.1", "connection: close, x\r\n", true, Some("close, x")),
+        ("1.1", "connection: upgrade\r\n", false, Some("upgrade")),
+        ("1.0", "", true, None),
+        ("1.0", "connection: x\r\n", true, Some("x")),
+        ("1.0", "connection: keep-alive\r\n", false, None),
+        ("1.0", "connection: keep-alive\r\nconnection: close\r\n", true, None),
+    ] {
+        let mut reader = Reader::new(Asked::default());
+        let text = format!("HTTP/{version} 200 OK\r\n{said}content-length: 0\r\n\r\n");
+        let head = reader.read(&mut BytesMut::from(&*text)).expect(&text).expect(&text);
+        assert_eq!(reader.last, last, "{text}");
+        let connection = head.response.headers().get("connection");
+        assert_eq!(connection.map(|value| value.to_str().expect("text")), kept, "{text}");
+    }
+    for wrong in ["close\x0c", "\0", "keep-alive\r"] {
+        let text = format!("HTTP/1.1 200 OK\r\nconnection: {wrong}\r\n\r\n");
+        assert!(read(&text).expect_err(wrong).contains("control characters"), "{wrong:?}");
+    }
+}
+
+#[test]
 fn half_a_head_is_none_yet() {
     for text in ["", "HT", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\na: 1\r\n\r"] {
         assert!(read(text).expect("nothing is wrong yet").is_none(), "{text:?}");
