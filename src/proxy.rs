@@ -93,7 +93,8 @@ struct Wants {
 
 /// What can be said of a request at once.
 enum Begun {
-    Forward(Forward),
+    /// Boxed: it is moved several times until it is polled.
+    Forward(Box<Forward>),
     /// It is some until it is taken.
     Over(Option<Outcome>),
     /// Others have a say in it. The same.
@@ -121,7 +122,10 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Received) -> (Wants, Begun)
     if client.worker.logs() {
         exchange.logged = Some(Logged::new(&head, &received));
     }
-    let accept = head.headers.get(header::ACCEPT).cloned();
+    let accept = match received.has.accept {
+        true => head.headers.get(header::ACCEPT).cloned(),
+        false => None,
+    };
     let grpc = head.version >= Version::HTTP_2 && is_grpc(&head.headers);
     let last = last_stop(&mut head);
     let local = client.worker.local();

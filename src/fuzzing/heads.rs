@@ -147,7 +147,7 @@ pub fn headers(data: &[u8]) {
     );
     check(&headers, &before, &peer, received.upgrade);
     rewriting::join_cookies(&mut headers);
-    hops::via(&mut headers, version);
+    hops::via(&mut headers, version, received.has.via);
     forwarded::announce(&mut headers, Forwarded::Both, &peer, received.client, None);
     assert_eq!(headers.get_all(header::VIA).iter().count(), 1);
     assert_eq!(headers.get_all("x-forwarded-for").iter().count(), 1);

@@ -230,7 +230,7 @@ fn rewritten(request: Request<Incoming>) -> Option<Request<Incoming>> {
     head.uri = Uri::from(target.unwrap_or(PathAndQuery::from_static("/")));
     head.headers.remove(header::EXPECT);
     head.headers.insert(header::HOST, HeaderValue::from_str(&own).ok()?);
-    hops::via(&mut head.headers, head.version);
+    hops::via(&mut head.headers, head.version, true);
     head.version = Version::HTTP_11;
     Some(Request::from_parts(head, body))
 }

@@ -31,12 +31,28 @@ pub struct Received {
     pub asked: bool,
     /// The client asks to upgrade (never to h2c); `Upgrade` and `Connection: upgrade` are still there.
     pub upgrade: bool,
+    pub has: Has,
+}
+
+/// Headers that there may be: those that are not need not be looked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Has {
+    pub accept: bool,
+    pub expect: bool,
+    pub referer: bool,
+    pub user_agent: bool,
+    pub via: bool,
 }
 
 /// What a header is to a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
     Ordinary,
+    Accept,
+    Expect,
+    Referer,
+    UserAgent,
+    Via,
     Connection,
     Te,
     Upgrade,
@@ -67,9 +83,15 @@ pub fn receive(
     let mut doomed = Doomed::new();
     let (mut connection, mut te, mut upgrade) = (false, false, false);
     let (mut forwarded, mut request_id, mut trace) = (false, false, false);
+    let mut has = Has::default();
     for name in headers.keys() {
         match classify(name.as_str()) {
             Class::Ordinary => {}
+            Class::Accept => has.accept = true,
+            Class::Expect => has.expect = true,
+            Class::Referer => has.referer = true,
+            Class::UserAgent => has.user_agent = true,
+            Class::Via => has.via = true,
             Class::Connection => connection = true,
             Class::Te => te = true,
             Class::Upgrade => upgrade = true,
@@ -101,7 +123,7 @@ pub fn receive(
         headers.insert(X_REQUEST_ID.clone(), id.value());
         id
     });
-    Received { client, id, asked, upgrade }
+    Received { client, id, asked, upgrade, has }
 }
 
 /// HTTP/2 may split Cookie into several fields; HTTP/1.1 wants them in one (RFC 9113 §8.2.3).
@@ -283,8 +305,10 @@ fn given_id(headers: &HeaderMap) -> Option<RequestId> {
 #[inline]
 fn classify(name: &str) -> Class {
     match name.as_bytes()[0] {
+        b'a' if name == "accept" => Class::Accept,
         b'c' if name == "connection" => Class::Connection,
         b'c' if is_proof(name.as_bytes()) => Class::Proof,
+        b'e' if name == "expect" => Class::Expect,
         b'f' if name == "forwarded" => Class::Forwarded,
         b'h' if name == "http2-settings" => Class::Hop,
         b'k' if name == "keep-alive" => Class::Hop,
@@ -297,12 +321,15 @@ fn classify(name: &str) -> Class {
             | "proxy-connection" => Class::Hop,
             _ => Class::Ordinary,
         },
+        b'r' if name == "referer" => Class::Referer,
         b't' => match name {
             "te" => Class::Te,
             TRACEPARENT | TRACESTATE => Class::Trace,
             _ => Class::Ordinary,
         },
         b'u' if name == "upgrade" => Class::Upgrade,
+        b'u' if name == "user-agent" => Class::UserAgent,
+        b'v' if name == "via" => Class::Via,
         b'x' => classify_x(name.as_bytes()),
         _ => Class::Ordinary,
     }

@@ -4,15 +4,15 @@ use http::{HeaderMap, HeaderValue, Method, Version, header};
 
 use super::fault::Fault;
 
-/// Adds us to Via (§7.6.3: a gateway does so in every request that it forwards).
-pub fn via(headers: &mut HeaderMap, version: Version) {
+/// Adds us to Via (§7.6.3: a gateway does so in every request that it forwards). `others`: there may be some in it.
+pub fn via(headers: &mut HeaderMap, version: Version, others: bool) {
     let own = match version {
         Version::HTTP_10 => "1.0 tidegate",
         Version::HTTP_2 => "2.0 tidegate",
         Version::HTTP_3 => "3.0 tidegate",
         _ => "1.1 tidegate",
     };
-    if !headers.contains_key(header::VIA) {
+    if !others || !headers.contains_key(header::VIA) {
         headers.insert(header::VIA, HeaderValue::from_static(own));
         return;
     }
@@ -57,10 +57,10 @@ mod tests {
     #[test]
     fn each_proxy_adds_itself() {
         let mut headers = HeaderMap::new();
-        via(&mut headers, Version::HTTP_2);
+        via(&mut headers, Version::HTTP_2, true);
         assert_eq!(headers["via"], "2.0 tidegate");
         headers.append(header::VIA, HeaderValue::from_static("1.0 other"));
-        via(&mut headers, Version::HTTP_11);
+        via(&mut headers, Version::HTTP_11, true);
         assert_eq!(headers["via"], "2.0 tidegate, 1.0 other, 1.1 tidegate");
         assert_eq!(headers.get_all("via").iter().count(), 1);
     }

@@ -89,41 +89,50 @@ pub fn parse(written: &str) -> Result<Host<'_>, HostError> {
                 Some(port) => (name, port),
             }
         }
-        None => {
-            let (name, port) = written.split_once(':').unwrap_or((written, ""));
-            (check_name(name)?, port)
-        }
-    };
-    let port = match port {
-        "" => None,
-        digits if digits.bytes().all(|b| b.is_ascii_digit()) => {
-            Some(digits.parse().map_err(|_| HostError::Invalid)?)
-        }
-        _ => return Err(HostError::Invalid),
+        None => return parse_name(written),
     };
     let name = if name.bytes().any(|b| b.is_ascii_uppercase()) {
         Cow::Owned(name.to_ascii_lowercase())
     } else {
         Cow::Borrowed(name)
     };
-    Ok(Host { name, port, written })
+    Ok(Host { name, port: parse_port(port)?, written })
 }
 
-/// The name without its final dot, if it is one.
-fn check_name(name: &str) -> Result<&str, HostError> {
-    let name = name.strip_suffix('.').unwrap_or(name);
-    let mut previous = b'.';
-    for byte in name.bytes() {
-        let fits = match byte {
-            b'.' => previous != b'.',
-            byte => byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~'),
-        };
-        if !fits {
-            return Err(HostError::Invalid);
+/// A name, or an IPv4 address, in one pass.
+fn parse_name(written: &str) -> Result<Host<'_>, HostError> {
+    let (mut end, mut previous, mut upper) = (0, b'.', false);
+    for byte in written.bytes() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => {}
+            b'.' if previous != b'.' => {}
+            b'A'..=b'Z' => upper = true,
+            b':' => break,
+            _ => return Err(HostError::Invalid),
         }
-        previous = byte;
+        (end, previous) = (end + 1, byte);
     }
-    if previous == b'.' || name.len() > 253 { Err(HostError::Invalid) } else { Ok(name) }
+    let port = written.get(end + 1..).unwrap_or_default();
+    // Its final dot is no part of it.
+    let length = end - usize::from(end > 0 && previous == b'.');
+    if length == 0 || length > 253 {
+        return Err(HostError::Invalid);
+    }
+    let name = &written[..length];
+    let name = if upper { Cow::Owned(name.to_ascii_lowercase()) } else { Cow::Borrowed(name) };
+    Ok(Host { name, port: parse_port(port)?, written })
+}
+
+/// Digits, or nothing.
+fn parse_port(digits: &str) -> Result<Option<u16>, HostError> {
+    let mut port = None;
+    for byte in digits.bytes() {
+        let digit = byte.wrapping_sub(b'0');
+        let more = (digit <= 9).then(|| port.unwrap_or(0_u16).checked_mul(10)).flatten();
+        let more = more.and_then(|more| more.checked_add(u16::from(digit)));
+        port = Some(more.ok_or(HostError::Invalid)?);
+    }
+    Ok(port)
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ pub fn prepare(
     received: &Received,
     (mut head, body): (Parts, ReceivedBody),
     rewritten: Option<http::uri::PathAndQuery>,
-) -> Result<Forward, Box<Exchange>> {
+) -> Result<Box<Forward>, Box<Exchange>> {
     let service = exchange.choose().and_then(|target| target.service);
     let service = service.and_then(|index| local.services.get(index));
     // A snapshot whose route names no service of its own cannot be built.
@@ -90,7 +90,7 @@ pub fn prepare(
         && !received.upgrade
     {
         let (client, upload) = (received.client, upload.as_ref());
-        let original = Original { head: &head, host: host.as_ref(), client, size, upload };
+        let original = Original { head: &head, host: host.value.as_ref(), client, size, upload };
         mirror::copy(&exchange, local, (&route, to), original);
     }
     let body = upload.as_ref().map_or_else(RequestBody::empty, |upload| upload.body());
@@ -98,14 +98,15 @@ pub fn prepare(
     let class = admitting::class(&route.config, &client.peer, &head.headers);
     let sending = Sending {
         request: RefCell::new(Some(Request::from_parts(head, body))),
-        host,
+        host: host.value,
+        host_in_place: host.in_place,
         client: received.client,
         class,
         share: None,
         affinity,
         upgrade: received.upgrade,
     };
-    Ok(Forward { exchange: Some(exchange), service, route, sending, opening: None })
+    Ok(Box::new(Forward { exchange: Some(exchange), service, route, sending, opening: None }))
 }
 
 impl Forward {

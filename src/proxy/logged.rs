@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{self, HeaderMap};
+use http::header;
 use http::request::Parts;
 use http::{HeaderValue, Uri, Version};
 
@@ -33,15 +33,16 @@ pub struct Logged {
 
 impl Logged {
     pub fn new(head: &Parts, received: &Received) -> Box<Self> {
-        let value = |headers: &HeaderMap, name| headers.get(name).cloned();
+        let (headers, has) = (&head.headers, &received.has);
+        let value = |there: bool, name| there.then(|| headers.get(name).cloned()).flatten();
         Box::new(Self {
             id: received.id.clone(),
             client: received.client,
-            host: value(&head.headers, header::HOST),
+            host: value(head.uri.authority().is_none(), header::HOST),
             target: head.uri.clone(),
             version: head.version,
-            user_agent: value(&head.headers, header::USER_AGENT),
-            referer: value(&head.headers, header::REFERER),
+            user_agent: value(has.user_agent, header::USER_AGENT),
+            referer: value(has.referer, header::REFERER),
             retries: 0,
             ttfb: None,
             error: None,

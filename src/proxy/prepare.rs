@@ -15,6 +15,13 @@ use crate::snapshot::RouteView;
 const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 const CLIENT_CERT_SUBJECT: HeaderName = HeaderName::from_static("client-cert-subject");
 
+/// The Host that the client sent.
+pub struct Host {
+    pub value: Option<HeaderValue>,
+    /// It is what the head says still.
+    pub in_place: bool,
+}
+
 /// Makes the head ready for any backend; only Host may still depend on which. The client's own
 /// Host is given back, for `host = "preserve"`.
 pub fn request(
@@ -24,21 +31,26 @@ pub fn request(
     head: &mut Parts,
     rewritten: Option<PathAndQuery>,
     forwarded: config::Forwarded,
-) -> Option<HeaderValue> {
+) -> Host {
     let host = headers::host_value(&head.uri, &head.headers);
+    let rules = &route.config.headers_in;
+    let in_place =
+        head.uri.authority().is_none() && rules.set.is_empty() && rules.remove.is_empty();
     set_target(head, rewritten);
-    // The client's wait for a 100 ends when its body is first read (RFC 9110 §10.1.1).
-    head.headers.remove(header::EXPECT);
+    if received.has.expect {
+        // The client's wait for a 100 ends when its body is first read (RFC 9110 §10.1.1).
+        head.headers.remove(header::EXPECT);
+    }
     if head.version >= Version::HTTP_2 {
         headers::join_cookies(&mut head.headers);
     }
-    hops::via(&mut head.headers, head.version);
+    hops::via(&mut head.headers, head.version, received.has.via);
     head.version = Version::HTTP_11;
     if let Some(shown) = client.proven.as_ref().and_then(|proven| proven.certificate.as_ref()) {
         head.headers.insert(CLIENT_CERT, shown.certificate.clone());
         head.headers.insert(CLIENT_CERT_SUBJECT, shown.subject.clone());
     }
-    headers::apply(&mut head.headers, &route.config.headers_in);
+    headers::apply(&mut head.headers, rules);
     crate::http::forwarded::announce(
         &mut head.headers,
         forwarded,
@@ -46,7 +58,7 @@ pub fn request(
         received.client,
         host.as_ref(),
     );
-    host
+    Host { in_place: in_place && host.is_some(), value: host }
 }
 
 /// Origin-form (RFC 9112 §3.2.1): HTTP/2, HTTP/3 and absolute-form targets lose their authority here.

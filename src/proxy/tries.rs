@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use crate::balance::Pick;
 use crate::clock::Micros;
-use crate::config::types::Priority;
+use crate::config::types::{HostRule, Priority};
 use crate::http::fault::Fault;
 use crate::http::headers;
 use crate::telemetry::RetryReason;
@@ -52,6 +52,8 @@ pub struct Sending {
     pub request: Slot,
     /// What `host = "preserve"` sends.
     pub host: Option<HeaderValue>,
+    /// The request has it until it is first sent.
+    pub host_in_place: bool,
     pub client: IpAddr,
     /// Who goes first when capacity is short.
     pub class: Priority,
@@ -68,12 +70,12 @@ pub type Tried = SmallVec<[u64; 4]>;
 /// Tries until there is an answer.
 pub async fn run(
     exchange: &Exchange,
-    service: &Rc<LocalService>,
+    routed: &Rc<LocalService>,
     sending: &mut Sending,
 ) -> Result<Answer, Fault> {
     let worker = &exchange.client.worker;
-    let mut service = service.clone();
-    let config = service.view.config.clone();
+    let mut service = routed.clone();
+    let config = &routed.view.config;
     let retry = &config.retry;
     let idempotent = retry.methods.contains(exchange.method());
     let mut tried = Tried::new();
@@ -103,7 +105,10 @@ pub async fn run(
             },
         };
         tried.push(held.backend.backend.uid);
-        if let Some(request) = sending.request.get_mut() {
+        let preserves = held.service().view.config.host == HostRule::Preserve;
+        if !(preserves && sending.host_in_place && tried.len() == 1)
+            && let Some(request) = sending.request.get_mut()
+        {
             set_host(request, sending.host.as_ref(), &held);
         }
         let more = retries < retry.attempts;

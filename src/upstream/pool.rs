@@ -78,11 +78,11 @@ impl Pool {
         }
     }
 
-    /// Puts a connection back that has finished its exchange.
+    /// Puts a connection back that has finished its exchange. Whether it is still open is asked when it is taken out.
     pub fn give_back(&self, conn: Conn, now: Micros, most: usize) {
         let Conn::Http1(mut conn) = conn else { return };
         let mut idle = self.idle.borrow_mut();
-        if self.closed.get() || idle.len() >= most || !conn.is_open() {
+        if self.closed.get() || idle.len() >= most || !conn.is_over() {
             return;
         }
         conn.set_idle(true);

@@ -66,6 +66,23 @@ fn combined_lines_are_apaches() {
 }
 
 #[test]
+fn addresses_and_numbers_are_written_as_by_display() {
+    for (client, status, bytes) in
+        [("0.0.0.0", 100, 0), ("255.10.9.100", 99, 10), ("2001:db8::1", 599, u64::MAX)]
+    {
+        let address = client.parse().expect("an address");
+        let record = Record { client: address, status, bytes_out: bytes, ..record() };
+        let line = line(format::combined, &record);
+        assert!(line.starts_with(&format!("{client} - - [")), "{line}");
+        assert!(line.contains(&format!("\" {status} {bytes} \"-\"")), "{line}");
+    }
+    let record = Record { duration: 1_000_999, user_agent: Some(b"a\"\xffb"), ..record() };
+    let line = line(format::json, &record);
+    assert!(line.contains("\"duration_ms\":1000.999,"), "{line}");
+    assert!(line.contains("\"user_agent\":\"a\\\"\u{fffd}b\""), "{line}");
+}
+
+#[test]
 fn errors_are_always_written_and_others_by_their_share() {
     let sink = Sink::Stream(Box::new(std::io::sink()));
     let log = AccessLog::start(&config(AccessFormat::Json, 0.25), sink, Arc::default());

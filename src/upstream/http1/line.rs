@@ -108,9 +108,14 @@ impl Line {
         !matches!(self.sending, Sending::Over)
     }
 
+    /// Whether the exchange is over and leaves no doubt.
+    pub(super) fn is_over(&self) -> bool {
+        self.free && !self.is_sending() && self.input.bytes.is_empty()
+    }
+
     /// Whether another request may be sent on it.
     pub(super) fn is_free(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.free || self.is_sending() || !self.input.bytes.is_empty() {
+        if !self.is_over() {
             return false;
         }
         let Some(socket) = &mut self.socket else { return false };
