@@ -76,8 +76,7 @@ pub(super) async fn serve(control: Arc<Control>, start: Start<'_>) -> Result<(),
         tokio::spawn(banner::settle(control.clone(), text));
     }
     tokio::spawn(tick(control.clone()));
-    tokio::spawn(look_for_overload(control.clone()));
-    tokio::spawn(publish_bans(control.clone()));
+    tokio::spawn(look_often(control.clone()));
     tokio::spawn(super::memory::run(control.clone()));
     tokio::spawn(watchdog::run(control.clone()));
     let watching: Option<AbortHandle> =
@@ -215,22 +214,15 @@ async fn tick(control: Arc<Control>) {
     }
 }
 
-/// Several times a second, for as long as the process runs.
-async fn look_for_overload(control: Arc<Control>) {
+/// Several times a second, for as long as the process runs: looks for overload, and has bans held everywhere that
+/// whoever banned left to others. One task: several that wake at once wake another thread to share them.
+async fn look_often(control: Arc<Control>) {
+    const { assert!(super::overload::EVERY.as_micros() == bans::PERIOD.as_micros()) };
     let mut timer = tokio::time::interval(super::overload::EVERY);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         timer.tick().await;
         control.look_for_overload();
-    }
-}
-
-/// Has bans held everywhere that whoever banned left to others; for as long as the process runs.
-async fn publish_bans(control: Arc<Control>) {
-    let mut timer = tokio::time::interval(bans::PERIOD);
-    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        timer.tick().await;
         control.plane.bans().publish_rest();
     }
 }

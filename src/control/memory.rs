@@ -18,6 +18,8 @@ use super::lock;
 
 /// How often memory is read. A burst of 1 GB/s is 100 MB further by then.
 const EVERY: Duration = Duration::from_millis(100);
+/// Without a limit: how often it is looked whether there is one by now.
+const UNLIMITED: Duration = Duration::from_secs(1);
 
 /// What is known of the memory of this process.
 #[derive(Debug, Default)]
@@ -43,11 +45,10 @@ pub struct Reading {
 
 /// Looks for as long as the process runs.
 pub(super) async fn run(control: Arc<Control>) {
-    let mut timer = tokio::time::interval(EVERY);
-    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        timer.tick().await;
         control.look_at_memory().await;
+        let limited = control.memory().is_some();
+        tokio::time::sleep(if limited { EVERY } else { UNLIMITED }).await;
     }
 }
 
