@@ -6,6 +6,8 @@
 pub mod context;
 pub mod local;
 pub mod shared;
+#[cfg(test)]
+mod tests;
 mod thread;
 pub mod timers;
 mod waste;

@@ -1,0 +1,101 @@
+//! Workers over real sockets, on a clock that stands still until it is moved: what is bounded by the second can be
+//! counted, however slow the machine is.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::SystemTime;
+
+use crate::config::types::Listener;
+use crate::snapshot::ListenerView;
+
+use super::*;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// One worker with one listener.
+async fn start(clock: &Clock) -> (DataPlane, SocketAddr) {
+    let params =
+        Params { workers: 1, clock: clock.clone(), given: Given::default(), heap: Heap::default() };
+    let plane = DataPlane::start(params).expect("a thread");
+    let listener = Arc::new(Listener::plain("http", &[SocketAddr::from(([127, 0, 0, 1], 0))]));
+    let binding = plane.bind(std::slice::from_ref(&listener)).expect("a free port");
+    let view = ListenerView { config: listener, tls: None, quic: None, stats: Arc::default() };
+    let generation = plane.publish(Snapshot {
+        generation: 0,
+        listeners: vec![Arc::new(view)],
+        router: Arc::new(Router::new(&[], &[])),
+        routes: Vec::new(),
+        services: Vec::new(),
+        access_log: None,
+    });
+    plane.acknowledged(generation).await;
+    plane.listen(binding).await;
+    let address = plane.addresses()[0].1;
+    (plane, address)
+}
+
+/// Bytes that the kernel holds between two ports, and that nobody read yet.
+fn on_the_way(client: u16, server: u16) -> u64 {
+    let port = |text: &str| u16::from_str_radix(text.rsplit(':').next()?, 16).ok();
+    let bytes = |text: &str| u64::from_str_radix(text, 16).ok();
+    let sockets = std::fs::read_to_string("/proc/net/tcp").expect("Linux has it");
+    let queued = sockets.lines().filter_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let (from, to) = (port(words.next()?)?, port(words.next()?)?);
+        let (sending, receiving) = words.nth(1)?.split_once(':')?;
+        match (from, to) {
+            _ if (from, to) == (client, server) => bytes(sending),
+            _ if (from, to) == (server, client) => bytes(receiving),
+            _ => None,
+        }
+    });
+    queued.sum()
+}
+
+async fn eventually(mut holds: impl FnMut() -> bool) {
+    let looking = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, looking).await.expect("within a minute");
+}
+
+/// A client whose head has too many lines reads its answer to the end and then sends so much. Whether its connection
+/// is still there when all of that was read, or thrown away with it.
+async fn is_heard_out(plane: &DataPlane, address: SocketAddr, bytes: usize) -> bool {
+    let mut client = TcpStream::connect(address).expect("it listens");
+    let port = client.local_addr().expect("it is connected").port();
+    client.set_read_timeout(Some(DEADLINE)).expect("more than zero");
+    let head = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101));
+    client.write_all(head.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("an answer, and its end");
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    // Who is cut meanwhile cannot send any more.
+    let _ = client.write_all(&vec![b'x'; bytes]);
+    eventually(|| on_the_way(port, address.port()) == 0).await;
+    // What was read last was judged when the worker comes to something else.
+    plane.turned().await;
+    let open = plane.shared.open.load(SeqCst) > 0;
+    drop(client);
+    eventually(|| plane.shared.open.load(SeqCst) == 0).await;
+    open
+}
+
+#[tokio::test]
+async fn what_comes_after_a_refusal_is_thrown_away_within_bounds() {
+    const SMALL: usize = 1_000_000;
+    let clock = Clock::manual(SystemTime::UNIX_EPOCH);
+    let (plane, address) = start(&clock).await;
+    assert!(!is_heard_out(&plane, address, 2 << 20).await, "1 MiB of one connection");
+    // What the first one had taken is a MiB and a read. Of 16 MiB this leaves 15 of these and not 16.
+    for n in 1..=15 {
+        assert!(is_heard_out(&plane, address, SMALL).await, "{n}");
+    }
+    assert!(!is_heard_out(&plane, address, SMALL).await, "16 MiB of the worker");
+    assert!(!is_heard_out(&plane, address, SMALL).await, "no more in this second");
+    clock.advance(Duration::from_secs(1));
+    assert!(is_heard_out(&plane, address, SMALL).await, "each second has its own");
+    plane.stop(DEADLINE).await;
+}
