@@ -126,7 +126,8 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Received) -> (Wants, Begun)
         true => head.headers.get(header::ACCEPT).cloned(),
         false => None,
     };
-    let grpc = head.version >= Version::HTTP_2 && is_grpc(&head.headers);
+    let grpc =
+        received.has.content_type && head.version >= Version::HTTP_2 && is_grpc(&head.headers);
     let last = last_stop(&mut head);
     let local = client.worker.local();
     let mut standing = None;

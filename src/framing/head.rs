@@ -132,7 +132,11 @@ fn value<'a>(line: &'a [u8], name: &[u8], hyphen: usize) -> Result<Option<&'a [u
 /// Optional whitespace is blanks and tabs, nothing else (RFC 9110 §5.6.3).
 #[inline]
 pub fn blanks_off(mut value: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+    // Two loops: one for both ends costs three times as much.
+    while let [b' ' | b'\t', rest @ ..] = value {
+        value = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = value {
         value = rest;
     }
     value

@@ -18,6 +18,9 @@ use super::request_id::{RequestId, X_REQUEST_ID, is_short_token};
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 
+/// Headers that most requests get: Host, Via, X-Request-Id and three X-Forwarded.
+const ADDED: usize = 6;
+
 /// Names to remove; most requests have none or one.
 type Doomed = SmallVec<[HeaderName; 4]>;
 
@@ -38,6 +41,7 @@ pub struct Received {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Has {
     pub accept: bool,
+    pub content_type: bool,
     pub expect: bool,
     pub referer: bool,
     pub user_agent: bool,
@@ -49,6 +53,7 @@ pub struct Has {
 enum Class {
     Ordinary,
     Accept,
+    ContentType,
     Expect,
     Referer,
     UserAgent,
@@ -88,6 +93,7 @@ pub fn receive(
         match classify(name.as_str()) {
             Class::Ordinary => {}
             Class::Accept => has.accept = true,
+            Class::ContentType => has.content_type = true,
             Class::Expect => has.expect = true,
             Class::Referer => has.referer = true,
             Class::UserAgent => has.user_agent = true,
@@ -117,6 +123,7 @@ pub fn receive(
     }
     let client =
         if forwarded { forwarded::client(headers, peer, trusted_proxies) } else { peer.ip };
+    headers.reserve(ADDED);
     let given = if request_id && peer.trusted { given_id(headers) } else { None };
     let id = given.unwrap_or_else(|| {
         let id = RequestId::generate(rng);
@@ -307,6 +314,7 @@ fn classify(name: &str) -> Class {
     match name.as_bytes()[0] {
         b'a' if name == "accept" => Class::Accept,
         b'c' if name == "connection" => Class::Connection,
+        b'c' if name == "content-type" => Class::ContentType,
         b'c' if is_proof(name.as_bytes()) => Class::Proof,
         b'e' if name == "expect" => Class::Expect,
         b'f' if name == "forwarded" => Class::Forwarded,

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -20,6 +21,9 @@ use crate::tls::clients::ClientCertificate;
 
 use super::strict::{Next, Strict};
 
+/// Pieces of so many bytes in all are copied together to be written: send(2) of one piece costs the kernel less than
+/// writev(2) of several, 1 % of what a small request costs.
+const SMALL: usize = 4096;
 /// Read at once of what has to be held back.
 const ASIDE: usize = 2048;
 
@@ -125,6 +129,10 @@ impl AsyncRead for ClientStream {
             false => self.poll_bytes(cx, buf),
         }
     }
+}
+
+fn is_small(bufs: &[IoSlice<'_>]) -> bool {
+    bufs.len() > 1 && bufs.iter().map(|buf| buf.len()).sum::<usize>() <= SMALL
 }
 
 impl ClientStream {
@@ -247,6 +255,11 @@ impl AsyncWrite for ClientStream {
             ready!(self.poll_interim(cx))?;
         }
         let result = match &mut self.transport {
+            Transport::Plain(tcp) if is_small(bufs) => {
+                let mut whole = SmallVec::<[u8; SMALL]>::new();
+                bufs.iter().for_each(|buf| whole.extend_from_slice(buf));
+                Pin::new(tcp).poll_write(cx, &whole)
+            }
             Transport::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Transport::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
         };

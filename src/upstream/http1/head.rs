@@ -4,7 +4,7 @@
 //! names and values.
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 
 use crate::framing::{self, AnswerHead, Asked, Ends, Flaw, Rest, blanks_off};
 
@@ -15,6 +15,8 @@ const HEAD_BYTES: usize = 64 * 1024;
 const FIELDS: usize = 100;
 /// Room for so many fields at least: HTTP/1 to clients puts their next request into the same map, and we add six to that.
 const ROOM: usize = 12;
+/// A map with more room is not used again: it would be kept as long as a client's connection is busy.
+const MOST_ROOM: usize = 48;
 /// Length of `HTTP/1.1 200`.
 const CODE_END: usize = 12;
 /// Informational answers (1xx) before the one that counts.
@@ -39,11 +41,21 @@ pub(super) struct Reader {
     pub(super) interim: Vec<Response<()>>,
     /// The connection ends with this answer.
     pub(super) last: bool,
+    /// A map for its fields: that of the request, empty.
+    spare: HeaderMap,
 }
 
 impl Reader {
     pub(super) fn new(asked: Asked) -> Self {
         Self { asked, ..Self::default() }
+    }
+
+    /// The request was sent; the answer may have the place of its fields.
+    pub(super) fn reuse(&mut self, mut fields: HeaderMap) {
+        if fields.capacity() <= MOST_ROOM {
+            fields.clear();
+            self.spare = fields;
+        }
     }
 
     /// Takes the head off what was read; `None`: it is not whole yet. Informational answers are
@@ -76,25 +88,27 @@ impl Reader {
                 if *count > INFORMATIONAL || *size > HEAD_BYTES {
                     return Err(Flaw::Informational.text());
                 }
-                let (response, _) = parse(&bytes, &head, &ends)?;
+                let (response, _) = parse(&bytes, &head, &ends, HeaderMap::new())?;
                 // 100 says something about our own sending only.
                 if response.status() != StatusCode::CONTINUE {
                     self.interim.push(response);
                 }
                 continue;
             }
-            let (response, last) = parse(&bytes, &head, &ends)?;
+            let fields = std::mem::take(&mut self.spare);
+            let (response, last) = parse(&bytes, &head, &ends, fields)?;
             self.last |= last || matches!(head.rest, Rest::UntilClose | Rest::Switched);
             return Ok(Some(Head { response, rest: head.rest }));
         }
     }
 }
 
-/// A whole head, whose lines end there; whether the backend closes after its answer.
+/// A whole head, whose lines end there, with its fields in that map; whether the backend closes after its answer.
 fn parse(
     bytes: &Bytes,
     head: &AnswerHead,
     ends: &[usize],
+    mut fields: HeaderMap,
 ) -> Result<(Response<()>, bool), &'static str> {
     const NO_TOKEN: &str = "the name of a field is no token";
     let status = StatusCode::from_u16(head.status).map_err(|_| Flaw::StatusLine.text())?;
@@ -105,11 +119,7 @@ fn parse(
     if ends.len() > FIELDS + 1 {
         return Err("there are more than 100 fields");
     }
-    let mut response = Response::new(());
-    *response.status_mut() = status;
-    *response.version_mut() = if head.old { Version::HTTP_10 } else { Version::HTTP_11 };
-    let headers = response.headers_mut();
-    headers.reserve(ends.len().max(ROOM));
+    fields.reserve(ends.len().max(ROOM));
     let mut options = Options::default();
     for line in ends.windows(2) {
         let line = &bytes[line[0]..line[1] - 2];
@@ -123,8 +133,12 @@ fn parse(
         }
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(value))
             .map_err(|_| "the value of a field has control characters")?;
-        headers.append(name, value);
+        fields.append(name, value);
     }
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    *response.version_mut() = if head.old { Version::HTTP_10 } else { Version::HTTP_11 };
+    *response.headers_mut() = fields;
     Ok((response, options.close || (head.old && !options.keep)))
 }
 

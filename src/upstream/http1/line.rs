@@ -254,6 +254,11 @@ impl Line {
         self.reader.last = true;
     }
 
+    /// A request without a body has begun to be sent.
+    pub(super) fn has_sent(&mut self, request: Request<RequestBody>) {
+        self.reader.reuse(request.into_parts().0.headers);
+    }
+
     /// The head of the answer, once it is there.
     pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Lost>> {
         loop {

@@ -163,8 +163,10 @@ impl Shared {
         let line = &mut *line;
         if line.is_sending() {
             let result = line.poll_send(cx);
-            if line.output.has_begun() {
-                *unsent = None;
+            if line.output.has_begun()
+                && let Some(request) = unsent.take()
+            {
+                line.has_sent(request);
             }
             if let Poll::Ready(Err(error)) = result {
                 return Poll::Ready(Err(self.lost(unsent, error)));
