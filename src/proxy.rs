@@ -16,6 +16,7 @@ mod limited;
 mod load_report;
 mod logged;
 mod mirror;
+mod patience;
 mod prepare;
 mod tries;
 mod waiting;

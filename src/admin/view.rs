@@ -72,6 +72,9 @@ pub struct Limits {
     pub dropped: f64,
     /// Requests that wait for a place at a backend.
     pub queued: u32,
+    /// How many times the present capacity the scaler brings soon, so that requests wait for it; `None` = no more than
+    /// there is.
+    pub expected: Option<f64>,
 }
 
 /// One backend.

@@ -19,6 +19,7 @@ mod errors;
 pub mod events;
 mod feeds;
 mod floods;
+mod growth;
 pub mod handle;
 pub mod handover;
 mod heal;

@@ -138,9 +138,11 @@ impl Control {
         if let (Some(window), Some(diary)) = (scaler.take_window(), &scaling.diary) {
             diary.window(&window);
         }
+        let size = managed.size();
         if let Some(plan) = plan {
             self.order(managed, plan);
         }
+        self.expect_growth(managed, scaler, size, now);
         if let Some(record) = record {
             self.tell_decision(managed, &record);
             if let Action::Scale { from, to, reason, .. } = &record.action {

@@ -53,6 +53,7 @@ impl Control {
                 rate: Some(pool.admission().rate()).filter(|rate| rate.is_finite()),
                 dropped: pool.admission().dropped(),
                 queued: pool.queued(),
+                expected: pool.admission().expected(self.clock.now()),
             },
             backends: pool.fixed().chain(others).map(row).collect(),
             scaling,

@@ -9,6 +9,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Origin;
@@ -16,6 +17,9 @@ use super::answer::answer;
 
 /// How long what runs may take once it was told to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes that wait in the kernel for a client that does not read, beyond what its window takes. Over the loopback, whose
+/// packets are large, it would take megabytes of each answer at once.
+const UNSENT: u32 = 256 * 1024;
 /// A pause when accepting fails, so that being out of descriptors does not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -49,6 +53,7 @@ fn connection(origin: &Arc<Origin>, stream: TcpStream, peer: SocketAddr, watcher
     let origin = origin.clone();
     // Without it small answers wait for acknowledgements; a failure only makes it slower.
     let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
     tokio::spawn(async move {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new());

@@ -24,6 +24,7 @@ use crate::upstream::budget::RetryBudget;
 use crate::upstream::gate::State;
 use crate::upstream::hold::Hold;
 use crate::upstream::learned::Peers;
+use crate::upstream::limit;
 use crate::upstream::outlier::{Notice, Outliers};
 use crate::upstream::queue::Queue;
 
@@ -262,6 +263,7 @@ impl Pool {
         now: Micros,
     ) -> Vec<Change> {
         let service = self.config.name.clone();
+        let usual = self.usual_limit();
         let Some(fixed) = self.config.backends.iter().find(|b| *b.id == *id) else {
             return Vec::new();
         };
@@ -289,7 +291,7 @@ impl Pool {
             state,
             workers,
         );
-        let backend = Arc::new(backend.under(self.outliers.cap()));
+        let backend = Arc::new(backend.under(self.outliers.cap()).within(usual));
         let old = entry.backend.replace(backend.clone());
         entry.since = now;
         self.view = None;
@@ -301,6 +303,21 @@ impl Pool {
         }
         changes.push(Change::Joined { backend });
         changes
+    }
+}
+
+impl Pool {
+    /// What the others may have in flight while limits are learned. Until more is learned of one that joins, it may have
+    /// as much: without a limit all that wait would go to it at once.
+    pub(super) fn usual_limit(&self) -> limit::Terms {
+        if self.admission.places() == 0 {
+            return limit::Terms::default();
+        }
+        let backends = self.entries.values().filter_map(|entry| entry.backend.as_ref());
+        let limits = backends.map(|backend| backend.limit.get()).filter(|terms| terms.most > 0);
+        let mut limits: Vec<limit::Terms> = limits.collect();
+        limits.sort_unstable_by_key(|terms| terms.most);
+        limits.get(limits.len() / 2).copied().unwrap_or_default()
     }
 }
 

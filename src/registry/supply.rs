@@ -224,7 +224,7 @@ impl Pool {
             // What was drained for leaving left; a person's drain goes on at the new place.
             entry.drain = entry.drain.filter(|drain| drain.by == DrainedBy::Operator);
         }
-        let cap = self.outliers().cap().clone();
+        let (cap, usual) = (self.outliers().cap().clone(), self.usual_limit());
         let entry = self
             .entries
             .entry(one.id.clone())
@@ -239,7 +239,7 @@ impl Pool {
             if entry.drain.is_some() { State::Draining } else { maker.state },
             maker.workers,
         );
-        let backend = Arc::new(backend.under(&cap));
+        let backend = Arc::new(backend.under(&cap).within(usual));
         entry.feed = Some(maker.feed.clone());
         entry.source = maker.source;
         (entry.weight, entry.backup, entry.since) = (one.weight, one.backup, now);

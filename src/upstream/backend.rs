@@ -14,7 +14,7 @@ use crate::telemetry::{BackendStats, PerWorker};
 
 use super::gate::{Gate, State};
 use super::learned::Learned;
-use super::limit::Limit;
+use super::limit::{self, Limit};
 use super::outlier::{Cap, Outlier};
 use super::reported::Reported;
 
@@ -96,6 +96,12 @@ impl Backend {
     /// As one of those that are ejected under this cap.
     pub fn under(mut self, cap: &Arc<Cap>) -> Self {
         self.outlier = Outlier::new(cap.clone());
+        self
+    }
+
+    /// With that limit to begin with.
+    pub fn within(self, limit: limit::Terms) -> Self {
+        self.limit.set(limit);
         self
     }
 

@@ -23,7 +23,13 @@ pub struct Terms {
 
 impl Default for Limit {
     fn default() -> Self {
-        Self(AtomicU64::new(Terms { most: 0, low: 1 }.pack()))
+        Self(AtomicU64::new(Terms::default().pack()))
+    }
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { most: 0, low: 1 }
     }
 }
 

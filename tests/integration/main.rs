@@ -28,6 +28,7 @@ mod discovery;
 mod downstream;
 mod floods;
 mod frozen;
+mod growing;
 mod grpc;
 mod h2;
 mod h2_backends;

@@ -306,6 +306,16 @@ pub struct Overload {
     pub queue_timeout: Duration,
 }
 
+impl Overload {
+    /// Requests that go before others wait so many times longer than these, and all do while capacity comes.
+    pub const PATIENT: u32 = 10;
+
+    /// How long such a request waits at most.
+    pub fn patience(&self) -> Duration {
+        self.queue_timeout.saturating_mul(Self::PATIENT)
+    }
+}
+
 /// How many requests may wait while every backend has `max_in_flight`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueueLimit {

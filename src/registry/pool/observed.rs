@@ -65,6 +65,7 @@ impl Pool {
         changes: &mut Vec<Change>,
     ) {
         let now = clock.now();
+        let usual = self.usual_limit();
         let entry = self.entries.entry(instance.id.clone()).or_insert_with(|| Entry {
             ordered: started(instance, clock),
             adopted: instance.started_at < clock.wall(0),
@@ -90,7 +91,7 @@ impl Pool {
                 if stopping || entry.drain.is_some() { State::Draining } else { State::Starting },
                 workers,
             );
-            let backend = Arc::new(backend.under(self.outliers.cap()));
+            let backend = Arc::new(backend.under(self.outliers.cap()).within(usual));
             entry.backend = Some(backend.clone());
             entry.since = now;
             self.view = None;

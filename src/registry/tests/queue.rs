@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::task::{Context, Wake, Waker};
 
 use super::*;
+use crate::snapshot::Member;
+use crate::upstream::admission;
+use crate::upstream::limit::Terms;
 use crate::upstream::queue::Line;
 
 #[derive(Default)]
@@ -13,6 +16,28 @@ impl Wake for Count {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, SeqCst);
     }
+}
+
+/// While the others are full, all that wait would go to it.
+#[test]
+fn a_backend_that_joins_may_have_as_much_as_the_others() {
+    let mut world = World::new();
+    world.running(&["a", "b", "c"]);
+    let limits = |world: &mut World| {
+        let of = |member: &Member| (member.backend.id.to_string(), member.backend.limit.most());
+        world.view().backends.iter().map(of).collect::<BTreeMap<_, _>>()
+    };
+    assert!(limits(&mut world).into_values().all(|most| most == 0), "nothing was learned");
+    let view = world.view();
+    for (member, most) in view.backends.iter().zip([3, 7, 9]) {
+        member.backend.limit.set(Terms { most, low: 2 });
+    }
+    view.admission.set(admission::Terms { rate: 100.0, places: 19, dropped: 0.0 });
+    world.running(&["a", "b", "c", "d"]);
+    assert_eq!(limits(&mut world)["d"], 7);
+    view.admission.set(admission::Terms { rate: f64::INFINITY, places: 0, dropped: 0.0 });
+    world.running(&["a", "b", "c", "d", "e"]);
+    assert_eq!(limits(&mut world)["e"], 0, "no limit is learned any more");
 }
 
 #[test]

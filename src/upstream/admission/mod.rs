@@ -3,13 +3,16 @@
 //! Off, at the cost of one load a request, until the control plane has learned that backends are overloaded
 //! (`overload`), or that there is no memory for them (`memory`): then only some classes are let in. Each request passes, in this order: the last resort ([`Throttle`]), while backends turn requests
 //! away themselves; the share of its client ([`Shares`]); and the rate at which the backends answer ([`Rate`]), with the
-//! request's class. Whoever is let in may still have to wait for a place (`upstream::queue`).
+//! request's class. Whoever is let in may still have to wait for a place (`upstream::queue`). While more capacity is
+//! [`Expected`] soon, share and rate turn no normal request away: it waits.
 //!
 //! Numbers of one service, for all workers; they live through reloads.
 
+mod expected;
 mod rate;
 mod shares;
 
+pub use expected::Expected;
 pub use rate::Rate;
 pub use shares::{Share, Shares};
 
@@ -31,6 +34,7 @@ pub struct Admission {
     throttle: Throttle,
     /// Requests that the backends may have in flight together; 0: no limit.
     places: AtomicU32,
+    expected: Expected,
 }
 
 /// Why a request was not let in.
@@ -103,6 +107,16 @@ impl Admission {
         self.throttle.get()
     }
 
+    /// How many times the present capacity is expected soon; `None`: no more than there is.
+    pub fn expected(&self, now: Micros) -> Option<f64> {
+        self.expected.get(now)
+    }
+
+    /// So many times the present capacity is expected, and worth to wait for until then. Control plane only.
+    pub fn expect(&self, times: f64, until: Micros) {
+        self.expected.set(until, times);
+    }
+
     /// Control plane only.
     pub fn set(&self, terms: Terms) {
         self.rate.set(terms.rate);
@@ -145,12 +159,13 @@ impl Admission {
             return Err(Refused::Throttled);
         }
         let mut share = Shares::enter(&self.shares, client);
+        let waits = class == Priority::Normal && self.expected(now).is_some();
         let most = self.shares.fair(self.places());
-        if share.count() > most && class != Priority::Critical {
+        if share.count() > most && class != Priority::Critical && !waits {
             return Err(Refused::Share { most });
         }
         share.judge(most);
-        match self.rate.admits(class, share.is_modest(), now) {
+        match self.rate.admits(class, share.is_modest(), now) || waits {
             true => Ok(share),
             false => Err(Refused::Rate),
         }
@@ -205,6 +220,24 @@ mod tests {
         assert_eq!(lets_in(&admission), [None, None, no]);
         admission.spare(Some(Priority::Sheddable));
         assert!(!admission.is_on() && !admission.lacks_memory());
+    }
+
+    #[test]
+    fn normal_requests_wait_for_capacity_that_is_expected() {
+        let admission = Admission::default();
+        admission.set(Terms { rate: 1.0, places: 2, dropped: 0.0 });
+        let mut rng = fastrand::Rng::with_seed(1);
+        let client = IpAddr::from([127, 0, 0, 1]);
+        let mut enter = |class, now| admission.enter(client, class, now, &mut rng);
+        let most = Some(Refused::Share { most: 4 });
+        let held: Vec<_> = (0..20).map_while(|_| enter(Priority::Normal, 5).ok()).collect();
+        assert_eq!(held.len(), 4);
+        assert_eq!(enter(Priority::Normal, 5).err(), most);
+        admission.expect(3.0, 9);
+        let more: Vec<_> = (0..20).map_while(|_| enter(Priority::Normal, 8).ok()).collect();
+        assert_eq!(more.len(), 20);
+        assert_eq!(enter(Priority::Sheddable, 8).err(), most);
+        assert_eq!(enter(Priority::Normal, 9).err(), most);
     }
 
     #[test]

@@ -1,0 +1,70 @@
+//! While the scaler brings capacity requests wait for it, longer than they would for a place.
+
+use serde_json::json;
+
+use crate::support::{Connection, Proxy, Running, wait_until};
+
+/// One request at a time for each of at most `max` backends that need five seconds to start.
+fn scaled(max: u32) -> Running {
+    let slow = "[\"/bin/sh\", \"-c\", \"sleep 5; exec {self} origin --port {port}\"]";
+    Proxy::new()
+        .processes(slow, "")
+        .service("max_in_flight = 1")
+        .scaling(1, max, "[service.app.scaling.concurrency]\ntarget = 1")
+        .toml("[service.app.overload]\nqueue_timeout = \"3s\"")
+        .run()
+}
+
+fn ask(proxy: &Running, path: &str) -> Connection {
+    let mut client = Connection::open(proxy.address("http"));
+    client.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n"));
+    client
+}
+
+/// Asks twice; the first has the only place for an hour. `then`: in between. The status of the second.
+fn second(proxy: &Running, then: impl FnOnce()) -> u16 {
+    let _first = ask(proxy, "/?delay=1h");
+    let in_flight = || proxy.metric("tidegate_backend_in_flight", &[]);
+    wait_until("the place is taken", || in_flight() == 1.0);
+    then();
+    ask(proxy, "/").answer().status
+}
+
+fn is_served_by_another(proxy: &Running) {
+    let scaled = proxy.records("scale");
+    assert_eq!(scaled.last().map(|record| &record["action"]["to"]), Some(&json!(2)), "{scaled:?}");
+    assert_eq!(proxy.metric("tidegate_shed_total", &[]), 0.0);
+}
+
+#[test]
+fn a_request_waits_for_a_backend_that_is_coming() {
+    let proxy = scaled(2);
+    proxy.wait_for_size(1);
+    let coming = || wait_until("one is coming", || proxy.records("scale").len() == 1);
+    assert_eq!(second(&proxy, coming), 200);
+    is_served_by_another(&proxy);
+}
+
+#[test]
+fn a_request_waits_for_a_backend_that_the_next_decision_brings() {
+    let proxy = scaled(2);
+    proxy.wait_for_size(1);
+    wait_until("it could grow", || proxy.service("app")["limits"]["expected"] == 2.0);
+    assert_eq!(second(&proxy, || ()), 200);
+    is_served_by_another(&proxy);
+}
+
+#[test]
+fn where_none_can_come_it_is_turned_away() {
+    let proxy = scaled(1);
+    proxy.wait_for_size(1);
+    assert_eq!(second(&proxy, || ()), 503);
+    let paused = scaled(2);
+    paused.wait_for_size(1);
+    assert_eq!(paused.command(&["scale", "app", "pause"]).code, Some(0));
+    assert_eq!(second(&paused, || ()), 503);
+    for proxy in [proxy, paused] {
+        let late = proxy.metric("tidegate_shed_total", &[("reason", "queue_timeout")]);
+        assert_eq!(late, 1.0);
+    }
+}
