@@ -12,8 +12,8 @@ use super::managed::Managed;
 impl Control {
     /// After a decision; `before`: the size before it.
     ///
-    /// Capacity is expected for as long as a start takes and twice as long as a request would wait for it: then new
-    /// backends have taken what waits. In calm it is for the time to the next decision, if that could be to grow: an
+    /// Capacity is expected for twice as long as a start takes and four times as long as a request would wait for it: then
+    /// new backends have done what waited. In calm it is for the time to the next decision, if that could be to grow: an
     /// overload that begins is not to turn away what this decision would have served.
     pub(super) fn expect_growth(
         &self,
@@ -30,7 +30,7 @@ impl Control {
         let (size, most) = (managed.size(), scaler.bounds().1);
         let is_calm = !pool.admission().is_on() && pool.queued() == 0;
         let (size, wait) = if size > before {
-            (size, (lead + patience) * 2)
+            (size, lead * 2 + patience * 4)
         } else if is_calm && may_grow(scaler) && size < most && scaler.params().interval <= patience
         {
             (most, scaler.params().interval * 2)
