@@ -42,8 +42,9 @@ pub(super) struct Totals {
     /// Who takes requests was not the same all the time.
     pub changed: bool,
     pub serving: f64,
-    first: f64,
-    last: f64,
+    /// In flight at its first tick and at its last.
+    pub first: f64,
+    pub last: f64,
 }
 
 impl Group {

@@ -13,6 +13,7 @@
 
 mod backend;
 mod climb;
+mod cold;
 mod doubt;
 mod group;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use std::collections::{HashMap, HashSet};
 
 use backend::{Backend, Shows};
 use climb::{Climb, Takes};
+use cold::Cold;
 use doubt::{Alone, Doubt, Settled};
 use group::{Group, Totals};
 
@@ -130,6 +132,7 @@ pub struct Learner {
     /// Seconds for which what requests take is learned anew.
     settles: f64,
     settled: Settled,
+    cold: Cold,
     /// Answers a second of each backend in calm, and how many there were.
     calm_each: f64,
     calm_answers: f64,
@@ -172,20 +175,6 @@ impl Learner {
         self.climb.is_some()
     }
 
-    /// What is known of a backend's calm.
-    pub fn calm_of(&self, uid: u64) -> Option<Calm> {
-        let backend = self.backends.get(&uid)?;
-        Some(Calm { seconds: backend.usual?, known: backend.known })
-    }
-
-    /// Takes that for true, until it knows better.
-    pub fn believe(&mut self, uid: u64, calm: Calm) {
-        if calm.seconds > 0.0 && calm.seconds.is_finite() && calm.known > 0.0 {
-            let backend = self.backends.entry(uid).or_default();
-            (backend.usual, backend.known) = (Some(calm.seconds), calm.known);
-        }
-    }
-
     fn conclude(&mut self, bearable: f64) {
         let totals = self.group.take();
         self.alone.look(&totals, self.doubt.is_some());
@@ -197,6 +186,7 @@ impl Learner {
         let calm = !limited
             && (settles || usual.is_none_or(|usual| totals.mean() <= backend::CALM * usual));
         let high = self.is_high(&totals, bearable);
+        let cold = self.cold.look(&totals, limited, bearable);
         let after_all = !limited && self.was_overload(&totals);
         let each = totals.throughput() / totals.serving.max(1e-9);
         let share = (totals.done as f64 / RECENT_ANSWERS).min(1.0);
@@ -222,6 +212,10 @@ impl Learner {
             None if after_all => {
                 self.settles = 0.0;
                 self.backends.values_mut().for_each(Backend::took_no_longer);
+                self.limit(&totals);
+            }
+            None if cold.is_some() => {
+                self.backends.values_mut().for_each(|backend| backend.usual = cold);
                 self.limit(&totals);
             }
             None => self.look_for_overload(&totals, high),

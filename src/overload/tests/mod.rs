@@ -260,8 +260,7 @@ fn an_overload_is_seen_within_seconds() {
     }
 }
 
-/// A process that another one has handed over to: in the middle of it, but it was told what calm is. Without that
-/// nearly half of these are not seen within a minute.
+/// A process that another one has handed over to: in the middle of it, but it was told what calm is.
 #[test]
 fn one_that_is_there_from_the_start_is_seen_by_who_was_told_of_calm() {
     let mut missed = Vec::new();
@@ -287,4 +286,45 @@ fn one_that_is_there_from_the_start_is_seen_by_who_was_told_of_calm() {
         }
     }
     assert!(missed.len() <= 2, "of 160: {missed:?}");
+}
+
+/// One that was started in the middle of it and was told nothing: flows alone show it.
+#[test]
+fn one_that_is_there_from_the_start_is_seen_by_its_flows() {
+    let (mut soon, mut missed) = (0, Vec::new());
+    for (n, slots, service) in [(10, 2, 0.07), (10, 1, 0.07), (3, 2, 0.07), (1, 4, 0.1)] {
+        for over in [1.3, 2.0] {
+            for seed in 0..20 {
+                let mut world = World::new(pool(n, slots, service), 0.0, seed);
+                world.load = over * world.capacity();
+                while !world.learner.is_limited() && world.now < 30.0 {
+                    world.run(0.5);
+                }
+                soon += u32::from(world.now <= 15.0);
+                if !world.learner.is_limited() {
+                    missed.push((n, slots, over, seed));
+                }
+            }
+        }
+    }
+    assert!(soon >= 145 && missed.len() <= 2, "of 160 {soon} within 15 s, missed {missed:?}");
+}
+
+/// What is under way grows for a while, and those that are answered first were quick.
+#[test]
+fn a_slow_service_that_starts_is_no_overload() {
+    let mut found = Vec::new();
+    for (n, service, load) in [(4, 5.0, 100.0), (4, 0.5, 400.0), (2, 10.0, 100.0), (10, 1.0, 300.0)]
+    {
+        for seed in 0..15 {
+            let mut world = World::new(pool(n, 1_000_000, service), load, seed);
+            while !world.learner.is_limited() && world.now < 60.0 {
+                world.run(0.5);
+            }
+            if world.learner.is_limited() {
+                found.push((n, service, seed));
+            }
+        }
+    }
+    assert!(found.len() <= 2, "of 60: {found:?}");
 }
