@@ -93,6 +93,10 @@ struct Wants {
 }
 
 /// What can be said of a request at once.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be an allocation for each answer of our own"
+)]
 enum Begun {
     /// Boxed: it is moved several times until it is polled.
     Forward(Box<Forward>),
