@@ -135,7 +135,8 @@ fn poll_batch(
         match socket.poll_accept(cx) {
             Poll::Ready(Ok((stream, peer))) => {
                 if let Some(admitted) = conn::admit(worker, view, peer) {
-                    worker.spawn(conn::serve(admitted, stream));
+                    // Boxed at once: on its way into a task a future is copied several times.
+                    worker.spawn(Box::pin(conn::serve(admitted, stream)));
                 }
             }
             Poll::Ready(Err(error)) if is_about_one_connection(&error) => {}

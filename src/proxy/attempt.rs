@@ -94,8 +94,8 @@ impl Failed {
 }
 
 /// The request of an exchange. A try takes it when it has a connection; afterwards it is here if it can be sent
-/// again. A cell, so that another can look while a try is under way.
-pub type Slot = RefCell<Option<Request<RequestBody>>>;
+/// again. A cell, so that another can look while a try is under way. Boxed: it is moved with each step.
+pub type Slot = RefCell<Option<Box<Request<RequestBody>>>>;
 
 /// A head, and when it came.
 pub type Sent = (Response<AnswerBody>, Micros);
@@ -162,7 +162,7 @@ pub async fn send(
             }
             // It was closed in the pool before a byte was written: nothing is lost but the try.
             Err(Broke::Unsent(back)) => {
-                request.replace(Some(*back));
+                request.replace(Some(back));
                 if !is_pooled {
                     return Err(not_connected(with, held, ConnectKind::Reset));
                 }

@@ -97,7 +97,7 @@ pub fn prepare(
     exchange.upload = upload;
     let class = admitting::class(&route.config, &client.peer, &head.headers);
     let sending = Sending {
-        request: RefCell::new(Some(Request::from_parts(head, body))),
+        request: RefCell::new(Some(Box::new(Request::from_parts(head, body)))),
         host: host.value,
         host_in_place: host.in_place,
         client: received.client,

@@ -150,7 +150,7 @@ fn another(
     tries::set_host(&mut request, sending.host.as_ref(), &held);
     tried.push(held.backend.backend.uid);
     stats.retries.inc(RetryReason::Hedge);
-    Some((held, RefCell::new(Some(request))))
+    Some((held, RefCell::new(Some(Box::new(request)))))
 }
 
 /// Of a request without a body.

@@ -199,7 +199,7 @@ async fn exchange(
     request: Request<RequestBody>,
 ) -> Result<u16, Fault> {
     let asks = Asks { keep_head: false, upgrade: false, idempotent: false };
-    let slot = RefCell::new(Some(request));
+    let slot = RefCell::new(Some(Box::new(request)));
     let sent = attempt::send(with, held, &slot, asks).await;
     let (response, at) = sent.map_err(|failed| failed.fault)?;
     held.service().view.stats.of(with.worker.id).ttfb.record(at.saturating_sub(held.since));

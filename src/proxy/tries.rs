@@ -236,13 +236,13 @@ fn backoff(base: Duration, retries: u32, rng: &mut fastrand::Rng) -> Duration {
 pub(super) fn again(
     upload: Option<&Rc<Upload>>,
     head: Option<Vec<u8>>,
-) -> Option<Request<RequestBody>> {
+) -> Option<Box<Request<RequestBody>>> {
     let body = match upload {
         None => RequestBody::empty(),
         Some(upload) if upload.can_resend() => upload.body(),
         Some(_) => return None,
     };
-    resend::request(&head?, body)
+    resend::request(&head?, body).map(Box::new)
 }
 
 impl Unanswered {

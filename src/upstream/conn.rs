@@ -112,7 +112,7 @@ impl Conn {
     /// sent again; `upgrade`: it asks for another protocol.
     pub fn send(
         &mut self,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         keep_head: bool,
         upgrade: bool,
     ) -> impl Future<Output = Result<Response<AnswerBody>, SendError>> + use<> {
@@ -123,8 +123,8 @@ impl Conn {
             }
             Self::Http2(stream) => {
                 let answer = match upgrade {
-                    true => Either::Left(stream.open(request)),
-                    false => Either::Right(stream.send(request)),
+                    true => Either::Left(stream.open(*request)),
+                    false => Either::Right(stream.send(*request)),
                 };
                 Either::Right(answer.map_ok(|answer| answer.map(AnswerBody::Http2)))
             }

@@ -75,10 +75,10 @@ impl Line {
     /// A new request is to be sent. It comes back if it has no body: as long as nothing was sent, it is not lost.
     pub(super) fn begin(
         &mut self,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         keep: bool,
         upgrade: bool,
-    ) -> Option<Request<RequestBody>> {
+    ) -> Option<Box<Request<RequestBody>>> {
         let framing = framing(&request);
         let perhaps = framing == Some(Framing::Chunked)
             && request.method().is_safe()
@@ -90,11 +90,11 @@ impl Line {
         (self.free, self.answered) = (false, false);
         match framing {
             Some(_) if perhaps => {
-                self.sending = Sending::Perhaps(request.into_body());
+                self.sending = Sending::Perhaps((*request).into_body());
                 None
             }
             Some(framing) => {
-                self.sending = Sending::Body(request.into_body(), framing);
+                self.sending = Sending::Body((*request).into_body(), framing);
                 None
             }
             None => {

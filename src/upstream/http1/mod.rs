@@ -91,7 +91,7 @@ impl Http1 {
     /// sent again; `upgrade`: it asks for another protocol.
     pub fn send(
         &mut self,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         keep_head: bool,
         upgrade: bool,
     ) -> impl Future<Output = Result<Response<Body>, SendError>> + use<> {
@@ -156,7 +156,7 @@ impl Shared {
     /// sent.
     fn poll_exchange(
         self: &Rc<Self>,
-        unsent: &mut Option<Request<RequestBody>>,
+        unsent: &mut Option<Box<Request<RequestBody>>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Response<Body>, SendError>> {
         let mut line = self.line.borrow_mut();
@@ -166,7 +166,7 @@ impl Shared {
             if line.output.has_begun()
                 && let Some(request) = unsent.take()
             {
-                line.has_sent(request);
+                line.has_sent(*request);
             }
             if let Poll::Ready(Err(error)) = result {
                 return Poll::Ready(Err(self.lost(unsent, error)));
@@ -187,9 +187,9 @@ impl Shared {
         Poll::Ready(Ok(head.response.map(|()| body)))
     }
 
-    fn lost(&self, unsent: &mut Option<Request<RequestBody>>, error: Lost) -> SendError {
+    fn lost(&self, unsent: &mut Option<Box<Request<RequestBody>>>, error: Lost) -> SendError {
         match unsent.take() {
-            Some(request) => SendError::Unsent(Box::new(request)),
+            Some(request) => SendError::Unsent(request),
             None => SendError::Sent(error),
         }
     }
