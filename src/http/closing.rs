@@ -1,6 +1,6 @@
 //! The end of a client's connection: what is said last gets to the client.
 
-use std::future::{pending, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Poll, ready};
@@ -42,7 +42,7 @@ pub(super) async fn close(client: &Client, mut stream: ClientStream, linger: boo
     let _ = client.timer.within(client.worker.now(), LINGER, work).await;
 }
 
-/// Reads what still comes, so much at most. Above what the worker may throw away it waits unread for the end of its time.
+/// Reads what still comes, so much at most.
 async fn throw_away(client: &Client, stream: &mut ClientStream) {
     let mut left = LINGER_BYTES;
     while left > 0 {
@@ -52,17 +52,11 @@ async fn throw_away(client: &Client, stream: &mut ClientStream) {
             ready!(Pin::new(&mut *stream).poll_read(cx, &mut waste))?;
             Poll::Ready(io::Result::Ok(waste.filled().len()))
         });
-        let read = match read.await {
-            Ok(read) if read > 0 => read,
-            _ => return,
-        };
-        let waste = &client.worker.waste;
-        if !waste.add(client.worker.now(), read) {
-            if let Some(_held) = waste.hold() {
-                pending::<()>().await;
+        match read.await {
+            Ok(read) if read > 0 && client.worker.waste.add(client.worker.now(), read) => {
+                left = left.saturating_sub(read);
             }
-            return;
+            _ => return,
         }
-        left = left.saturating_sub(read);
     }
 }
