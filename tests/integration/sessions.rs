@@ -60,18 +60,18 @@ fn a_session_stays_and_its_cookie_is_set_once() {
 fn the_backend_sees_other_cookies_only_and_as_they_were() {
     let origin = RawOrigin::always(OK);
     let proxy = Proxy::new().runtime("workers = 1").service(STICKY).backend(&origin).run();
-    let url = proxy.url("/");
-    let given = cookie(&get(&url)).unwrap();
-    ask(&url, &format!("a=\"1, 2\";b=3 ; {given};  tgg=4"));
-    ask(&url, &given);
-    ask(&url, "tg=forged; c=5");
+    let url = |n: usize| proxy.url(&format!("/{n}"));
+    let given = cookie(&get(&url(0))).unwrap();
+    ask(&url(1), &format!("a=\"1, 2\";b=3 ; {given};  tgg=4"));
+    ask(&url(2), &given);
+    ask(&url(3), "tg=forged; c=5");
+    // Whatever connection each came on.
     let seen = (0..origin.connections()).map(|n| origin.received_text(n)).collect::<String>();
-    let requests: Vec<_> = seen.split("\r\n\r\n").collect();
-    let cookies = |i: usize| -> Vec<&str> {
-        requests[i]
-            .lines()
-            .filter(|line| line.to_ascii_lowercase().starts_with("cookie:"))
-            .collect()
+    let cookies = |n: usize| -> Vec<&str> {
+        let line = format!("GET /{n} HTTP/1.1\r\n");
+        let mut requests = seen.split("\r\n\r\n").filter(|request| request.starts_with(&line));
+        let lines = requests.next().expect("it came").lines();
+        lines.filter(|line| line.to_ascii_lowercase().starts_with("cookie:")).collect()
     };
     assert_eq!(cookies(1), ["cookie: a=\"1, 2\";b=3 ;  tgg=4"]);
     assert_eq!(cookies(2), [""; 0]);
