@@ -3,9 +3,10 @@
 
 Each flood is sent over and over from one process, as fast as the proxy takes it, on connections that are opened
 again when they are ended; beside it a client asks 100 times a second. Printed: its p50 and p99, calm and
-during each flood, the ratio of the p99s, the proxy's memory above calm, and what was counted. With `--limits` each client
-may ask for 200 requests a second, 50 at once (the flood comes from another address than the polite client). Nothing is
-gated: on two CPUs the flooding process alone takes a part of what the others need.
+during each flood, the ratio of the p99s, the proxy's memory above calm, and what was counted: medians of the rounds, each
+of them calm and flooded in turn. With `--limits` each client may ask for 200 requests a second, 50 at once (the flood comes
+from another address than the polite client). Nothing is gated: on two CPUs the flooding process alone takes a part of what
+the others need; `nobody` says how large that part is.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import multiprocessing
 import os
 import platform
 import socket
+import statistics
 import subprocess
 import tempfile
 import time
@@ -129,7 +131,8 @@ def quantile(took, q):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tidegate")
-    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--seconds", type=float, default=5, help="of each half of a round")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--only", choices=FLOODS, action="append")
     parser.add_argument("--rivals", action="store_true", help="nginx and HAProxy too, one after another")
@@ -137,9 +140,9 @@ def main():
     arguments = parser.parse_args()
     origin = free_port()
     print(f"{platform.machine()}, {os.cpu_count()} CPUs, {arguments.workers} workers, "
-          f"{arguments.seconds:g} s each, {RATE} requests a second\n")
-    print("| flood | proxy | p50 ms (calm) | p99 ms (calm) | p99 ÷ calm | failed | MiB above calm | counted |")
-    print("|---|---|---|---|---|---|---|---|")
+          f"{arguments.rounds} rounds of {arguments.seconds:g} s, {RATE} requests a second\n")
+    print("| flood | proxy | p50 ms (calm) | p99 ms (calm) | p99 ÷ calm | of rounds | failed | MiB above calm | counted |")
+    print("|---|---|---|---|---|---|---|---|---|")
     backend = subprocess.Popen([arguments.tidegate, "origin", "--port", str(origin)], **QUIET)
     try:
         for flood in arguments.only or FLOODS:
@@ -151,28 +154,32 @@ def main():
 
 
 def row(kind, origin, flood, arguments):
-    """One flood on a proxy that is started for it."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o777)
-        proxy = Proxy(kind, arguments.tidegate, folder, origin, arguments.workers, arguments.limits)
-        try:
-            line(proxy, flood, arguments.seconds)
-        finally:
-            proxy.stop()
+    """One flood, each round on a proxy that is started for it: who was banned in one is not in the next."""
+    rounds, counts = [], {}
+    for _ in range(arguments.rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o777)
+            proxy = Proxy(kind, arguments.tidegate, folder, origin, arguments.workers, arguments.limits)
+            try:
+                rounds.append(one_round(proxy, flood, arguments.seconds))
+                for name, value in counted(proxy).items():
+                    counts[name] = counts.get(name, 0) + value
+            finally:
+                proxy.stop()
+    p50, p99, calm50, calm99 = (statistics.median(one[column] for one in rounds) for column in range(4))
+    ratios = ", ".join(f"{one[1] / one[3]:.1f}" for one in rounds)
+    counts = ", ".join(f"{name} {value:.0f}" for name, value in counts.items() if value)
+    print(f"| {flood} | {kind} | {p50:.2f} ({calm50:.2f}) | {p99:.2f} ({calm99:.2f}) | {p99 / calm99:.1f} "
+          f"| {ratios} | {sum(one[4] for one in rounds)} | {max(one[5] for one in rounds):.1f} | {counts} |", flush=True)
 
 
-def line(proxy, flood, seconds):
+def one_round(proxy, flood, seconds):
+    """p50 and p99 flooded, the same calm; failures; MiB above calm."""
     measure(proxy, 1)
-    calm, _, before = measure(proxy, seconds)
-    first = counted(proxy)
+    calm, unanswered, before = measure(proxy, seconds)
     took, failed, most = measure(proxy, seconds, flood)
-    last = counted(proxy)
-    counts = ", ".join(f"{name} {last[name] - first.get(name, 0):.0f}"
-                       for name in last if last[name] > first.get(name, 0))
-    p50, p99 = quantile(took, 0.5), quantile(took, 0.99)
-    calm50, calm99 = quantile(calm, 0.5), quantile(calm, 0.99)
-    print(f"| {flood} | {proxy.kind} | {p50:.2f} ({calm50:.2f}) | {p99:.2f} ({calm99:.2f}) | {p99 / calm99:.1f} "
-          f"| {failed} | {max(0, most - before):.1f} | {counts} |", flush=True)
+    quantiles = [quantile(times, q) for times in (took, calm) for q in (0.5, 0.99)]
+    return [*quantiles, unanswered + failed, max(0, most - before)]
 
 
 if __name__ == "__main__":
