@@ -75,11 +75,13 @@ impl Control {
         let snapshot = self.plane.current();
         let now = self.clock.now();
         let mut overload = lock(&self.overload);
-        let live = |name: &Arc<str>| snapshot.services.iter().any(|s| s.config.name == *name);
-        overload.services.retain(|name, _| live(name));
         for view in &snapshot.services {
             let service = overload.services.entry(view.config.name.clone()).or_default();
             service.look(view, now);
+        }
+        if overload.services.len() > snapshot.services.len() {
+            let live: HashSet<&str> = snapshot.services.iter().map(|s| &*s.config.name).collect();
+            overload.services.retain(|name, _| live.contains(&**name));
         }
     }
 }
