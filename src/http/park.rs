@@ -15,7 +15,7 @@ use super::watch::LAST_CALL;
 /// Waits until there is something to read (a fresh socket is said to have something before anybody
 /// looked); false: the connection has been idle for too long.
 pub async fn wait(client: &Client, stream: &ClientStream) -> bool {
-    let _parked = client.listener.stats.park();
+    let _parked = (client.listener.stats.park(), client.worker.slack.park());
     client.timer.arm(client.idle_until(client.begun(), client.worker.now()));
     let (mut scarce, mut last_call) = (client.is_scarce(), false);
     poll_fn(|cx| {

@@ -19,6 +19,7 @@ use crate::telemetry::access_log::Writer;
 
 use super::local::LocalSnapshot;
 use super::shared::Shared;
+use super::slack::Slack;
 use super::timers::Timers;
 use super::waste::Waste;
 
@@ -36,6 +37,8 @@ pub struct Worker {
     /// What tunnels read into, and what is thrown away; used within one poll, never across two.
     pub scratch: RefCell<Box<[u8]>>,
     pub waste: Waste,
+    /// Of connections that went idle.
+    pub slack: Slack,
     /// Asks those who count limits together with us.
     pub asker: Asker,
     local: RefCell<Rc<LocalSnapshot>>,
@@ -63,6 +66,7 @@ impl Worker {
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             waste: Waste::default(),
+            slack: Slack::default(),
             local: RefCell::new(Rc::new(local)),
             log: RefCell::new(None),
             woken: Cell::new(0),

@@ -6,6 +6,7 @@
 pub mod context;
 pub mod local;
 pub mod shared;
+mod slack;
 #[cfg(test)]
 mod tests;
 mod thread;

@@ -154,5 +154,8 @@ async fn sweep(worker: Rc<Worker>) {
         worker.shared.stats.of(worker.id).stall.record(due.elapsed().as_micros() as u64);
         worker.local().sweep(worker.now(), Duration::MAX);
         worker.flush_log();
+        if worker.slack.is_much() {
+            (worker.shared.heap.give_back)();
+        }
     }
 }
