@@ -6,6 +6,12 @@
 //! less than half of the stretch. Where requests only take long, as many are answered as come once the first ones end: until
 //! then answers become more, and what is under way grows less. Looked for in the first minute only: later there is a calm
 //! to compare with.
+//!
+//! From three times the capacity on they take more than half of the stretch. Then it is an overload if they took longer than
+//! any service without one could make them: while its load and what its requests take stay as they are, those of any age
+//! are answered as often as before, and only those that could not have ended yet are new among the answers. So the answers
+//! of the second half take longer together than those of the first by no more than what there are more of them, each as
+//! long as we are there.
 
 use super::group::Totals;
 use super::{Calm, Learner};
@@ -29,6 +35,8 @@ const LITTLE: f64 = 4.0;
 const LASTS: f64 = 0.85;
 /// What requests take in the second half, of the stretch at most.
 const SHARE: f64 = 0.5;
+/// Standard errors that the seconds of all answers must be above what can be explained.
+const SURE: f64 = 3.0;
 /// As many requests without company as the first that were seen count for.
 const FIRST: f64 = 5.0;
 
@@ -102,9 +110,10 @@ impl Cold {
             && late.rate() <= early.rate() * (1.0 + (2.0 / early.done as f64).sqrt())
             && late.last - late.first >= LASTS * (early.last - early.first)
             && late.mean() >= LONGER * early.mean()
-            && late.mean() <= SHARE * stretch
             && late.mean() - calm >= calm.max(bearable)
-            && late.last <= LITTLE * late.rate() * late.mean()
+            && (late.mean() <= SHARE * stretch
+                && late.last <= LITTLE * late.rate() * late.mean()
+                || late.waited(&early, self.seconds))
     }
 }
 
@@ -129,6 +138,14 @@ impl Part {
         self.span += group.span;
         self.done += group.done;
         self.time += group.time;
+    }
+
+    /// Whether these answers took longer than the earlier ones by more than what there are more of them could, if none
+    /// took longer than `oldest`; see the module.
+    fn waited(&self, earlier: &Self, oldest: f64) -> bool {
+        let (done, before) = (self.done as f64, earlier.done as f64);
+        let more = (done - before).max(0.0) + SURE * (done + before).sqrt();
+        self.time - earlier.time >= more * oldest
     }
 
     fn rate(&self) -> f64 {
