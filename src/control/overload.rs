@@ -109,7 +109,7 @@ impl Service {
         }
         let mut rejected = 0;
         let slow_start = view.config.slow_start;
-        let seen: Vec<Seen> = view
+        let mut seen: Vec<Seen> = view
             .backends
             .iter()
             .map(|member| {
@@ -121,6 +121,7 @@ impl Service {
                 seen
             })
             .collect();
+        even_ramps(&mut seen);
         let shed = view.stats.sum(ServiceStats::shed_for_capacity);
         let refused = shed > self.shed || view.queue.depth() > 0;
         self.shed = shed;
@@ -187,6 +188,15 @@ impl Counted {
     }
 }
 
+/// Where more than half would ramp none is held back; picking goes by the same rule, so all of them get as much as they
+/// can take.
+fn even_ramps(seen: &mut [Seen]) {
+    let serving = || seen.iter().filter(|one| one.ramp > 0.0);
+    if serving().filter(|one| one.ramp < 1.0).count() * 2 > serving().count() {
+        seen.iter_mut().filter(|one| one.ramp > 0.0).for_each(|one| one.ramp = 1.0);
+    }
+}
+
 /// Gives the data plane what follows.
 fn apply(view: &ServiceView, limits: &Limits, dropped: f64) {
     let own = view.config.max_in_flight;
@@ -206,5 +216,23 @@ fn apply(view: &ServiceView, limits: &Limits, dropped: f64) {
     if was != places {
         // There may be more places.
         view.queue.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ramps_count_while_at_most_half_of_the_backends_have_one() {
+        let evened = |ramps: &[f64]| {
+            let mut seen: Vec<_> =
+                ramps.iter().map(|ramp| Seen { ramp: *ramp, ..Seen::default() }).collect();
+            even_ramps(&mut seen);
+            seen.iter().map(|one| one.ramp).collect::<Vec<_>>()
+        };
+        assert_eq!(evened(&[1.0, 0.3, 0.0]), [1.0, 0.3, 0.0]);
+        assert_eq!(evened(&[1.0, 0.3, 0.1, 0.0]), [1.0, 1.0, 1.0, 0.0]);
+        assert!(evened(&[]).is_empty());
     }
 }

@@ -111,8 +111,7 @@ impl Cold {
             && late.last - late.first >= LASTS * (early.last - early.first)
             && late.mean() >= LONGER * early.mean()
             && late.mean() - calm >= calm.max(bearable)
-            && (late.mean() <= SHARE * stretch
-                && late.last <= LITTLE * late.rate() * late.mean()
+            && (late.mean() <= SHARE * stretch && late.last <= LITTLE * late.rate() * late.mean()
                 || late.waited(&early, self.seconds))
     }
 }

@@ -44,7 +44,8 @@ pub fn enter(
 ) -> Result<Share, Box<Fault>> {
     let mut rng = exchange.client.worker.rng.borrow_mut();
     let admission = &service.view.admission;
-    admission.enter(sending.client, sending.class, now, &mut rng).map_err(|why| {
+    let free = service.view.queue.depth() == 0;
+    admission.enter(sending.client, sending.class, free, now, &mut rng).map_err(|why| {
         let service = service.view.config.name.clone();
         Box::new(Fault::Overloaded { service, why: Busy::Refused(why) })
     })

@@ -184,7 +184,8 @@ impl World {
 
     fn arrive(&mut self) {
         let rate = self.limits.rate;
-        if self.rated && rate.is_finite() {
+        // While nobody waits all are let in.
+        if self.rated && rate.is_finite() && !self.queue.is_empty() {
             let interval = 1.0 / rate;
             let tolerance = (5.0 * interval).max(0.075);
             if self.now < self.next - tolerance {

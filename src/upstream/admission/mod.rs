@@ -141,7 +141,7 @@ impl Admission {
         }
     }
 
-    /// Lets a request in or not. What is returned is held until the request is over.
+    /// Lets a request in or not. What is returned is held until the request is over. `free`: nobody waits for a place.
     ///
     /// # Errors
     /// Why not.
@@ -149,6 +149,7 @@ impl Admission {
         &self,
         client: IpAddr,
         class: Priority,
+        free: bool,
         now: Micros,
         rng: &mut fastrand::Rng,
     ) -> Result<Share, Refused> {
@@ -159,13 +160,16 @@ impl Admission {
             return Err(Refused::Throttled);
         }
         let mut share = Shares::enter(&self.shares, client);
-        let waits = class == Priority::Normal && self.expected(now).is_some();
+        let is_normal = class == Priority::Normal;
+        let waits = is_normal && self.expected(now).is_some();
         let most = self.shares.fair(self.places());
         if share.count() > most && class != Priority::Critical && !waits {
             return Err(Refused::Share { most });
         }
         share.judge(most);
-        match self.rate.admits(class, share.is_modest(), now) || waits {
+        // The rate keeps the queue short, and it is what was answered while too much came: where nobody waits there is more.
+        let may = waits || is_normal && free;
+        match self.rate.admits(class, share.is_modest(), now) || may {
             true => Ok(share),
             false => Err(Refused::Rate),
         }
@@ -201,7 +205,7 @@ mod tests {
     fn lets_in(admission: &Admission) -> [Option<Refused>; 3] {
         let mut rng = fastrand::Rng::with_seed(1);
         let client = IpAddr::from([127, 0, 0, 1]);
-        CLASSES.map(|class| admission.enter(client, class, 0, &mut rng).err())
+        CLASSES.map(|class| admission.enter(client, class, false, 0, &mut rng).err())
     }
 
     #[test]
@@ -228,7 +232,7 @@ mod tests {
         admission.set(Terms { rate: 1.0, places: 2, dropped: 0.0 });
         let mut rng = fastrand::Rng::with_seed(1);
         let client = IpAddr::from([127, 0, 0, 1]);
-        let mut enter = |class, now| admission.enter(client, class, now, &mut rng);
+        let mut enter = |class, now| admission.enter(client, class, false, now, &mut rng);
         let most = Some(Refused::Share { most: 4 });
         let held: Vec<_> = (0..20).map_while(|_| enter(Priority::Normal, 5).ok()).collect();
         assert_eq!(held.len(), 4);
@@ -238,6 +242,20 @@ mod tests {
         assert_eq!(more.len(), 20);
         assert_eq!(enter(Priority::Sheddable, 8).err(), most);
         assert_eq!(enter(Priority::Normal, 9).err(), most);
+    }
+
+    #[test]
+    fn the_rate_refuses_no_normal_request_while_nobody_waits() {
+        let admission = Admission::default();
+        admission.set(Terms { rate: 1.0, places: 1000, dropped: 0.0 });
+        let client = IpAddr::from([127, 0, 0, 1]);
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut enter = |class, free| admission.enter(client, class, free, 5, &mut rng);
+        // Of a client that is not modest any more.
+        let held: Vec<_> = (0..900).map_while(|_| enter(Priority::Normal, true).ok()).collect();
+        assert_eq!(held.len(), 900);
+        assert_eq!(enter(Priority::Normal, false).err(), Some(Refused::Rate));
+        assert_eq!(enter(Priority::Sheddable, true).err(), Some(Refused::Rate));
     }
 
     #[test]
