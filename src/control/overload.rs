@@ -53,6 +53,8 @@ struct Service {
     arrived: u64,
     throttled: u64,
     looked: Option<Micros>,
+    /// Since when it is overloaded, and whether the scaler has decided since.
+    over: Option<(Micros, bool)>,
 }
 
 /// A backend's counters at the last look.
@@ -70,19 +72,44 @@ struct Counted {
 }
 
 impl Control {
-    /// Looks at every service.
-    pub(super) fn look_for_overload(&self) {
+    /// Looks at every service. An overload that begins is not left to the scaler's next tick.
+    pub(super) fn look_for_overload(self: &Arc<Self>) {
+        let begun = self.look_at_all();
+        if begun.is_empty() {
+            return;
+        }
+        let decided = self.decide_early(begun);
+        let mut overload = lock(&self.overload);
+        for name in decided {
+            if let Some((_, decided)) =
+                overload.services.get_mut(&name).and_then(|service| service.over.as_mut())
+            {
+                *decided = true;
+            }
+        }
+    }
+
+    /// Those that are overloaded, and since when, where nothing was decided since.
+    fn look_at_all(&self) -> Vec<(Arc<str>, Micros)> {
         let snapshot = self.plane.current();
         let now = self.clock.now();
         let mut overload = lock(&self.overload);
+        let mut begun = Vec::new();
         for view in &snapshot.services {
             let service = overload.services.entry(view.config.name.clone()).or_default();
             service.look(view, now);
+            let longest = view.config.overload.queue_timeout.as_micros() as Micros;
+            let is_over = service.learner.is_limited() || view.queue.is_congested(longest, now);
+            service.over = is_over.then(|| service.over.unwrap_or((now, false)));
+            if let Some((since, false)) = service.over {
+                begun.push((view.config.name.clone(), since));
+            }
         }
         if overload.services.len() > snapshot.services.len() {
             let live: HashSet<&str> = snapshot.services.iter().map(|s| &*s.config.name).collect();
             overload.services.retain(|name, _| live.contains(&**name));
         }
+        begun
     }
 }
 

@@ -23,6 +23,10 @@ use super::learned::Memory;
 use super::managed::Managed;
 use super::{lock, sample};
 
+/// Between a decision and one that is made because an overload begins: policies go by seconds, and what they would order for
+/// the first part of one would only have to wait for a cooldown then. A little less, as ticks are never quite on time.
+const EARLIEST: Duration = Duration::from_millis(900);
+
 /// Records kept in memory for each service.
 pub const JOURNAL: usize = 1000;
 
@@ -106,6 +110,34 @@ impl Control {
             lock(&managed.scaling).due = 0;
             self.scale(managed);
         }
+    }
+
+    /// Decides about services that are overloaded since then, unless that was done meanwhile or the last decision was a
+    /// moment ago; returns who is done with.
+    pub(super) fn decide_early(
+        self: &Arc<Self>,
+        services: Vec<(Arc<str>, Micros)>,
+    ) -> Vec<Arc<str>> {
+        let moment = EARLIEST.as_micros() as Micros;
+        let (mut done, mut measured) = (Vec::new(), false);
+        for (name, since) in services {
+            if let Some(managed) = self.managed(&name) {
+                let last = lock(&managed.scaling).last;
+                if last.is_some_and(|last| last + moment > self.clock.now() && last <= since) {
+                    continue;
+                }
+                if last.is_none_or(|last| last <= since) {
+                    if !std::mem::replace(&mut measured, true) {
+                        // What came since the last tick is what it is about.
+                        self.measure_traffic();
+                    }
+                    lock(&managed.scaling).due = 0;
+                    self.scale(&managed);
+                }
+            }
+            done.push(name);
+        }
+        done
     }
 
     /// One decision of one service, if it is due.

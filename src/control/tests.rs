@@ -19,6 +19,7 @@ use crate::orchestrator::memory::{Memory, Mood};
 use crate::orchestrator::{Context, Factory, Orchestrator, OrchestratorError, Plan};
 use crate::registry::DrainedBy;
 use crate::upstream::backend::Backend;
+use crate::upstream::queue::Line;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -177,6 +178,31 @@ async fn a_hanging_orchestrator_holds_up_nobody_else() {
     assert_eq!(world.reload(&(services + more)).await.generation, 2);
     assert!(world.ready("hangs").is_empty());
     assert_eq!(world.control.managed("hangs").map(|m| m.size()), Some(0), "nothing was ordered");
+}
+
+#[tokio::test]
+async fn an_overload_that_begins_is_not_left_to_the_next_tick() {
+    let world = World::start(&orchestrated("app", 1, "")).await;
+    world.wait_for_ready("app", 1).await;
+    // Windows have nothing to say before the second one.
+    world.control.tick();
+    world.control.tick();
+    let size = || world.control.managed("app").map(|managed| managed.size());
+    let look = || world.control.look_for_overload();
+    look();
+    assert_eq!(size(), Some(1));
+    let snapshot = world.control.plane.current();
+    let queue = snapshot.services.iter().find(|service| &*service.config.name == "app");
+    let line = Line::new(queue.expect("it is configured").queue.clone(), 0);
+    let join = |_| line.join(100, 0, false, world.control.clock.now());
+    let waiting: Vec<_> = (0..100).filter_map(join).collect();
+    assert_eq!(waiting.len(), 100);
+    // Nobody ticks; it is a second after the last decision.
+    eventually(|| {
+        look();
+        size() > Some(1)
+    })
+    .await;
 }
 
 #[tokio::test]
