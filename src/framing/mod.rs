@@ -10,6 +10,7 @@ mod answer;
 mod chunks;
 mod flaw;
 mod head;
+mod short;
 mod wrong;
 
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use flaw::Flaw;
 pub use wrong::Wrong;
 
 pub use head::{Body, blanks_off};
+pub use short::find;
 
 /// What the answer to a request depends on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

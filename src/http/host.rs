@@ -51,11 +51,16 @@ pub fn of_request<'a>(
     uri: &'a Uri,
     headers: &'a HeaderMap,
 ) -> Result<Option<Host<'a>>, HostError> {
-    let mut sent = headers.get_all(header::HOST).iter();
-    let sent = match (sent.next(), sent.next()) {
-        (_, Some(_)) => return Err(HostError::Duplicate),
-        (None, None) => None,
-        (Some(value), None) => Some(parse(value.to_str().map_err(|_| HostError::Invalid)?)?),
+    let sent = match headers.get(header::HOST) {
+        None => None,
+        // Usually no field is there twice.
+        Some(_)
+            if headers.len() > headers.keys_len()
+                && headers.get_all(header::HOST).iter().nth(1).is_some() =>
+        {
+            return Err(HostError::Duplicate);
+        }
+        Some(value) => Some(parse(value.to_str().map_err(|_| HostError::Invalid)?)?),
     };
     let Some(authority) = uri.authority() else {
         return match sent {
@@ -99,40 +104,67 @@ pub fn parse(written: &str) -> Result<Host<'_>, HostError> {
     Ok(Host { name, port: parse_port(port)?, written })
 }
 
+/// What a byte is to a name: one of these, or [`OTHER`].
+const PLAIN: u8 = 1;
+const DOT: u8 = 2;
+const UPPER: u8 = 4;
+/// Behind it comes the port.
+const COLON: u8 = 8;
+const OTHER: u8 = 0;
+
+const KINDS: [u8; 256] = {
+    let mut kinds = [OTHER; 256];
+    let mut byte = 0;
+    while byte < 128_u8 {
+        kinds[byte as usize] = match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => PLAIN,
+            b'A'..=b'Z' => UPPER,
+            b'.' => DOT,
+            b':' => COLON,
+            _ => OTHER,
+        };
+        byte += 1;
+    }
+    kinds
+};
+
 /// A name, or an IPv4 address, in one pass.
 fn parse_name(written: &str) -> Result<Host<'_>, HostError> {
-    let (mut end, mut previous, mut upper) = (0, b'.', false);
+    let (mut end, mut previous, mut all) = (0, DOT, 0);
     for byte in written.bytes() {
-        match byte {
-            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => {}
-            b'.' if previous != b'.' => {}
-            b'A'..=b'Z' => upper = true,
-            b':' => break,
-            _ => return Err(HostError::Invalid),
+        let kind = KINDS[usize::from(byte)];
+        if kind == COLON {
+            break;
         }
-        (end, previous) = (end + 1, byte);
+        if kind == OTHER || kind & previous & DOT != 0 {
+            return Err(HostError::Invalid);
+        }
+        (end, previous, all) = (end + 1, kind, all | kind);
     }
     let port = written.get(end + 1..).unwrap_or_default();
     // Its final dot is no part of it.
-    let length = end - usize::from(end > 0 && previous == b'.');
+    let length = end - usize::from(end > 0 && previous == DOT);
     if length == 0 || length > 253 {
         return Err(HostError::Invalid);
     }
     let name = &written[..length];
-    let name = if upper { Cow::Owned(name.to_ascii_lowercase()) } else { Cow::Borrowed(name) };
+    let name =
+        if all & UPPER != 0 { Cow::Owned(name.to_ascii_lowercase()) } else { Cow::Borrowed(name) };
     Ok(Host { name, port: parse_port(port)?, written })
 }
 
 /// Digits, or nothing.
 fn parse_port(digits: &str) -> Result<Option<u16>, HostError> {
-    let mut port = None;
+    let mut port = 0_u32;
     for byte in digits.bytes() {
         let digit = byte.wrapping_sub(b'0');
-        let more = (digit <= 9).then(|| port.unwrap_or(0_u16).checked_mul(10)).flatten();
-        let more = more.and_then(|more| more.checked_add(u16::from(digit)));
-        port = Some(more.ok_or(HostError::Invalid)?);
+        port = port * 10 + u32::from(digit);
+        // Looked at each time, so it does not outgrow its type.
+        if digit > 9 || port > u32::from(u16::MAX) {
+            return Err(HostError::Invalid);
+        }
     }
-    Ok(port)
+    Ok((!digits.is_empty()).then_some(port as u16))
 }
 
 #[cfg(test)]

@@ -21,12 +21,10 @@ enum Repr {
 impl RequestId {
     /// 128 random bits as 32 hexadecimal digits. Not a secret: the generator is a fast one.
     pub fn generate(rng: &mut fastrand::Rng) -> Self {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [0; 32];
-        let bits = rng.u128(..).to_be_bytes();
-        for (pair, byte) in text.chunks_exact_mut(2).zip(bits) {
-            pair[0] = DIGITS[usize::from(byte >> 4)];
-            pair[1] = DIGITS[usize::from(byte & 15)];
+        let bits = rng.u128(..);
+        for (at, eight) in text.chunks_exact_mut(8).enumerate() {
+            eight.copy_from_slice(&digits((bits >> (96 - 32 * at)) as u32));
         }
         Self(Repr::Made(text))
     }
@@ -43,6 +41,14 @@ impl RequestId {
         }
     }
 
+    /// The same as bytes, which nobody has to look at.
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Repr::Made(text) => text,
+            Repr::Given(value) => value.as_bytes(),
+        }
+    }
+
     /// For sending.
     pub fn value(&self) -> HeaderValue {
         match &self.0 {
@@ -50,6 +56,18 @@ impl RequestId {
             Repr::Given(value) => value.clone(),
         }
     }
+}
+
+/// Eight hexadecimal digits at a time: each half byte into a byte of its own, then all of them into text.
+fn digits(bits: u32) -> [u8; 8] {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let spread = u64::from(bits);
+    let spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
+    let spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+    let spread = (spread | spread << 4) & (EACH * 0x0f);
+    // What is above 9 has a carry into the fifth bit.
+    let letters = ((spread + EACH * 6) >> 4) & EACH;
+    (spread + EACH * u64::from(b'0') + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
 }
 
 /// 1 to 128 token characters: harmless in any log.
@@ -91,6 +109,18 @@ mod tests {
         assert!(a.as_str().bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
         assert_ne!(a.as_str(), b.as_str());
         assert_eq!(a.value(), a.as_str());
+    }
+
+    #[test]
+    fn digits_are_those_of_fmt() {
+        let mut rng = fastrand::Rng::with_seed(8);
+        let random = std::iter::repeat_with(|| rng.u32(..)).take(10_000);
+        for bits in [0, 1, 9, 10, 0x0123_4567, 0x89ab_cdef, u32::MAX].into_iter().chain(random) {
+            assert_eq!(digits(bits), format!("{bits:08x}").as_bytes());
+        }
+        let id = RequestId::generate(&mut fastrand::Rng::with_seed(9));
+        let bits = fastrand::Rng::with_seed(9).u128(..);
+        assert_eq!(id.as_str(), format!("{bits:032x}"));
     }
 
     #[test]

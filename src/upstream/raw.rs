@@ -31,6 +31,17 @@ impl RawSocket {
             Address::Unix(path) => Ok(Self::Unix(UnixStream::connect(&**path).await?)),
         }
     }
+
+    /// Whether there is nothing to be read, nor an end or an error. Without news of it, this asks nobody; what there
+    /// is may be lost.
+    pub fn is_quiet(&self) -> bool {
+        let mut one = [0];
+        let read = match self {
+            Self::Tcp(tcp) => tcp.try_read(&mut one),
+            Self::Unix(unix) => unix.try_read(&mut one),
+        };
+        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
 }
 
 impl AsyncRead for RawSocket {

@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -52,6 +52,17 @@ impl Socket {
         };
         let stream = Box::pin(TlsConnector::from(config).connect(name, raw)).await?;
         Ok(Self::Tls(Box::new(stream)))
+    }
+
+    /// Whether there is nothing to be read: no bytes, no end, no error. What there is may be lost.
+    pub fn is_quiet(&mut self) -> bool {
+        match self {
+            Self::Plain(raw) => raw.is_quiet(),
+            Self::Tls(tls) => {
+                let (mut one, mut cx) = ([0], Context::from_waker(Waker::noop()));
+                Pin::new(tls).poll_read(&mut cx, &mut ReadBuf::new(&mut one)).is_pending()
+            }
+        }
     }
 
     /// What was agreed on by ALPN is HTTP/2.

@@ -56,7 +56,8 @@ pub(super) fn choose(candidates: &Candidates<'_>, rng: &mut fastrand::Rng) -> Op
         return Some(found);
     }
     let mut best = Best::default();
-    for i in candidates.iter() {
+    for position in 0..candidates.len() {
+        let Some(i) = candidates.at(position) else { continue };
         match bid(candidates, i, rng) {
             Bid::Probe => return Some(i),
             Bid::Cost { cost, factor } => best.offer(i, cost, factor, rng),
