@@ -33,7 +33,7 @@ use hyper::body::Body;
 use crate::config::types::RouteAction;
 use crate::http::client::Client;
 use crate::http::fault::Fault;
-use crate::http::request_id::RequestId;
+use crate::http::request_id::{RequestId, X_REQUEST_ID};
 use crate::http::respond::{self, Asked};
 use crate::http::streams::Turn;
 use crate::http::{fields, headers, hops, host};
@@ -59,7 +59,7 @@ pub fn handle(
     request: Request<impl Into<Received>>,
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
     let (head, body) = request.into_parts();
-    let (mut wants, mut begun) = begin(&client, head, body.into());
+    let (mut wants, mut begun) = begin(&client, Box::new(head), body.into());
     async move {
         if let Begun::Asking(waiting) = &mut begun
             && let Some(waiting) = waiting.take()
@@ -93,10 +93,6 @@ struct Wants {
 }
 
 /// What can be said of a request at once.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box would be an allocation for each answer of our own"
-)]
 enum Begun {
     /// Boxed: it is moved several times until it is polled.
     Forward(Box<Forward>),
@@ -106,7 +102,7 @@ enum Begun {
     Asking(Option<Box<Waiting>>),
 }
 
-fn begin(client: &Rc<Client>, mut head: Parts, body: Received) -> (Wants, Begun) {
+fn begin(client: &Rc<Client>, mut head: Box<Parts>, body: Received) -> (Wants, Begun) {
     let opening = Opening::of(client, &mut head);
     let mut exchange = Exchange::begin(client, head.method.clone());
     client.had_body.set(!body.is_end_stream());
@@ -117,7 +113,7 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Received) -> (Wants, Begun)
         Version::HTTP_2 => fields::check(&head.headers).err(),
         _ => None,
     };
-    let received = {
+    let mut received = {
         let trusted = &client.listener.config.trusted_proxies;
         let mut rng = client.worker.rng.borrow_mut();
         // An extended CONNECT is an upgrade by now.
@@ -135,6 +131,9 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Received) -> (Wants, Begun)
         received.has.content_type && head.version >= Version::HTTP_2 && is_grpc(&head.headers);
     let last = last_stop(&mut head);
     let local = client.worker.local();
+    if local.snapshot.router.reads(&X_REQUEST_ID) {
+        received.put_id(&mut head.headers);
+    }
     let mut standing = None;
     let banned = limited::banned(client, received.client, exchange.started);
     let refuse = |fault, exchange| Begun::Over(Some(Outcome::Fault(fault, exchange)));
@@ -155,13 +154,14 @@ fn begin(client: &Rc<Client>, mut head: Parts, body: Received) -> (Wants, Begun)
             let admission = match &route.limits {
                 None => Admission::In,
                 Some(limits) => {
+                    received.put_id(&mut head.headers);
                     let asked = (&head.headers, received.client);
                     limited::admit(&mut exchange, &local, limits, asked, &mut standing)
                 }
             };
             let routed = Routed { exchange, local, route, rewritten, head, body, last, opening };
             match admission {
-                Admission::In => proceed(routed, &received),
+                Admission::In => proceed(routed, &mut received),
                 Admission::Refused(fault) => refuse(fault, routed.exchange),
                 Admission::Asking(asking) => {
                     let received = received.clone();
@@ -180,7 +180,8 @@ struct Routed {
     local: Rc<LocalSnapshot>,
     route: Arc<RouteView>,
     rewritten: Option<http::uri::PathAndQuery>,
-    head: Parts,
+    /// Boxed: it is moved several times.
+    head: Box<Parts>,
     body: Received,
     /// It may not go any further: this is the answer.
     last: Option<Result<Response<bytes::Bytes>, Fault>>,
@@ -188,7 +189,7 @@ struct Routed {
 }
 
 /// Goes on with a request that is within the limits of its route.
-fn proceed(routed: Routed, received: &headers::Received) -> Begun {
+fn proceed(routed: Routed, received: &mut headers::Received) -> Begun {
     let Routed { exchange, local, route, rewritten, head, body, last, opening } = routed;
     Begun::Over(Some(match (last, &route.config.action) {
         (Some(Ok(response)), _) => Outcome::Own(response, exchange),

@@ -85,8 +85,8 @@ async fn ours(method: &Method, bytes: &[u8], step: usize) -> Option<Answer> {
         Http1::begin(socket, Duration::from_secs(60), &Rc::clone(&timers), clock, counted);
     let mut request = Request::new(RequestBody::empty());
     *request.method_mut() = method.clone();
-    let answer = match conn.send(Box::new(request), false, false).await {
-        Ok(answer) => collect(answer).await,
+    let answer = match conn.send(Box::new(request.into()), false, false).await {
+        Ok(answer) => collect(*answer).await,
         Err(_) => None,
     };
     backend.abort();

@@ -5,17 +5,21 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
 use crate::config::types as config;
 
-use super::request_id::is_token_byte;
+use super::hops;
+use super::request_id::{RequestId, is_token_byte};
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Bytes that [`lines`] usually has.
+const USUAL_LINES: usize = 256;
 
 /// The other end of one client connection. Made once per connection (after a PROXY header).
 #[derive(Debug, Clone)]
@@ -186,6 +190,38 @@ pub fn announce(
     }
 }
 
+/// What a stranger's request gets without a Via of others: Via, X-Forwarded-For/-Proto/-Host, and X-Request-Id if
+/// that is aside, as [`announce`] and [`hops::via`] would put them into its head, which has none of them. As lines of HTTP/1.1:
+/// nobody but its backend reads them.
+pub fn lines(
+    version: Version,
+    peer: &Peer,
+    host: Option<&HeaderValue>,
+    id: Option<&RequestId>,
+) -> Vec<u8> {
+    let mut lines = Vec::with_capacity(USUAL_LINES);
+    let mut put = |part: &[u8]| lines.extend_from_slice(part);
+    put(b"via: ");
+    put(hops::own_via(version).as_bytes());
+    put(b"\r\nx-forwarded-for: ");
+    put(peer.text.as_bytes());
+    put(match peer.tls {
+        true => b"\r\nx-forwarded-proto: https\r\n",
+        false => b"\r\nx-forwarded-proto: http\r\n",
+    });
+    if let Some(host) = host {
+        put(b"x-forwarded-host: ");
+        put(host.as_bytes());
+        put(b"\r\n");
+    }
+    if let Some(id) = id {
+        put(b"x-request-id: ");
+        put(id.as_bytes());
+        put(b"\r\n");
+    }
+    lines
+}
+
 /// What the trusted peer sent and the peer itself.
 fn x_forwarded_for(headers: &HeaderMap, peer: &Peer, client: IpAddr) -> HeaderValue {
     let mut chain: Vec<u8> = Vec::with_capacity(64);
@@ -257,6 +293,7 @@ fn push_quoted(out: &mut Vec<u8>, text: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::headers;
 
     #[test]
     fn an_address_is_written_as_by_display() {
@@ -266,5 +303,35 @@ mod tests {
         }
         let ip = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]);
         assert_eq!(ip_value(ip), "2001:db8::1");
+    }
+
+    #[test]
+    fn lines_say_what_the_head_would() {
+        let host = HeaderValue::from_static("a.test:8443");
+        for (version, tls, host, ip) in [
+            (Version::HTTP_11, false, Some(&host), "192.0.2.1"),
+            (Version::HTTP_10, true, None, "2001:db8::1"),
+            (Version::HTTP_2, true, Some(&host), "::ffff:192.0.2.1"),
+            (Version::HTTP_3, true, Some(&host), "192.0.2.1"),
+        ] {
+            let peer = Peer::new(ip.parse().expect("an address"), tls, &[]);
+            let mut rng = fastrand::Rng::with_seed(1);
+            let mut headers = HeaderMap::new();
+            let mut received = headers::receive(&mut headers, version, &peer, &[], &mut rng);
+            assert!(headers.is_empty() && received.id_aside);
+            let lines = lines(version, &peer, host, Some(&received.id));
+            received.put_id(&mut headers);
+            hops::via(&mut headers, version, false);
+            announce(&mut headers, config::Forwarded::XForwarded, &peer, received.client, host);
+            let text = str::from_utf8(&lines).expect("text");
+            let mut said: Vec<_> = text.split_terminator("\r\n").map(str::to_owned).collect();
+            let line = |(name, value): (&HeaderName, &HeaderValue)| {
+                format!("{name}: {}", value.to_str().expect("text"))
+            };
+            let mut expected: Vec<_> = headers.iter().map(line).collect();
+            said.sort();
+            expected.sort();
+            assert_eq!(said, expected);
+        }
     }
 }

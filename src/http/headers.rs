@@ -18,9 +18,6 @@ use super::request_id::{RequestId, X_REQUEST_ID, is_short_token};
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 
-/// Headers that most requests get: Host, Via, X-Request-Id and three X-Forwarded.
-const ADDED: usize = 6;
-
 /// Names to remove; most requests have none or one.
 type Doomed = SmallVec<[HeaderName; 4]>;
 
@@ -30,11 +27,22 @@ pub struct Received {
     /// The first untrusted address from the right.
     pub client: IpAddr,
     pub id: RequestId,
+    /// The head does not say the id: it is to be added, see [`Received::put_id`].
+    pub id_aside: bool,
     /// There was an Upgrade of any kind.
     pub asked: bool,
     /// The client asks to upgrade (never to h2c); `Upgrade` and `Connection: upgrade` are still there.
     pub upgrade: bool,
     pub has: Has,
+}
+
+impl Received {
+    /// Puts the id into the head, if it is not there.
+    pub fn put_id(&mut self, headers: &mut HeaderMap) {
+        if std::mem::take(&mut self.id_aside) {
+            headers.insert(X_REQUEST_ID.clone(), self.id.value());
+        }
+    }
 }
 
 /// Headers that there may be: those that are not need not be looked for.
@@ -74,7 +82,9 @@ enum Class {
 }
 
 /// First thing done with a request, before routing looks at its headers: removes hop-by-hop
-/// headers and whatever an untrusted peer may not say, finds the client, sets X-Request-Id.
+/// headers and whatever an untrusted peer may not say, finds the client, makes an id.
+///
+/// X-Request-Id is that id, or is not there: [`Received::put_id`] puts it in for whoever looks at the head.
 ///
 /// Transfer-Encoding stays, as it tells hyper's client how to frame the body; hyper's server
 /// has made sure that it ends in `chunked`. Expect stays, too.
@@ -123,14 +133,13 @@ pub fn receive(
     }
     let client =
         if forwarded { forwarded::client(headers, peer, trusted_proxies) } else { peer.ip };
-    headers.reserve(ADDED);
     let given = if request_id && peer.trusted { given_id(headers) } else { None };
-    let id = given.unwrap_or_else(|| {
-        let id = RequestId::generate(rng);
-        headers.insert(X_REQUEST_ID.clone(), id.value());
-        id
-    });
-    Received { client, id, asked, upgrade, has }
+    let id_aside = given.is_none();
+    if id_aside && request_id {
+        headers.remove(&X_REQUEST_ID);
+    }
+    let id = given.unwrap_or_else(|| RequestId::generate(rng));
+    Received { client, id, id_aside, asked, upgrade, has }
 }
 
 /// HTTP/2 may split Cookie into several fields; HTTP/1.1 wants them in one (RFC 9113 §8.2.3).

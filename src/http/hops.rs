@@ -6,12 +6,7 @@ use super::fault::Fault;
 
 /// Adds us to Via (§7.6.3: a gateway does so in every request that it forwards). `others`: there may be some in it.
 pub fn via(headers: &mut HeaderMap, version: Version, others: bool) {
-    let own = match version {
-        Version::HTTP_10 => "1.0 tidegate",
-        Version::HTTP_2 => "2.0 tidegate",
-        Version::HTTP_3 => "3.0 tidegate",
-        _ => "1.1 tidegate",
-    };
+    let own = own_via(version);
     if !others || !headers.contains_key(header::VIA) {
         headers.insert(header::VIA, HeaderValue::from_static(own));
         return;
@@ -25,6 +20,16 @@ pub fn via(headers: &mut HeaderMap, version: Version, others: bool) {
     // Values that were valid apart are valid together.
     if let Ok(list) = HeaderValue::from_bytes(&list) {
         headers.insert(header::VIA, list);
+    }
+}
+
+/// What we say of ourselves in Via, of a request that came so.
+pub(super) fn own_via(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "1.0 tidegate",
+        Version::HTTP_2 => "2.0 tidegate",
+        Version::HTTP_3 => "3.0 tidegate",
+        _ => "1.1 tidegate",
     }
 }
 

@@ -196,7 +196,9 @@ fn ids_are_taken_over_from_trusted_peers_only() {
     ] {
         let mut headers = map(&sent);
         let mut rng = fastrand::Rng::with_seed(1);
-        let got = receive(&mut headers, Version::HTTP_11, &peer(ip), &nets(), &mut rng);
+        let mut got = receive(&mut headers, Version::HTTP_11, &peer(ip), &nets(), &mut rng);
+        assert_eq!(headers.contains_key("x-request-id"), expected.is_some(), "{ip} {sent:?}");
+        got.put_id(&mut headers);
         match expected {
             Some(id) => assert_eq!(got.id.as_str(), id),
             None => assert_eq!(got.id.as_str().len(), 32, "{ip} {sent:?}"),

@@ -7,14 +7,15 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::Response;
 
 use crate::clock::Micros;
 use crate::config::types::Protocol;
 use crate::http::fault::{ConnectKind, Fault, Phase};
 use crate::telemetry::Failure;
-use crate::upstream::body::{BodyFault, RequestBody, Upload};
+use crate::upstream::body::{BodyFault, Upload};
 use crate::upstream::conn::{AnswerBody, Conn, Kept, Lost, SendError};
+use crate::upstream::outgoing::Outgoing;
 use crate::upstream::outlier::Blow;
 use crate::upstream::proxy_header::Ends;
 use crate::worker::context::Worker;
@@ -95,10 +96,10 @@ impl Failed {
 
 /// The request of an exchange. A try takes it when it has a connection; afterwards it is here if it can be sent
 /// again. A cell, so that another can look while a try is under way. Boxed: it is moved with each step.
-pub type Slot = RefCell<Option<Box<Request<RequestBody>>>>;
+pub type Slot = RefCell<Option<Box<Outgoing>>>;
 
 /// A head, and when it came.
-pub type Sent = (Response<AnswerBody>, Micros);
+pub type Sent = (Box<Response<AnswerBody>>, Micros);
 
 /// What kept a backend from answering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,7 +224,7 @@ fn take(held: &Held, asks: Asks) -> Option<Conn> {
 }
 
 enum Broke {
-    Unsent(Box<Request<RequestBody>>),
+    Unsent(Box<Outgoing>),
     Refused,
     NoTunnels,
     Sent(Lost),
@@ -235,8 +236,8 @@ async fn answer(
     with: &Try<'_>,
     held: &Held,
     conn: &Conn,
-    mut sending: Pin<&mut impl Future<Output = Result<Response<AnswerBody>, SendError>>>,
-) -> Result<Response<AnswerBody>, Broke> {
+    mut sending: Pin<&mut impl Future<Output = Result<Box<Response<AnswerBody>>, SendError>>>,
+) -> Result<Box<Response<AnswerBody>>, Broke> {
     let timeout = held.service().view.config.transport.response_timeout;
     with.arm(held.since, timeout);
     let result = poll_fn(|cx| {

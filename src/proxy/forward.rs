@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Body;
 
+use crate::config::types::Balance;
 use crate::http::client::Client;
 use crate::http::fault::Fault;
 use crate::http::headers::{self, Received};
@@ -16,6 +17,7 @@ use crate::snapshot::RouteView;
 use crate::telemetry::InFlight;
 use crate::upstream::body::{Limits, RequestBody, Upload};
 use crate::upstream::conn::{AnswerBody, Conn};
+use crate::upstream::outgoing::Outgoing;
 use crate::upstream::received::Received as ReceivedBody;
 use crate::websocket;
 use crate::worker::local::{LocalService, LocalSnapshot};
@@ -66,19 +68,21 @@ pub fn prepare(
     mut exchange: Box<Exchange>,
     local: &LocalSnapshot,
     route: Arc<RouteView>,
-    received: &Received,
-    (mut head, body): (Parts, ReceivedBody),
+    received: &mut Received,
+    (mut head, body): (Box<Parts>, ReceivedBody),
     rewritten: Option<http::uri::PathAndQuery>,
 ) -> Result<Box<Forward>, Box<Exchange>> {
     let service = exchange.choose().and_then(|target| target.service);
     let service = service.and_then(|index| local.services.get(index));
     // A snapshot whose route names no service of its own cannot be built.
     let Some(service) = service.cloned() else { return Err(exchange) };
-    let forwarded = service.view.config.forwarded;
     let client = exchange.client.clone();
     let (view, now) = (&service.view, exchange.started);
+    if view.config.balance == Balance::Hash {
+        received.put_id(&mut head.headers);
+    }
     let affinity = Affinity::of_request(view, &client, &mut head, received.client, now);
-    let host = prepare::request(&client, &route, received, &mut head, rewritten, forwarded);
+    let prepared = prepare::request(&client, &route, &view.config, received, &mut head, rewritten);
     holding::note(view, head.uri.path(), now);
     let worker = &client.worker;
     let stats = &service.view.stats;
@@ -90,16 +94,17 @@ pub fn prepare(
         && !received.upgrade
     {
         let (client, upload) = (received.client, upload.as_ref());
-        let original = Original { head: &head, host: host.value.as_ref(), client, size, upload };
+        let original = Original { head: &head, host: prepared.host.as_ref(), client, size, upload };
         mirror::copy(&exchange, local, (&route, to), original);
     }
     let body = upload.as_ref().map_or_else(RequestBody::empty, |upload| upload.body());
     exchange.upload = upload;
     let class = admitting::class(&route.config, &client.peer, &head.headers);
+    let request = Request::from_parts(*head, body);
     let sending = Sending {
-        request: RefCell::new(Some(Box::new(Request::from_parts(head, body)))),
-        host: host.value,
-        host_in_place: host.in_place,
+        request: RefCell::new(Some(Box::new(Outgoing::new(request, prepared.lines)))),
+        host: prepared.host,
+        host_in_place: prepared.host_in_place,
         client: received.client,
         class,
         share: None,
@@ -177,7 +182,7 @@ fn answered(
     affinity: Affinity,
     Answer { response, held, retries, at }: Answer,
 ) -> (http::response::Parts, Rest) {
-    let (mut head, body) = response.into_parts();
+    let (mut head, body) = (*response).into_parts();
     head.version = http::Version::HTTP_11;
     head.extensions.clear();
     headers::receive_response(&mut head.headers, head.status);

@@ -13,7 +13,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::{Method, Request};
+use http::Method;
 
 use crate::clock::Micros;
 use crate::config::types::{Balance, Hedge};
@@ -134,8 +134,8 @@ fn another(
         return None;
     }
     let mut request = match &*sending.request.borrow() {
-        Some(unsent) => copy(unsent),
-        None => resend::request(&kept?.copy_head()?, RequestBody::empty())?,
+        Some(unsent) => unsent.copy(),
+        None => resend::request(&kept?.copy_head()?, RequestBody::empty())?.into(),
     };
     let retry = &view.config.retry;
     let stats = view.stats.of(worker.id);
@@ -151,15 +151,6 @@ fn another(
     tried.push(held.backend.backend.uid);
     stats.retries.inc(RetryReason::Hedge);
     Some((held, RefCell::new(Some(Box::new(request)))))
-}
-
-/// Of a request without a body.
-fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::empty());
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    copy
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -79,6 +79,7 @@ pub async fn wait(
         }
         let fields = request.headers().iter();
         let fields: usize = fields.map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let fields = fields + request.lines().len();
         EACH + fields + request.uri().path_and_query().map_or(0, |target| target.as_str().len())
     };
     let worker = &exchange.client.worker;

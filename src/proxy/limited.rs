@@ -93,7 +93,7 @@ pub fn admit(
 impl Waiting {
     /// Asks, and goes on with the request.
     pub async fn settle(self, standing: &mut Option<Box<Fields>>) -> Begun {
-        let Self { mut asking, mut routed, received } = self;
+        let Self { mut asking, mut routed, mut received } = self;
         let exchange = &mut routed.exchange;
         let client = exchange.client.clone();
         let asker = &client.worker.asker;
@@ -106,11 +106,11 @@ impl Waiting {
                 asker.settle(answer, many)
             }
         };
-        let Some(limits) = &routed.route.limits else { return proceed(routed, &received) };
+        let Some(limits) = &routed.route.limits else { return proceed(routed, &mut received) };
         let asked = asked(&client, &routed.head.headers, received.client);
         let verdict = limits.settle(*asking, answer.as_deref(), &asked);
         match follow(exchange, &routed.local, verdict, standing) {
-            Ok(()) => proceed(routed, &received),
+            Ok(()) => proceed(routed, &mut received),
             Err(fault) => Begun::Over(Some(Outcome::Fault(fault, routed.exchange))),
         }
     }

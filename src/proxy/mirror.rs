@@ -199,11 +199,11 @@ async fn exchange(
     request: Request<RequestBody>,
 ) -> Result<u16, Fault> {
     let asks = Asks { keep_head: false, upgrade: false, idempotent: false };
-    let slot = RefCell::new(Some(Box::new(request)));
+    let slot = RefCell::new(Some(Box::new(request.into())));
     let sent = attempt::send(with, held, &slot, asks).await;
     let (response, at) = sent.map_err(|failed| failed.fault)?;
     held.service().view.stats.of(with.worker.id).ttfb.record(at.saturating_sub(held.since));
-    let (head, body) = response.into_parts();
+    let (head, body) = (*response).into_parts();
     match waste(with, held, body).await {
         Ok(()) => {
             let most = held.service().view.config.transport.kept();

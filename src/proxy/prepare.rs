@@ -8,18 +8,24 @@ use http::{HeaderName, HeaderValue, Method, Uri, Version, header};
 use crate::config::types as config;
 use crate::http::client::Client;
 use crate::http::headers::{self, Received};
-use crate::http::hops;
+use crate::http::{forwarded, hops};
 use crate::snapshot::RouteView;
 
 /// RFC 9440
 const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 const CLIENT_CERT_SUBJECT: HeaderName = HeaderName::from_static("client-cert-subject");
 
-/// The Host that the client sent.
-pub struct Host {
-    pub value: Option<HeaderValue>,
+/// Fields that most requests get: Host, Via, X-Request-Id and three X-Forwarded.
+const ADDED: usize = 6;
+
+/// What is not in the head.
+pub struct Prepared {
+    /// The Host that the client sent.
+    pub host: Option<HeaderValue>,
     /// It is what the head says still.
-    pub in_place: bool,
+    pub host_in_place: bool,
+    /// Fields that go behind those of the head.
+    pub lines: Vec<u8>,
 }
 
 /// Makes the head ready for any backend; only Host may still depend on which. The client's own
@@ -27,15 +33,15 @@ pub struct Host {
 pub fn request(
     client: &Client,
     route: &RouteView,
-    received: &Received,
+    service: &config::Service,
+    received: &mut Received,
     head: &mut Parts,
     rewritten: Option<PathAndQuery>,
-    forwarded: config::Forwarded,
-) -> Host {
+) -> Prepared {
     let host = headers::host_value(&head.uri, &head.headers);
     let rules = &route.config.headers_in;
-    let in_place =
-        head.uri.authority().is_none() && rules.set.is_empty() && rules.remove.is_empty();
+    let has_rules = !rules.set.is_empty() || !rules.remove.is_empty();
+    let host_in_place = head.uri.authority().is_none() && !has_rules && host.is_some();
     set_target(head, rewritten);
     if received.has.expect {
         // The client's wait for a 100 ends when its body is first read (RFC 9110 §10.1.1).
@@ -44,21 +50,31 @@ pub fn request(
     if head.version >= Version::HTTP_2 {
         headers::join_cookies(&mut head.headers);
     }
-    hops::via(&mut head.headers, head.version, received.has.via);
-    head.version = Version::HTTP_11;
+    let version = std::mem::replace(&mut head.version, Version::HTTP_11);
     if let Some(shown) = client.proven.as_ref().and_then(|proven| proven.certificate.as_ref()) {
         head.headers.insert(CLIENT_CERT, shown.certificate.clone());
         head.headers.insert(CLIENT_CERT_SUBJECT, shown.subject.clone());
     }
-    headers::apply(&mut head.headers, rules);
-    crate::http::forwarded::announce(
-        &mut head.headers,
-        forwarded,
-        &client.peer,
-        received.client,
-        host.as_ref(),
-    );
-    Host { in_place: in_place && host.is_some(), value: host }
+    let apart = !has_rules
+        && !client.peer.trusted
+        && !received.has.via
+        && route.mirror.is_none()
+        && service.forwarded == config::Forwarded::XForwarded
+        && service.transport.protocol == config::Protocol::Http1;
+    let lines = if apart {
+        let id = received.id_aside.then_some(&received.id);
+        forwarded::lines(version, &client.peer, host.as_ref(), id)
+    } else {
+        let headers = &mut head.headers;
+        headers.reserve(ADDED);
+        received.put_id(headers);
+        hops::via(headers, version, received.has.via);
+        headers::apply(headers, rules);
+        let how = service.forwarded;
+        forwarded::announce(headers, how, &client.peer, received.client, host.as_ref());
+        Vec::new()
+    };
+    Prepared { host, host_in_place, lines }
 }
 
 /// Origin-form (RFC 9112 §3.2.1): HTTP/2, HTTP/3 and absolute-form targets lose their authority here.

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Response};
 use smallvec::SmallVec;
 
 use crate::balance::Pick;
@@ -21,6 +21,7 @@ use crate::telemetry::RetryReason;
 use crate::upstream::admission::Share;
 use crate::upstream::body::{RequestBody, Upload};
 use crate::upstream::conn::{AnswerBody, Conn};
+use crate::upstream::outgoing::Outgoing;
 use crate::upstream::resend;
 use crate::worker::context::Worker;
 use crate::worker::local::LocalService;
@@ -39,7 +40,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_millis(250);
 
 /// A backend's answer, with what is held at that backend.
 pub struct Answer {
-    pub response: Response<AnswerBody>,
+    pub response: Box<Response<AnswerBody>>,
     pub held: Held,
     /// How often it was sent again before this.
     pub retries: u32,
@@ -177,11 +178,7 @@ fn later(worker: &Worker, service: &Rc<LocalService>) -> Option<Rc<LocalService>
 }
 
 /// Sets the Host that a backend is to get.
-pub(super) fn set_host(
-    request: &mut Request<RequestBody>,
-    preserved: Option<&HeaderValue>,
-    held: &Held,
-) {
+pub(super) fn set_host(request: &mut Outgoing, preserved: Option<&HeaderValue>, held: &Held) {
     let (rule, own) = (&held.service().view.config.host, &held.backend.backend.authority);
     headers::set_host(request.headers_mut(), rule, preserved, own);
 }
@@ -233,16 +230,13 @@ fn backoff(base: Duration, retries: u32, rng: &mut fastrand::Rng) -> Duration {
 }
 
 /// The request once more, from its kept head and its kept body.
-pub(super) fn again(
-    upload: Option<&Rc<Upload>>,
-    head: Option<Vec<u8>>,
-) -> Option<Box<Request<RequestBody>>> {
+pub(super) fn again(upload: Option<&Rc<Upload>>, head: Option<Vec<u8>>) -> Option<Box<Outgoing>> {
     let body = match upload {
         None => RequestBody::empty(),
         Some(upload) if upload.can_resend() => upload.body(),
         Some(_) => return None,
     };
-    resend::request(&head?, body).map(Box::new)
+    Some(Box::new(resend::request(&head?, body)?.into()))
 }
 
 impl Unanswered {

@@ -33,6 +33,8 @@ pub struct Router {
     elsewhere: Arc<Hosts>,
     /// By route index: what is compared once host and path fit.
     conditions: Conditions,
+    /// Fields that any of them looks at.
+    reads: Box<[HeaderName]>,
 }
 
 /// Methods and headers of every route.
@@ -64,7 +66,17 @@ impl Router {
         };
         let elsewhere = table(None);
         let listeners = listeners.iter().map(|name| table(Some(name))).collect();
-        Self { listeners, elsewhere, conditions }
+        let reads = routes.iter().flat_map(|route| &route.headers).map(|(name, _)| name.clone());
+        let mut reads: Vec<_> = reads.collect();
+        reads.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        reads.dedup();
+        Self { listeners, elsewhere, conditions, reads: reads.into() }
+    }
+
+    /// Whether a route has a condition about that field.
+    #[inline]
+    pub fn reads(&self, name: &HeaderName) -> bool {
+        self.reads.contains(name)
     }
 
     /// Index (into `routes` as given to [`Router::new`]) of the route that answers, by the

@@ -10,23 +10,24 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::TryFutureExt;
 use futures_util::future::Either;
-use http::{Request, Response};
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::clock::Clock;
 use crate::worker::timers::Timers;
 
-use super::body::RequestBody;
 use super::counted::Counted;
 use super::http1::{self, Http1};
 use super::http2::{self, Multiplexed, Stream};
 use super::link::Link;
+use super::outgoing::Outgoing;
 use super::socket::{Socket, Target};
 
 /// The answer's body, as the codec delivers it.
 pub enum AnswerBody {
     Http1(http1::Body),
-    Http2(http2::Body),
+    /// Boxed: it is three times the other.
+    Http2(Box<http2::Body>),
 }
 
 /// Why an answer did not come, or not to its end.
@@ -67,7 +68,7 @@ impl Kept {
 #[derive(Debug)]
 pub enum SendError {
     /// No byte of it was sent; here it is again, for another connection.
-    Unsent(Box<Request<RequestBody>>),
+    Unsent(Box<Outgoing>),
     /// The backend said that it has not looked at it (RFC 9113 §8.7: REFUSED_STREAM, or a stream above the
     /// last of a GOAWAY).
     Refused,
@@ -112,21 +113,20 @@ impl Conn {
     /// sent again; `upgrade`: it asks for another protocol.
     pub fn send(
         &mut self,
-        request: Box<Request<RequestBody>>,
+        request: Box<Outgoing>,
         keep_head: bool,
         upgrade: bool,
-    ) -> impl Future<Output = Result<Response<AnswerBody>, SendError>> + use<> {
+    ) -> impl Future<Output = Result<Box<Response<AnswerBody>>, SendError>> + use<> {
         match self {
-            Self::Http1(conn) => {
-                let answer = conn.send(request, keep_head, upgrade);
-                Either::Left(answer.map_ok(|answer| answer.map(AnswerBody::Http1)))
-            }
+            Self::Http1(conn) => Either::Left(conn.send(request, keep_head, upgrade)),
             Self::Http2(stream) => {
+                let request = request.whole();
                 let answer = match upgrade {
-                    true => Either::Left(stream.open(*request)),
-                    false => Either::Right(stream.send(*request)),
+                    true => Either::Left(stream.open(request)),
+                    false => Either::Right(stream.send(request)),
                 };
-                Either::Right(answer.map_ok(|answer| answer.map(AnswerBody::Http2)))
+                let whole = |body| AnswerBody::Http2(Box::new(body));
+                Either::Right(answer.map_ok(move |answer| Box::new(answer.map(whole))))
             }
         }
     }
@@ -204,7 +204,7 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Lost>>> {
         match self.get_mut() {
             Self::Http1(body) => Pin::new(body).poll_frame(cx),
-            Self::Http2(body) => Pin::new(body).poll_frame(cx),
+            Self::Http2(body) => Pin::new(&mut **body).poll_frame(cx),
         }
     }
 

@@ -14,6 +14,7 @@ pub mod io;
 pub mod learned;
 pub mod limit;
 pub mod link;
+pub mod outgoing;
 pub mod outlier;
 pub mod pool;
 pub mod proxy_header;

@@ -132,6 +132,37 @@ fn a_route_sets_and_removes_headers_both_ways() {
     assert_eq!((answer.header("x-out"), answer.header("server")), (Some("2"), None));
 }
 
+/// What is added to a request goes past its head, unless somebody has a say in it.
+#[test]
+fn what_is_added_is_there_once_and_a_route_may_take_it_away() {
+    const ADDED: [&str; 5] =
+        ["via", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"];
+    let count = |head: &str, name: &str| {
+        head.lines().filter(|line| line.starts_with(&format!("{name}: "))).count()
+    };
+    for (route, gone) in [
+        ("", &[][..]),
+        ("[route.headers_in]\nset = { x-in = \"1\" }", &[]),
+        ("[route.headers_in]\nremove = [\"via\", \"x-request-id\"]", &["via", "x-request-id"]),
+    ] {
+        let origin = RawOrigin::always(OK);
+        let proxy = one_worker().route(route).backend(&origin).run();
+        for lines in ["", "x-forwarded-for: 6.6.6.6\r\nx-request-id: a\r\nx-request-id: b\r\n"] {
+            let head = seen(&proxy, &origin, lines);
+            for name in ADDED {
+                assert_eq!(
+                    count(&head, name),
+                    usize::from(!gone.contains(&name)),
+                    "{name}: {head}"
+                );
+            }
+        }
+        let head = seen(&proxy, &origin, "via: 1.0 other\r\n");
+        let via = (!gone.contains(&"via")).then_some("1.0 other, 1.1 tidegate");
+        assert_eq!(value(&head, "via"), via);
+    }
+}
+
 #[test]
 fn rfc_7239_where_it_is_asked_for() {
     let origin = RawOrigin::always(OK);

@@ -25,7 +25,8 @@ const INFORMATIONAL: u8 = 100;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Head {
-    pub(super) response: Response<()>,
+    pub(super) status: StatusCode,
+    pub(super) version: Version,
     pub(super) rest: Rest,
 }
 
@@ -41,25 +42,32 @@ pub(super) struct Reader {
     pub(super) interim: Vec<Response<()>>,
     /// The connection ends with this answer.
     pub(super) last: bool,
-    /// A map for its fields: that of the request, empty.
-    spare: HeaderMap,
+    /// Its fields, once its head was read. Before, an empty map: that of the request.
+    pub(super) fields: HeaderMap,
 }
 
 impl Reader {
-    pub(super) fn new(asked: Asked) -> Self {
-        Self { asked, ..Self::default() }
-    }
-
-    /// The request was sent; the answer may have the place of its fields.
-    pub(super) fn reuse(&mut self, mut fields: HeaderMap) {
-        if fields.capacity() <= MOST_ROOM {
-            fields.clear();
-            self.spare = fields;
+    /// The next answer is to a request that asks for this. Nothing is left of the one before, but the place of its fields.
+    pub(super) fn begin(&mut self, asked: Asked) {
+        (self.asked, self.looked, self.informational, self.last) = (asked, 0, (0, 0), false);
+        if !self.interim.is_empty() {
+            self.interim = Vec::new();
+        }
+        if !self.fields.is_empty() {
+            self.fields = HeaderMap::new();
         }
     }
 
-    /// Takes the head off what was read; `None`: it is not whole yet. Informational answers are
-    /// put aside.
+    /// The request was sent; the answer may have the place of its fields.
+    pub(super) fn reuse(&mut self, fields: &mut HeaderMap) {
+        if fields.capacity() <= MOST_ROOM {
+            fields.clear();
+            std::mem::swap(&mut self.fields, fields);
+        }
+    }
+
+    /// Takes the head off what was read; `None`: it is not whole yet. Its fields are in `fields`
+    /// then. Informational answers are put aside.
     ///
     /// # Errors
     /// What is wrong with it, as a part of a sentence.
@@ -88,28 +96,35 @@ impl Reader {
                 if *count > INFORMATIONAL || *size > HEAD_BYTES {
                     return Err(Flaw::Informational.text());
                 }
-                let (response, _) = parse(&bytes, &head, &ends, HeaderMap::new())?;
+                let mut response = Response::new(());
+                let (status, _) = parse(&bytes, &head, &ends, response.headers_mut())?;
                 // 100 says something about our own sending only.
-                if response.status() != StatusCode::CONTINUE {
+                if status != StatusCode::CONTINUE {
+                    *response.status_mut() = status;
+                    *response.version_mut() = version(&head);
                     self.interim.push(response);
                 }
                 continue;
             }
-            let fields = std::mem::take(&mut self.spare);
-            let (response, last) = parse(&bytes, &head, &ends, fields)?;
+            let (status, last) = parse(&bytes, &head, &ends, &mut self.fields)?;
             self.last |= last || matches!(head.rest, Rest::UntilClose | Rest::Switched);
-            return Ok(Some(Head { response, rest: head.rest }));
+            return Ok(Some(Head { status, version: version(&head), rest: head.rest }));
         }
     }
 }
 
-/// A whole head, whose lines end there, with its fields in that map; whether the backend closes after its answer.
+fn version(head: &AnswerHead) -> Version {
+    if head.old { Version::HTTP_10 } else { Version::HTTP_11 }
+}
+
+/// Puts the fields of a whole head, whose lines end there, into a map; its status, and whether the backend closes
+/// after its answer.
 fn parse(
     bytes: &Bytes,
     head: &AnswerHead,
     ends: &[usize],
-    mut fields: HeaderMap,
-) -> Result<(Response<()>, bool), &'static str> {
+    fields: &mut HeaderMap,
+) -> Result<(StatusCode, bool), &'static str> {
     const NO_TOKEN: &str = "the name of a field is no token";
     let status = StatusCode::from_u16(head.status).map_err(|_| Flaw::StatusLine.text())?;
     let reason = &bytes[CODE_END..ends[0] - 2];
@@ -123,7 +138,7 @@ fn parse(
     let mut options = Options::default();
     for line in ends.windows(2) {
         let line = &bytes[line[0]..line[1] - 2];
-        let colon = line.iter().position(|byte| *byte == b':').ok_or(NO_TOKEN)?;
+        let colon = framing::find(b':', line).ok_or(NO_TOKEN)?;
         let name = names::read(&line[..colon]).ok_or(NO_TOKEN)?;
         let value = blanks_off(&line[colon + 1..]);
         // The framing of the transfer is not passed on, nor what is said of this connection alone.
@@ -135,11 +150,7 @@ fn parse(
             .map_err(|_| "the value of a field has control characters")?;
         fields.append(name, value);
     }
-    let mut response = Response::new(());
-    *response.status_mut() = status;
-    *response.version_mut() = if head.old { Version::HTTP_10 } else { Version::HTTP_11 };
-    *response.headers_mut() = fields;
-    Ok((response, options.close || (head.old && !options.keep)))
+    Ok((status, options.close || (head.old && !options.keep)))
 }
 
 /// What a backend says of its connection.
@@ -152,6 +163,10 @@ struct Options {
 impl Options {
     /// Takes up a value of Connection. True: it says nothing else.
     fn take(&mut self, value: &[u8]) -> bool {
+        if value == b"keep-alive" {
+            self.keep = true;
+            return true;
+        }
         let mut plain = true;
         for option in value.split(|byte| *byte == b',').map(blanks_off) {
             if option.eq_ignore_ascii_case(b"keep-alive") {

@@ -7,17 +7,19 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, header};
+use http::{Method, Response, header};
 use http_body::{Body as _, Frame};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 
 use crate::clock::Clock;
 use crate::framing::Asked;
 use crate::upstream::body::RequestBody;
-use crate::upstream::conn::Lost;
+use crate::upstream::conn::{AnswerBody, Lost};
+use crate::upstream::outgoing::Outgoing;
 use crate::upstream::socket::Socket;
 use crate::worker::timers::{Timer, Timers};
 
+use super::body::Body;
 use super::head::{Head, Reader};
 use super::input::Input;
 use super::output::{Framing, Output};
@@ -75,10 +77,10 @@ impl Line {
     /// A new request is to be sent. It comes back if it has no body: as long as nothing was sent, it is not lost.
     pub(super) fn begin(
         &mut self,
-        request: Box<Request<RequestBody>>,
+        request: Box<Outgoing>,
         keep: bool,
         upgrade: bool,
-    ) -> Option<Box<Request<RequestBody>>> {
+    ) -> Option<Box<Outgoing>> {
         let framing = framing(&request);
         let perhaps = framing == Some(Framing::Chunked)
             && request.method().is_safe()
@@ -86,15 +88,15 @@ impl Line {
         self.output.begin(&request, framing.filter(|_| !perhaps), keep);
         self.first = None;
         let asked = Asked { head: *request.method() == Method::HEAD, upgrade };
-        self.reader = Reader::new(asked);
+        self.reader.begin(asked);
         (self.free, self.answered) = (false, false);
         match framing {
             Some(_) if perhaps => {
-                self.sending = Sending::Perhaps((*request).into_body());
+                self.sending = Sending::Perhaps(request.request.into_body());
                 None
             }
             Some(framing) => {
-                self.sending = Sending::Body((*request).into_body(), framing);
+                self.sending = Sending::Body(request.request.into_body(), framing);
                 None
             }
             None => {
@@ -114,14 +116,8 @@ impl Line {
     }
 
     /// Whether another request may be sent on it.
-    pub(super) fn is_free(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.is_over() {
-            return false;
-        }
-        let Some(socket) = &mut self.socket else { return false };
-        let mut one = [0];
-        // Without news of it, this asks nobody. An end, an error, or bytes without a request: all the same.
-        Pin::new(socket).poll_read(cx, &mut ReadBuf::new(&mut one)).is_pending()
+    pub(super) fn is_free(&mut self) -> bool {
+        self.is_over() && self.socket.as_mut().is_some_and(Socket::is_quiet)
     }
 
     /// The body of the answer was read to its end. `reusable`: the backend keeps the connection.
@@ -255,8 +251,8 @@ impl Line {
     }
 
     /// A request without a body has begun to be sent.
-    pub(super) fn has_sent(&mut self, request: Request<RequestBody>) {
-        self.reader.reuse(request.into_parts().0.headers);
+    pub(super) fn has_sent(&mut self, mut request: Box<Outgoing>) {
+        self.reader.reuse(request.headers_mut());
     }
 
     /// The head of the answer, once it is there.
@@ -270,6 +266,15 @@ impl Line {
             }
             self.answered = true;
         }
+    }
+
+    /// The answer of that head, with its body. Boxed, as many hands pass it on.
+    pub(super) fn answer(&mut self, head: &Head, body: Body) -> Box<Response<AnswerBody>> {
+        let mut response = Box::new(Response::new(AnswerBody::Http1(body)));
+        *response.status_mut() = head.status;
+        *response.version_mut() = head.version;
+        std::mem::swap(response.headers_mut(), &mut self.reader.fields);
+        response
     }
 
     /// What the backend said before its answer, once.
@@ -310,7 +315,7 @@ impl Line {
 }
 
 /// How the body is framed: as the request says, or in chunks where it says nothing of its length. `None`: it has none.
-fn framing(request: &Request<RequestBody>) -> Option<Framing> {
+fn framing(request: &Outgoing) -> Option<Framing> {
     if request.body().is_end_stream() {
         return None;
     }

@@ -21,18 +21,18 @@ mod tests;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Response;
 
 use crate::clock::Clock;
 use crate::worker::timers::Timers;
 
-use super::body::RequestBody;
-use super::conn::{Lost, SendError};
+use super::conn::{AnswerBody, Lost, SendError};
 use super::counted::Counted;
+use super::outgoing::Outgoing;
 use super::socket::Socket;
 
 pub use body::Body;
@@ -83,18 +83,17 @@ impl Http1 {
     /// Whether another request may be sent: the exchange before is over without a doubt, and the backend has
     /// neither closed the connection nor said anything that nobody asked for.
     pub fn is_open(&self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        self.shared.line.borrow_mut().is_free(&mut cx)
+        self.shared.line.borrow_mut().is_free()
     }
 
     /// Sends a request and resolves with the head of the answer. `keep_head`: it may have to be
     /// sent again; `upgrade`: it asks for another protocol.
     pub fn send(
         &mut self,
-        request: Box<Request<RequestBody>>,
+        request: Box<Outgoing>,
         keep_head: bool,
         upgrade: bool,
-    ) -> impl Future<Output = Result<Response<Body>, SendError>> + use<> {
+    ) -> impl Future<Output = Result<Box<Response<AnswerBody>>, SendError>> + use<> {
         let shared = self.shared.clone();
         let mut unsent = self.shared.line.borrow_mut().begin(request, keep_head, upgrade);
         poll_fn(move |cx| shared.poll_exchange(&mut unsent, cx))
@@ -156,9 +155,9 @@ impl Shared {
     /// sent.
     fn poll_exchange(
         self: &Rc<Self>,
-        unsent: &mut Option<Box<Request<RequestBody>>>,
+        unsent: &mut Option<Box<Outgoing>>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Response<Body>, SendError>> {
+    ) -> Poll<Result<Box<Response<AnswerBody>>, SendError>> {
         let mut line = self.line.borrow_mut();
         let line = &mut *line;
         if line.is_sending() {
@@ -166,7 +165,7 @@ impl Shared {
             if line.output.has_begun()
                 && let Some(request) = unsent.take()
             {
-                line.has_sent(*request);
+                line.has_sent(request);
             }
             if let Poll::Ready(Err(error)) = result {
                 return Poll::Ready(Err(self.lost(unsent, error)));
@@ -184,10 +183,10 @@ impl Shared {
             self.send_rest();
         }
         let body = Body::new(self, line, head.rest);
-        Poll::Ready(Ok(head.response.map(|()| body)))
+        Poll::Ready(Ok(line.answer(&head, body)))
     }
 
-    fn lost(&self, unsent: &mut Option<Box<Request<RequestBody>>>, error: Lost) -> SendError {
+    fn lost(&self, unsent: &mut Option<Box<Outgoing>>, error: Lost) -> SendError {
         match unsent.take() {
             Some(request) => SendError::Unsent(request),
             None => SendError::Sent(error),

@@ -5,10 +5,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, header};
 use tokio::io::AsyncWrite;
 
-use crate::upstream::body::RequestBody;
+use crate::upstream::outgoing::Outgoing;
 use crate::upstream::socket::Socket;
 
 /// Heads longer than this are not kept; such a request is not retried once sent.
@@ -41,12 +41,7 @@ pub(super) struct Output {
 
 impl Output {
     /// Starts with the head of a request. `framing`: it has a body.
-    pub(super) fn begin(
-        &mut self,
-        request: &Request<RequestBody>,
-        framing: Option<Framing>,
-        keep: bool,
-    ) {
+    pub(super) fn begin(&mut self, request: &Outgoing, framing: Option<Framing>, keep: bool) {
         self.head.clear();
         (self.head_sent, self.keep) = (0, keep);
         self.clear();
@@ -66,6 +61,7 @@ impl Output {
             head.extend_from_slice(value.as_bytes());
             head.extend_from_slice(b"\r\n");
         }
+        head.extend_from_slice(request.lines());
         head.extend_from_slice(b"\r\n");
         if framing == Some(Framing::Chunked) {
             self.chunked();

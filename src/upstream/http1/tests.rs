@@ -1,14 +1,14 @@
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 
-use crate::framing::{Asked, Body, Rest};
+use crate::framing::{Body, Rest};
 use crate::upstream::body::RequestBody;
 
 use super::head::{Head, Reader};
 use super::output::{self, Output};
 
 fn read(text: &str) -> Result<Option<Head>, &'static str> {
-    Reader::new(Asked::default()).read(&mut BytesMut::from(text))
+    Reader::default().read(&mut BytesMut::from(text))
 }
 
 #[track_caller]
@@ -39,10 +39,10 @@ fn a_head_is_taken_off_once_it_is_whole_however_it_comes() {
             heads.extend(reader.read(&mut bytes).expect("it is right"));
         }
     }
-    let head = heads.pop().expect("it is whole").response;
-    let values: Vec<_> = head.headers().get_all("a").iter().collect();
+    let values: Vec<_> = reader.fields.get_all("a").iter().collect();
     assert_eq!(values, ["1", "2"]);
-    assert_eq!(head.status(), StatusCode::OK);
+    assert!(!reader.fields.contains_key("link"));
+    assert_eq!(heads.pop().expect("it is whole").status, StatusCode::OK);
     assert_eq!(bytes, "body");
 }
 
@@ -103,11 +103,11 @@ fn what_is_said_of_the_connection_alone_stays_with_it() {
         ("1.0", "connection: keep-alive\r\n", false, None),
         ("1.0", "connection: keep-alive\r\nconnection: close\r\n", true, None),
     ] {
-        let mut reader = Reader::new(Asked::default());
+        let mut reader = Reader::default();
         let text = format!("HTTP/{version} 200 OK\r\n{said}content-length: 0\r\n\r\n");
-        let head = reader.read(&mut BytesMut::from(&*text)).expect(&text).expect(&text);
+        reader.read(&mut BytesMut::from(&*text)).expect(&text).expect(&text);
         assert_eq!(reader.last, last, "{text}");
-        let connection = head.response.headers().get("connection");
+        let connection = reader.fields.get("connection");
         assert_eq!(connection.map(|value| value.to_str().expect("text")), kept, "{text}");
     }
     for wrong in ["close\x0c", "\0", "keep-alive\r"] {
@@ -138,19 +138,19 @@ fn a_request_is_framed_by_its_length_or_in_chunks() {
         request
     };
     let mut output = Output::default();
-    output.begin(&request(), None, true);
+    output.begin(&request().into(), None, true);
     assert_eq!(written(&output), "GET /a?b HTTP/1.1\r\nhost: x\r\n\r\n");
-    output.begin(&request(), Some(output::Framing::Chunked), true);
+    output.begin(&request().into(), Some(output::Framing::Chunked), true);
     output.data("x".repeat(26).into(), output::Framing::Chunked, false);
     let head = "GET /a?b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
     assert_eq!(written(&output), format!("{head}1a\r\n{}\r\n", "x".repeat(26)));
-    output.begin(&request(), Some(output::Framing::Chunked), true);
+    output.begin(&request().into(), Some(output::Framing::Chunked), true);
     output.data("x".into(), output::Framing::Chunked, true);
     assert_eq!(written(&output), format!("{head}1\r\nx\r\n0\r\n\r\n"));
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     trailers.insert("content-length", HeaderValue::from_static("9"));
-    output.begin(&request(), Some(output::Framing::Chunked), true);
+    output.begin(&request().into(), Some(output::Framing::Chunked), true);
     output.end(Some(&trailers));
     assert_eq!(written(&output), format!("{head}0\r\ngrpc-status: 0\r\n\r\n"));
 }

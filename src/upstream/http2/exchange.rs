@@ -55,7 +55,7 @@ impl Exchange {
         mut request: Request<RequestBody>,
     ) -> Result<Self, SendError> {
         let Some(mut sender) = of.sender() else {
-            return Err(SendError::Unsent(Box::new(request)));
+            return Err(SendError::Unsent(Box::new(request.into())));
         };
         request::prepare(&mut request, of.secure);
         let (head, connect) =

@@ -188,7 +188,7 @@ impl Stream {
                 return Err(SendError::NoTunnels);
             }
             if !of.is_open() {
-                return Err(SendError::Unsent(Box::new(request)));
+                return Err(SendError::Unsent(Box::new(request.into())));
             }
             let key = websocket::to_connect(&mut request).ok_or(SendError::NoTunnels)?;
             Exchange::begin(&of, &exchanged, request)?.opening(key).await
