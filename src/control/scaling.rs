@@ -131,8 +131,12 @@ impl Control {
                         // What came since the last tick is what it is about.
                         self.measure_traffic();
                     }
-                    lock(&managed.scaling).due = 0;
+                    let due = std::mem::take(&mut lock(&managed.scaling).due);
                     self.scale(&managed);
+                    // The next one comes when it would have, or a moment after this one.
+                    let soonest = self.clock.now() + moment / 2;
+                    let scaling = &mut *lock(&managed.scaling);
+                    scaling.due = due.max(soonest).min(scaling.due.max(soonest));
                 }
             }
             done.push(name);

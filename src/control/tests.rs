@@ -182,13 +182,16 @@ async fn a_hanging_orchestrator_holds_up_nobody_else() {
 
 #[tokio::test]
 async fn an_overload_that_begins_is_not_left_to_the_next_tick() {
-    let world = World::start(&orchestrated("app", 1, "")).await;
+    let slowly = orchestrated("app", 1, "").replace("max = 9", "max = 9\ninterval = \"1h\"");
+    let world = World::start(&slowly).await;
     world.wait_for_ready("app", 1).await;
     // Windows have nothing to say before the second one.
     world.control.tick();
     world.control.tick();
     let size = || world.control.managed("app").map(|managed| managed.size());
     let look = || world.control.look_for_overload();
+    let due = || world.control.managed("app").map(|managed| lock(&managed.scaling).due);
+    let regular = due();
     look();
     assert_eq!(size(), Some(1));
     let snapshot = world.control.plane.current();
@@ -203,6 +206,7 @@ async fn an_overload_that_begins_is_not_left_to_the_next_tick() {
         size() > Some(1)
     })
     .await;
+    assert_eq!(due(), regular, "the next decision is not put off by it");
 }
 
 #[tokio::test]
