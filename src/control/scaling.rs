@@ -136,7 +136,7 @@ impl Control {
                     // The next one comes when it would have, or a moment after this one.
                     let soonest = self.clock.now() + moment / 2;
                     let scaling = &mut *lock(&managed.scaling);
-                    scaling.due = due.max(soonest).min(scaling.due.max(soonest));
+                    scaling.due = due.min(scaling.due).max(soonest);
                 }
             }
             done.push(name);

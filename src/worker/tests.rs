@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::AtomicUsize;
 use std::time::SystemTime;
 
 use crate::config::types::Listener;
@@ -13,9 +14,8 @@ use super::*;
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// One worker with one listener.
-async fn start(clock: &Clock) -> (DataPlane, SocketAddr) {
-    let params =
-        Params { workers: 1, clock: clock.clone(), given: Given::default(), heap: Heap::default() };
+async fn start(clock: &Clock, heap: Heap) -> (DataPlane, SocketAddr) {
+    let params = Params { workers: 1, clock: clock.clone(), given: Given::default(), heap };
     let plane = DataPlane::start(params).expect("a thread");
     let listener = Arc::new(Listener::plain("http", &[SocketAddr::from(([127, 0, 0, 1], 0))]));
     let binding = plane.bind(std::slice::from_ref(&listener)).expect("a free port");
@@ -87,7 +87,7 @@ async fn is_heard_out(plane: &DataPlane, address: SocketAddr, bytes: usize) -> b
 async fn what_comes_after_a_refusal_is_thrown_away_within_bounds() {
     const SMALL: usize = 1_000_000;
     let clock = Clock::manual(SystemTime::UNIX_EPOCH);
-    let (plane, address) = start(&clock).await;
+    let (plane, address) = start(&clock, Heap::default()).await;
     assert!(!is_heard_out(&plane, address, 2 << 20).await, "1 MiB of one connection");
     // What the first one had taken is a MiB and a read. Of 16 MiB this leaves 15 of these and not 16.
     for n in 1..=15 {
@@ -97,5 +97,26 @@ async fn what_comes_after_a_refusal_is_thrown_away_within_bounds() {
     assert!(!is_heard_out(&plane, address, SMALL).await, "no more in this second");
     clock.advance(Duration::from_secs(1));
     assert!(is_heard_out(&plane, address, SMALL).await, "each second has its own");
+    plane.stop(DEADLINE).await;
+}
+
+#[tokio::test]
+async fn memory_goes_back_when_many_connections_went_idle() {
+    static GIVEN: AtomicUsize = AtomicUsize::new(0);
+    let count = || {
+        GIVEN.fetch_add(1, SeqCst);
+    };
+    let heap = Heap { give_back: count };
+    let clock = Clock::manual(SystemTime::UNIX_EPOCH);
+    let (plane, address) = start(&clock, heap).await;
+    let connect = |_| TcpStream::connect(address).expect("it listens");
+    let clients: Vec<_> = (0..slack::MANY).map(connect).collect();
+    eventually(|| plane.shared.open.load(SeqCst) == clients.len()).await;
+    eventually(|| {
+        clock.advance(Duration::from_millis(10));
+        GIVEN.load(SeqCst) > 0
+    })
+    .await;
+    drop(clients);
     plane.stop(DEADLINE).await;
 }
