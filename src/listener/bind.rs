@@ -85,6 +85,8 @@ pub struct Opened {
     pub bound: Bound,
     /// At least one for each worker, by its number.
     pub sockets: Vec<(usize, Listening)>,
+    /// What a process that takes them over gets besides, by name.
+    pub for_next: Vec<(String, OwnedFd)>,
 }
 
 /// What one worker listens on.
@@ -181,6 +183,7 @@ pub fn change(
                     configured: configured.clone(),
                 },
                 sockets,
+                for_next: Vec::new(),
             }),
             Err(error) => {
                 let (listener, address) = (listener.clone(), configured.clone());

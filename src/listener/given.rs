@@ -97,21 +97,28 @@ impl Given {
 
     /// Everything handed over under this name, in the order in which it came.
     pub fn handed(&mut self, name: &str) -> Vec<OwnedFd> {
-        let (found, rest) =
-            std::mem::take(&mut self.handed).into_iter().partition(|(known, _)| known == name);
-        self.handed = rest;
-        let found: Vec<(String, OwnedFd)> = found;
-        found.into_iter().map(|(_, fd)| fd).collect()
+        self.take(|known| (known == name).then_some(()))
     }
 
     /// The same for all names that begin so.
     pub fn handed_as(&mut self, prefix: &str) -> Vec<OwnedFd> {
-        let (found, rest) = std::mem::take(&mut self.handed)
-            .into_iter()
-            .partition(|(known, _)| known.starts_with(prefix));
-        self.handed = rest;
-        let found: Vec<(String, OwnedFd)> = found;
-        found.into_iter().map(|(_, fd)| fd).collect()
+        self.take(|known| known.starts_with(prefix).then_some(()))
+    }
+
+    fn take(&mut self, of: impl Fn(&str) -> Option<()>) -> Vec<OwnedFd> {
+        self.handed_for(of).into_iter().map(|(_, fd)| fd).collect()
+    }
+
+    /// The same for all names of which `of` makes something, with that.
+    pub fn handed_for<T>(&mut self, of: impl Fn(&str) -> Option<T>) -> Vec<(T, OwnedFd)> {
+        let mut found = Vec::new();
+        for (name, fd) in std::mem::take(&mut self.handed) {
+            match of(&name) {
+                Some(made) => found.push((made, fd)),
+                None => self.handed.push((name, fd)),
+            }
+        }
+        found
     }
 
     /// The names of what nobody took.

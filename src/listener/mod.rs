@@ -12,6 +12,7 @@ pub mod passing;
 pub mod per_address;
 pub mod proxy_header;
 pub mod quic;
+mod relay;
 mod steer;
 pub mod stream;
 mod strict;

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use futures_util::FutureExt as _;
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{ConnectionError, Endpoint, EndpointConfig, Incoming, TokioRuntime};
 use rustls_pki_types::CertificateDer;
@@ -31,7 +32,7 @@ use super::bind::Bound;
 use super::closing::Closing;
 use super::conn::{self, Refused};
 use super::per_address::Place;
-use super::steer::Ids;
+use super::relay;
 use super::stream::{Notes, Proven};
 use super::udp::Group;
 
@@ -79,12 +80,12 @@ pub fn listen(
     let quic = view(&worker, &bound).and_then(|view| view.quic.clone());
     // It was published before the sockets are.
     let quic = quic.ok_or_else(|| io::Error::other("there are no settings for HTTP/3"))?;
-    let ids = Ids::new(number, group.sockets());
+    let ids = group.ids(number);
     let mut config = EndpointConfig::default();
     config.supported_versions(vec![VERSION]).cid_generator(move || Box::new(ids));
-    let socket = group.socket(number).try_clone()?;
-    let runtime = Arc::new(TokioRuntime);
-    let endpoint = Endpoint::new(config, Some((*quic).clone()), socket, runtime)?;
+    let socket = Arc::new(group.shared(number)?);
+    let (quic, runtime) = (Some((*quic).clone()), Arc::new(TokioRuntime));
+    let endpoint = Endpoint::new_with_abstract_socket(config, quic, socket.clone(), runtime)?;
     let closing = Rc::new(Closing::default());
     let shared = Shared {
         worker,
@@ -94,7 +95,7 @@ pub fn listen(
     };
     let shared = Rc::new(shared);
     let tell = Rc::new(Cell::new(None));
-    let task = run(shared, endpoint, bound.clone(), group, tell.clone());
+    let task = run(shared, (endpoint, socket), bound.clone(), group, tell.clone());
     tokio::task::spawn_local(task);
     Ok(Listening { bound, closing, tell })
 }
@@ -118,11 +119,15 @@ impl Drop for Listening {
 
 async fn run(
     shared: Rc<Shared>,
-    endpoint: Endpoint,
+    (endpoint, socket): (Endpoint, Arc<relay::Shared>),
     bound: Bound,
     group: Arc<Group>,
     tell: Rc<Cell<Option<mpsc::Sender<()>>>>,
 ) {
+    let let_in = |incoming: Incoming| match view(&shared.worker, &bound) {
+        Some(view) => take(&shared, view, incoming),
+        None => incoming.refuse(),
+    };
     loop {
         let incoming = tokio::select! {
             biased;
@@ -130,12 +135,14 @@ async fn run(
             incoming = endpoint.accept() => incoming,
         };
         let Some(incoming) = incoming else { break };
-        match view(&shared.worker, &bound) {
-            Some(view) => take(&shared, view, incoming),
-            None => incoming.refuse(),
-        }
+        let_in(incoming);
     }
     drop(tell.take());
+    socket.leave();
+    // Whose first packet came to us is served by us.
+    while let Some(Some(incoming)) = endpoint.accept().now_or_never() {
+        let_in(incoming);
+    }
     // Who comes now hears nothing and comes by TCP, or from a tidegate that took over these sockets.
     endpoint.set_server_config(None);
     endpoint.wait_idle().await;

@@ -8,6 +8,9 @@
 //!
 //! Where the kernel takes no such filter the addresses decide: then only clients that move lose their
 //! connections.
+//!
+//! The next four bytes are the generation of the process that gave the id out, by which its packets are told
+//! from those of the processes before it (`relay`).
 
 use std::io;
 use std::net::UdpSocket;
@@ -16,21 +19,37 @@ use std::time::Duration;
 
 use quinn::{ConnectionId, ConnectionIdGenerator};
 
-/// Bytes of our ids: two that say the socket, and are as random as that leaves them.
-const LENGTH: usize = 8;
+/// Bytes of our ids: two that say the socket, and are as random as that leaves them, the generation, and six random ones.
+const LENGTH: usize = 12;
+/// Bytes of a long header before the id (RFC 8999 §5.1), the last of which is the id's length; of a short one (§5.2).
+const BEFORE_LONG: usize = 6;
+const BEFORE_SHORT: usize = 1;
+const LONG: u8 = 0x80;
 
 /// Ids that lead to one socket.
 #[derive(Debug, Clone, Copy)]
 pub struct Ids {
     number: u16,
     sockets: u16,
+    generation: u32,
 }
 
 impl Ids {
     /// There are 256 workers at most, each with one or a few.
-    pub fn new(number: usize, sockets: usize) -> Self {
-        Self { number: number as u16, sockets: sockets.max(1) as u16 }
+    pub fn new(number: usize, sockets: usize, generation: u32) -> Self {
+        Self { number: number as u16, sockets: sockets.max(1) as u16, generation }
     }
+}
+
+/// The generation in the id that a packet is for, if it is as long as ours. One that a client made up says
+/// something as well: chance, of one in four billion.
+pub fn generation(packet: &[u8]) -> Option<u32> {
+    let id = match packet.first()? & LONG {
+        0 => packet.get(BEFORE_SHORT..BEFORE_SHORT + LENGTH)?,
+        _ if usize::from(*packet.get(BEFORE_LONG - 1)?) != LENGTH => return None,
+        _ => packet.get(BEFORE_LONG..BEFORE_LONG + LENGTH)?,
+    };
+    Some(u32::from_be_bytes([id[2], id[3], id[4], id[5]]))
 }
 
 impl ConnectionIdGenerator for Ids {
@@ -42,6 +61,7 @@ impl ConnectionIdGenerator for Ids {
         let full = random - random % self.sockets;
         let steered = full.checked_add(self.number).unwrap_or(self.number);
         id[..2].copy_from_slice(&steered.to_be_bytes());
+        id[2..6].copy_from_slice(&self.generation.to_be_bytes());
         ConnectionId::new(&id)
     }
 
@@ -70,10 +90,10 @@ pub fn steer(socket: &UdpSocket, sockets: usize) -> io::Result<()> {
     let mut steps = [
         step(LOAD_BYTE, 0, 0, 0),
         // Long headers have version and length before the id (RFC 8999 §5).
-        step(IF_SET, 0, 2, 0x80),
-        step(LOAD_TWO, 0, 0, 6),
+        step(IF_SET, 0, 2, u32::from(LONG)),
+        step(LOAD_TWO, 0, 0, BEFORE_LONG as u32),
         step(SKIP, 0, 0, 1),
-        step(LOAD_TWO, 0, 0, 1),
+        step(LOAD_TWO, 0, 0, BEFORE_SHORT as u32),
         step(MODULO, 0, 0, sockets.max(1) as u32),
         step(RETURN, 0, 0, 0),
     ];
@@ -102,7 +122,7 @@ mod tests {
     fn an_id_leads_to_its_worker_and_is_random_otherwise() {
         for workers in [1, 2, 3, 7, 64, 256] {
             for worker in [0, workers / 2, workers - 1] {
-                let mut ids = Ids::new(worker, workers);
+                let mut ids = Ids::new(worker, workers, 70_000);
                 let (one, two) = (ids.generate_cid(), ids.generate_cid());
                 assert_eq!(one.len(), ids.cid_len());
                 assert_ne!(one, two);
@@ -112,5 +132,19 @@ mod tests {
                 }
             }
         }
+    }
+    #[test]
+    fn a_packet_says_the_generation_that_it_is_for() {
+        let id = Ids::new(3, 7, 70_000).generate_cid();
+        let short = [&[0x40][..], &id, &[1; 20]].concat();
+        let long = [&[0xc0, 0, 0, 0, 1, LENGTH as u8][..], &id, &[1; 20]].concat();
+        for packet in [&short, &long] {
+            assert_eq!(generation(packet), Some(70_000));
+            for end in 0..packet.len() - 20 {
+                assert_eq!(generation(&packet[..end]), None);
+            }
+        }
+        let other = [&[0xc0, 0, 0, 0, 1, 8][..], &id, &[1; 20]].concat();
+        assert_eq!(generation(&other), None);
     }
 }

@@ -11,7 +11,8 @@ use crate::config::types::{ListenAddress, Listener};
 
 use super::bind::{self, BindError, Bound, Change, Kind, Listening, Opened};
 use super::given::Given;
-use super::steer;
+use super::relay::{self, Ways};
+use super::steer::{self, Ids};
 
 /// What the kernel keeps of packets that a worker has not read yet, in bytes; it may allow less.
 const RECEIVE_BUFFER: usize = 2 << 20;
@@ -23,11 +24,15 @@ const PORTS: usize = 16;
 /// The sockets of one address, in their order. The kernel numbers them, and fills a gap with the last one, so
 /// that all stay open until the last worker is done with its own.
 #[derive(Debug)]
-pub struct Group(Vec<UdpSocket>);
+pub struct Group {
+    sockets: Vec<UdpSocket>,
+    ways: Vec<Ways>,
+    generation: u32,
+}
 
 impl Group {
-    /// Of sockets bound to one address, in the order in which they were.
-    pub fn new(sockets: Vec<Socket>) -> Self {
+    /// Of sockets bound to one address, in the order in which they were, and the ways of each.
+    fn new(sockets: Vec<Socket>, ways: Vec<Ways>, generation: u32) -> Self {
         let sockets: Vec<UdpSocket> = sockets.into_iter().map(Into::into).collect();
         if let Some(first) = sockets.first()
             && let Err(error) = steer::steer(first, sockets.len())
@@ -36,16 +41,29 @@ impl Group {
                 "HTTP/3: clients that change their address lose their connections: the kernel takes no filter ({error})"
             );
         }
-        Self(sockets)
+        Self { sockets, ways, generation }
     }
 
     pub fn sockets(&self) -> usize {
-        self.0.len()
+        self.sockets.len()
     }
 
     /// The socket of that number.
     pub fn socket(&self, number: usize) -> &UdpSocket {
-        &self.0[number]
+        &self.sockets[number]
+    }
+
+    /// The same for an endpoint to read.
+    ///
+    /// # Errors
+    /// There are no descriptors left.
+    pub fn shared(&self, number: usize) -> io::Result<relay::Shared> {
+        relay::Shared::new(&self.sockets[number], &self.ways[number])
+    }
+
+    /// Ids that lead to the socket of that number in this process.
+    pub fn ids(&self, number: usize) -> Ids {
+        Ids::new(number, self.sockets(), self.generation)
     }
 }
 
@@ -117,10 +135,12 @@ fn open(tcp: &Bound, workers: usize, given: &mut Given) -> io::Result<Opened> {
     } else {
         handed.into_iter().map(Socket::from).collect()
     };
-    let group = Arc::new(Group::new(sockets));
+    let relay::Opened { generation, ways, for_next } =
+        relay::Opened::new(bound.address, sockets.len(), given)?;
+    let group = Arc::new(Group::new(sockets, ways, generation));
     let numbers = 0..group.sockets();
     let sockets = numbers.map(|n| (n % workers, Listening::Udp(group.clone(), n))).collect();
-    Ok(Opened { bound, sockets })
+    Ok(Opened { bound, sockets, for_next })
 }
 
 /// A socket on that address.
@@ -205,7 +225,10 @@ mod tests {
         let address = first.local_addr().expect("address").as_socket().expect("IP");
         let mut sockets = vec![first];
         sockets.extend((1..workers).map(|_| bind(address, true).expect("bind")));
-        (Group::new(sockets), address)
+        let given = &mut Given::default();
+        let relay::Opened { generation, ways, .. } =
+            relay::Opened::new(address, workers, given).expect("ways");
+        (Group::new(sockets, ways, generation), address)
     }
 
     /// Which of the sockets got it.

@@ -71,11 +71,11 @@ pub struct DataPlane {
     given: Mutex<Given>,
 }
 
-/// A bound address, and its sockets once more: to be handed over. They are let go of before the
+/// A bound address, and its sockets once more, by name: to be handed over. They are let go of before the
 /// workers close theirs, as a socket takes connections until the last descriptor of it is closed.
 struct Held {
     bound: Bound,
-    spare: Vec<OwnedFd>,
+    spare: Vec<(String, OwnedFd)>,
 }
 
 /// Addresses that are bound but not accepted on yet.
@@ -136,8 +136,8 @@ impl DataPlane {
     /// There are no descriptors left.
     pub fn sockets(&self) -> io::Result<Vec<(String, OwnedFd)>> {
         let bound = lock(&self.bound);
-        let all = bound.iter().flat_map(|held| held.spare.iter().map(move |fd| (held, fd)));
-        all.map(|(held, fd)| Ok((held.bound.handover_name(), fd.try_clone()?))).collect()
+        let all = bound.iter().flat_map(|held| &held.spare);
+        all.map(|(name, fd)| Ok((name.clone(), fd.try_clone()?))).collect()
     }
 
     /// Accepts on what was bound, and closes what is no longer there after accepting until it is
@@ -146,10 +146,10 @@ impl DataPlane {
     pub async fn listen(&self, Binding(change): Binding) {
         let mut opened = Vec::new();
         for new in change.open {
-            let mut spare = Vec::new();
+            let mut spare = new.for_next;
             for (worker, socket) in new.sockets {
                 match socket.spare() {
-                    Ok(again) => spare.push(again),
+                    Ok(again) => spare.push((new.bound.handover_name(), again)),
                     Err(error) => tracing::warn!(
                         listener = &*new.bound.listener,
                         "cannot be handed over to a new tidegate: {error}"

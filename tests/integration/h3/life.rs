@@ -264,7 +264,9 @@ fn a_hand_over_fails_no_request() {
     assert_eq!((answer.status().as_u16(), answer.body().0.len()), (200, 3_000_000));
     assert_eq!(client.quic.closed(), Came::Closed(NO_ERROR));
     wait_until("the old one ended", || !crate::support::lives(old));
-    assert_eq!(site.http3().get(URI).unwrap().status, 200);
+    let new = site.http3();
+    assert_eq!(new.get(URI).unwrap().status, 200);
+    new.quic.close();
     stop.store(true, SeqCst);
     for steady in steady {
         let (answered, connections, failed) = steady.join().unwrap();
