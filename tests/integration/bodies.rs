@@ -201,7 +201,7 @@ fn a_body_over_the_limit_is_413_whether_declared_or_not() {
     // Nothing may have been sent on it before the limit was passed.
     wait_until("it was connected to", || origin.connections() == 1);
     assert_eq!(errors(&proxy), 0);
-    assert!(!origin.received_text(0).ends_with("0\r\n\r\n"), "the backend sees that it is cut");
+    assert!(!origin.received_body(0).ends_with("0\r\n\r\n"), "the backend sees that it is cut");
 }
 
 #[test]

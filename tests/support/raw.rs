@@ -96,6 +96,12 @@ impl RawOrigin {
     pub fn received_text(&self, number: usize) -> String {
         String::from_utf8_lossy(&self.received(number)).into_owned()
     }
+
+    /// What came after the first head, which itself may end like the last chunk does: with an id that ends with 0.
+    pub fn received_body(&self, number: usize) -> String {
+        let all = self.received_text(number);
+        all.split_once("\r\n\r\n").map_or_else(String::new, |(_, body)| body.to_owned())
+    }
 }
 
 impl Backend for RawOrigin {

@@ -124,8 +124,8 @@ fn a_body_that_is_not_what_it_says_ends_its_request() {
         assert!(matches!(came, Came::Reset(MESSAGE_ERROR) | Came::Status(400)), "{case}: {came:?}");
     }
     for number in 0..origin.connections() {
-        let seen = origin.received_text(number);
-        assert!(!seen.contains("world") && !seen.contains("0\r\n\r\n"), "{seen}");
+        let body = origin.received_body(number);
+        assert!(!body.contains("world") && !body.contains("0\r\n\r\n"), "{body}");
     }
 }
 
