@@ -40,6 +40,7 @@ use crate::http::{fields, headers, hops, host};
 use crate::limits;
 use crate::route::{path, redirect, rewrite};
 use crate::snapshot::RouteView;
+use crate::telemetry::Flood;
 use crate::upstream::received::Received;
 use crate::worker::local::LocalSnapshot;
 
@@ -141,7 +142,7 @@ fn begin(client: &Rc<Client>, mut head: Box<Parts>, body: Received) -> (Wants, B
         _ if banned.is_some() => refuse(banned.unwrap_or(Fault::Internal), exchange),
         _ if odd.is_some() => refuse(odd.unwrap_or(Fault::Internal), exchange),
         _ if too_many => {
-            client.has_large_head();
+            client.floods(Flood::LargeHead);
             refuse(Fault::HeadTooLarge, exchange)
         }
         _ if client.listener.config.redirect_to_https => match to_https(&head) {

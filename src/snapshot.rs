@@ -39,6 +39,8 @@ pub struct Snapshot {
     /// Same order as `Target.route` indexes of the router.
     pub routes: Vec<Arc<RouteView>>,
     pub services: Vec<Arc<ServiceView>>,
+    /// Of the route that bans soonest; floods count there.
+    pub offences: Option<Arc<Limits>>,
     /// `None` while the access log is off.
     pub access_log: Option<Arc<AccessLog>>,
 }

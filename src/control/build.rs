@@ -31,6 +31,7 @@ pub struct Assembly {
     routes: Vec<Arc<RouteView>>,
     /// In snapshot order.
     services: Vec<Arc<str>>,
+    offences: Option<Arc<Limits>>,
     access_log: Option<Arc<AccessLog>>,
 }
 
@@ -43,6 +44,7 @@ impl Assembly {
             router: Arc::new(Router::new(&[], &[])),
             routes: Vec::new(),
             services: Vec::new(),
+            offences: None,
             access_log: None,
         }
     }
@@ -100,7 +102,7 @@ impl Assembly {
         for route in self.routes.iter().rev() {
             limits.entry(route.config.name.clone()).or_default().push(route.limits.clone());
         }
-        let routes = config
+        let routes: Vec<_> = config
             .routes
             .iter()
             .map(|route| {
@@ -126,6 +128,7 @@ impl Assembly {
         let gone = self.listeners.iter().filter(|old| !stays(old)).map(|old| old.stats.clone());
         let gone = gone.collect();
         self.listeners = listeners;
+        self.offences = soonest_ban(&routes);
         self.routes = routes;
         self.services = services;
         gone
@@ -138,6 +141,7 @@ impl Assembly {
             listeners: self.listeners.clone(),
             router: self.router.clone(),
             routes: self.routes.clone(),
+            offences: self.offences.clone(),
             access_log: self.access_log.clone(),
             services: self
                 .services
@@ -151,4 +155,11 @@ impl Assembly {
                 .collect(),
         }
     }
+}
+
+/// The limits that ban after the fewest refusals.
+fn soonest_ban(routes: &[Arc<RouteView>]) -> Option<Arc<Limits>> {
+    let limits = routes.iter().filter_map(|route| route.limits.as_ref());
+    let banning = limits.filter_map(|limits| Some((limits.ban_after()?, limits)));
+    banning.min_by_key(|(after, _)| *after).map(|(_, limits)| limits.clone())
 }

@@ -222,7 +222,8 @@ impl Control {
         sample
     }
 
-    /// Turns a plan into orders: bring back, call off, drain, and the new size for the rest.
+    /// Turns a plan into orders: bring back, the new size, call off, drain. What is drained and stopped before a smaller size
+    /// is known would be replaced; what is not brought back before a larger one is started once more.
     fn order(self: &Arc<Self>, managed: &Arc<Managed>, plan: Plan) {
         let service = &managed.service;
         if managed.built().is_elsewhere() {
@@ -233,13 +234,13 @@ impl Control {
             let changes = lock(&self.registry).undrain(service, id, DrainedBy::Scaling);
             self.act(changes.unwrap_or_default());
         }
+        managed.order_size(plan.size);
         for id in &plan.cancel {
             self.stop_now(service, id);
         }
         for id in plan.drain {
             tokio::spawn(self.clone().drain_and_stop(service.clone(), id, DrainedBy::Scaling));
         }
-        managed.order_size(plan.size);
     }
 
     fn tell_decision(&self, managed: &Managed, record: &Record) {

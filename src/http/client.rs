@@ -265,9 +265,20 @@ impl Client {
         self.banned.set(true);
     }
 
-    /// A request has too many headers.
-    pub fn has_large_head(&self) {
-        self.listener.stats.flood(Flood::LargeHead);
+    /// It does too much, or too slowly.
+    pub fn floods(&self, kind: Flood) {
+        self.listener.stats.flood(kind);
+        if self.worker.offends(self.peer.ip, &self.listener.config.trusted_proxies) {
+            self.bans();
+        }
+    }
+
+    /// What it sent is no request.
+    pub fn bad_request(&self, wrong: Wrong) {
+        self.listener.stats.bad_request(Some(wrong));
+        if wrong == Wrong::HeadTooLarge {
+            self.floods(Flood::LargeHead);
+        }
     }
 
     pub fn is_banned(&self) -> bool {

@@ -17,6 +17,15 @@ use super::client::Client;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1 << 20;
 
+/// So long a client that floods waits until it is told, and may begin anew. Nothing is read of it meanwhile.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What a client that floods has to wait for.
+pub(super) async fn pause(client: &Client) {
+    let never = std::future::pending::<()>();
+    let _ = client.timer.within(client.worker.now(), PAUSE, never).await;
+}
+
 /// Answers in the codec's place, and closes.
 pub(super) async fn last_words(client: &Client, mut stream: ClientStream, answer: &[u8]) {
     let now = client.worker.now();

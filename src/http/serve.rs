@@ -10,12 +10,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
+use crate::framing::Wrong;
 use crate::listener::stream::ClientStream;
 use crate::proxy;
 use crate::telemetry::Flood;
 
 use super::client::Client;
-use super::closing::{close, last_words};
+use super::closing::{close, last_words, pause};
 use super::early;
 use super::park;
 use super::tunnel;
@@ -49,6 +50,7 @@ async fn requests(client: &Rc<Client>, stream: ClientStream) -> Option<ClientStr
     let service = service_fn(|request| proxy::handle(client.clone(), request));
     let mut codec = builder.serve_connection(TokioIo::new(stream), service);
     let mut watch = Watch::new(client, true);
+    let mut floods = false;
     let end = poll_fn(|cx| match Pin::new(&mut codec).poll(cx) {
         Poll::Ready(Err(error)) => {
             if error.is_parse() {
@@ -56,7 +58,8 @@ async fn requests(client: &Rc<Client>, stream: ClientStream) -> Option<ClientStr
             }
             if error.is_parse_too_large() {
                 // More headers than it may have; how long it is was looked at before.
-                client.listener.stats.flood(Flood::LargeHead);
+                client.floods(Flood::LargeHead);
+                floods = true;
             }
             Poll::Ready(End::Done(false))
         }
@@ -65,7 +68,7 @@ async fn requests(client: &Rc<Client>, stream: ClientStream) -> Option<ClientStr
     })
     .await;
     if let (End::Done(_), Some(wrong)) = (end, client.notes.wrong.get()) {
-        client.listener.stats.bad_request(Some(wrong));
+        client.bad_request(wrong);
     }
     let parts = codec.into_parts();
     let mut stream = parts.io.into_inner();
@@ -91,17 +94,25 @@ async fn requests(client: &Rc<Client>, stream: ClientStream) -> Option<ClientStr
         },
         End::Done(false) if client.cut.get() => stream.reset(),
         // The codec answered what it could not read; the client should get to see it.
-        End::Done(false) => close(client, stream, true).await,
+        End::Done(false) => {
+            if floods {
+                pause(client).await;
+            }
+            close(client, stream, true).await;
+        }
         End::Idle => close(client, stream, false).await,
         End::HeadTimedOut => {
-            client.listener.stats.flood(Flood::SlowHead);
+            client.floods(Flood::SlowHead);
             last_words(client, stream, &early::timed_out()).await;
         }
         End::Wrong(wrong) => {
-            client.listener.stats.bad_request(Some(wrong));
+            client.bad_request(wrong);
+            if wrong == Wrong::HeadTooLarge {
+                pause(client).await;
+            }
             last_words(client, stream, &early::wrong(wrong)).await;
         }
-        End::Stalled => client.listener.stats.flood(Flood::SlowReader),
+        End::Stalled => client.floods(Flood::SlowReader),
         // Its request went with the codec.
         End::Gone => {}
     }

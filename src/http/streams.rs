@@ -115,7 +115,7 @@ impl<F: Future<Output = ()>> Future for Bounded<F> {
         }
         match this.timer {
             Some(timer) => timer.poll_expired(cx).map(|()| {
-                client.listener.stats.flood(Flood::StalledStream);
+                client.floods(Flood::StalledStream);
             }),
             None => Poll::Pending,
         }

@@ -83,7 +83,7 @@ impl Answer {
                 .await
                 .is_none();
             if late {
-                self.connection.client.listener.stats.flood(Flood::StalledStream);
+                self.connection.client.floods(Flood::StalledStream);
                 let _ = self.stream.reset(code::REQUEST_CANCELLED);
             }
         }

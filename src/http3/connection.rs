@@ -155,7 +155,7 @@ impl Serving {
         self.control = Some(control);
         loop {
             if let Some(kind) = connection.flood.take() {
-                client.listener.stats.flood(kind);
+                client.floods(kind);
                 return connection.close(code::EXCESSIVE_LOAD);
             }
             if client.is_banned() && self.stage != Stage::Last {

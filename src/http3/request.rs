@@ -47,7 +47,7 @@ pub async fn serve(connection: Rc<Connection>, stream: (SendStream, RecvStream))
     let limit = client.listener.config.timeout.header;
     let reading = timer.within(client.worker.now(), limit, read(&client, &mut frames));
     let read = reading.await.unwrap_or_else(|| {
-        client.listener.stats.flood(Flood::SlowHead);
+        client.floods(Flood::SlowHead);
         Err(NoRequest::Fault(Fault::RequestTimeout))
     });
     drop(timer);
@@ -60,7 +60,7 @@ pub async fn serve(connection: Rc<Connection>, stream: (SendStream, RecvStream))
         Err(NoRequest::Fault(fault)) => {
             client.listener.stats.bad_request(None);
             if matches!(fault, Fault::HeadTooLarge) {
-                client.listener.stats.flood(Flood::LargeHead);
+                client.floods(Flood::LargeHead);
             }
             frames.stop(code::NO_ERROR);
             if refuse(&client, &mut answer, &fault).await.is_ok() {
@@ -209,7 +209,7 @@ async fn answer_to(
         (Err(Unfinished::Client(gone)), None) => {
             match gone {
                 Gone::Stopped => connection.note(Flood::RapidReset),
-                Gone::Stalled => client.listener.stats.flood(Flood::StalledStream),
+                Gone::Stalled => client.floods(Flood::StalledStream),
             }
             answer.reset(code::REQUEST_CANCELLED);
         }

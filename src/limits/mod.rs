@@ -238,7 +238,7 @@ impl Limits {
         let mut banned = None;
         for (rate, _) in said.iter().filter(|(_, result)| result.is_err()) {
             rate.limit.count(rate.dry_run);
-            banned = banned.max(self.strike(rate, asked));
+            banned = banned.max(self.strike(rate, asked.client, asked.trusted, asked.bans));
         }
         let enforced = || said.iter().filter(|(rate, _)| !rate.dry_run);
         let over = enforced().filter_map(|(rate, result)| Some((rate, result.as_ref().err()?)));
@@ -271,18 +271,39 @@ impl Limits {
         Verdict { result: refused.map_or(Ok(place), Err), fields, asking: None }
     }
 
+    /// The fewest refusals within a minute that are a ban here.
+    pub fn ban_after(&self) -> Option<u32> {
+        self.soonest().map(|(after, _)| after)
+    }
+
+    fn soonest(&self) -> Option<(u32, &Rate)> {
+        let after = self.rates.iter().filter_map(|rate| Some((rate.ban.as_ref()?.after, rate)));
+        after.min_by_key(|(after, _)| *after)
+    }
+
+    /// A client was ended for a flood: as good as a refusal by the limit that bans soonest. Whether it is banned now.
+    pub fn offend(&self, client: IpAddr, trusted: &[IpNet], bans: &Bans) -> bool {
+        let banned = |(_, rate)| self.strike(rate, client, trusted, bans);
+        self.soonest().and_then(banned).is_some()
+    }
+
     /// One more refusal; too many within a minute are a ban, of that length.
-    fn strike(&self, rate: &Rate, asked: &Asked<'_>) -> Option<Duration> {
+    fn strike(
+        &self,
+        rate: &Rate,
+        client: IpAddr,
+        trusted: &[IpNet],
+        bans: &Bans,
+    ) -> Option<Duration> {
         let ban = rate.ban.as_ref()?;
-        let client = asked.client;
-        let is_welcome = asked.trusted.iter().any(|network| network.contains(&client))
+        let is_welcome = trusted.iter().any(|network| network.contains(&client))
             || self.allow.as_ref().is_some_and(|allow| allow.contains(client));
         if is_welcome {
             return None;
         }
         let (network, now) = (rate.limit.network(client), rate.limit.now());
         let banned = ban.strikes.add(network, ban.after, now)
-            && asked.bans.begin(network, now, ban.lasts, (&self.route, rate.limit.name()));
+            && bans.begin(network, now, ban.lasts, (&self.route, rate.limit.name()));
         banned.then_some(ban.lasts)
     }
 

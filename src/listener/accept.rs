@@ -18,7 +18,7 @@ use crate::worker::context::Worker;
 use crate::worker::timers::Timer;
 
 use super::bind::Bound;
-use super::conn;
+use super::conn::{self, Refused};
 
 /// How long accepting rests when the process has no descriptor or no memory left, or the listener is full.
 /// Meanwhile connections wait in the kernel's queue.
@@ -134,9 +134,11 @@ fn poll_batch(
         }
         match socket.poll_accept(cx) {
             Poll::Ready(Ok((stream, peer))) => {
-                if let Some(admitted) = conn::admit(worker, view, peer) {
+                match conn::admit(worker, view, peer) {
                     // Boxed at once: on its way into a task a future is copied several times.
-                    worker.spawn(Box::pin(conn::serve(admitted, stream)));
+                    Ok(admitted) => worker.spawn(Box::pin(conn::serve(admitted, stream))),
+                    Err(Refused::Banned) => worker.tarpit.hold(worker.now(), stream),
+                    Err(Refused::Full) => {}
                 }
             }
             Poll::Ready(Err(error)) if is_about_one_connection(&error) => {}

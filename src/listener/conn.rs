@@ -40,14 +40,18 @@ pub struct Admitted {
 
 /// Lets a connection in, or refuses it for a cap. With a PROXY header its client is not known yet, and
 /// [`serve()`] asks for a place.
-pub fn admit(worker: &Rc<Worker>, view: &Arc<ListenerView>, peer: SocketAddr) -> Option<Admitted> {
-    let connection = view.stats.admit(view.config.max_connections)?;
+pub fn admit(
+    worker: &Rc<Worker>,
+    view: &Arc<ListenerView>,
+    peer: SocketAddr,
+) -> Result<Admitted, Refused> {
+    let connection = view.stats.admit(view.config.max_connections).ok_or(Refused::Full)?;
     let place = match view.config.proxy_protocol {
         true => None,
-        false => place(worker, view, peer.ip()).ok()?,
+        false => place(worker, view, peer.ip())?,
     };
     let counts = (connection, worker.count());
-    Some(Admitted { worker: worker.clone(), view: view.clone(), peer, place, _counts: counts })
+    Ok(Admitted { worker: worker.clone(), view: view.clone(), peer, place, _counts: counts })
 }
 
 /// A place among the connections of one address, if those are limited; none for one that is banned. It is
@@ -61,7 +65,7 @@ pub(super) fn place(
     let is_trusted = || view.config.trusted_proxies.iter().any(|net| net.contains(&address));
     if worker.shared.bans.left(address, || worker.now()).is_some() && !is_trusted() {
         view.stats.refuse(Refusal::Banned);
-        return Err(Refused);
+        return Err(Refused::Banned);
     }
     let most = view.config.max_connections_per_ip;
     if most == 0 {
@@ -71,11 +75,16 @@ pub(super) fn place(
     if place.is_none() {
         view.stats.refuse(Refusal::PerIp);
     }
-    place.map(Some).ok_or(Refused)
+    place.map(Some).ok_or(Refused::Full)
 }
 
-/// It was counted why.
-pub(super) struct Refused;
+/// Why a connection is not let in; it was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// For a cap.
+    Full,
+    Banned,
+}
 
 /// The protocol that a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +107,8 @@ pub async fn serve(admitted: Admitted, mut tcp: TcpStream) {
         }
         match place(&worker, &view, peer.ip()) {
             Ok(place) => _named_place = place,
-            Err(Refused) => return,
+            Err(Refused::Full) => return,
+            Err(Refused::Banned) => return worker.tarpit.hold(worker.now(), tcp),
         }
     }
     let local = tcp.local_addr().unwrap_or(peer);
@@ -108,7 +118,11 @@ pub async fn serve(admitted: Admitted, mut tcp: TcpStream) {
         Some(config) => {
             // Boxed, as all below: a task is as large as the largest thing it may await.
             let opening = Box::pin(timer.within(worker.now(), limit, handshake(config, tcp)));
-            match opening.await.unwrap_or_else(|| late(&view, Refusal::Handshake)) {
+            let opened = opening.await.unwrap_or_else(|| {
+                worker.offends(peer.ip().to_canonical(), &view.config.trusted_proxies);
+                late(&view, Refusal::Handshake)
+            });
+            match opened {
                 Ok(transport) => transport,
                 Err(why) => return view.stats.refuse(why),
             }
@@ -206,7 +220,7 @@ async fn choose(client: &Client, mut stream: ClientStream) -> Option<(Protocol, 
     };
     let read = client.timer.within(client.worker.now(), listener.timeout.header, read).await;
     if read.is_none() {
-        client.listener.stats.flood(Flood::SlowHead);
+        client.floods(Flood::SlowHead);
     }
     read??;
     // Its first line is no request in any version; whether the rest is right is judged with the frames.

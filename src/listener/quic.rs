@@ -30,7 +30,7 @@ use crate::worker::context::{Counted, Worker};
 use super::accept::view;
 use super::bind::Bound;
 use super::closing::Closing;
-use super::conn::{self, Refused};
+use super::conn;
 use super::per_address::Place;
 use super::relay;
 use super::stream::{Notes, Proven};
@@ -221,7 +221,7 @@ async fn serve(handshake: Handshake, admitted: Admitted, connecting: quinn::Conn
         Some(place) => place,
         None => match conn::place(&worker, &view, peer.ip()) {
             Ok(place) => place,
-            Err(Refused) => return quic.close(crate::http3::EXCESSIVE_LOAD, b""),
+            Err(_) => return quic.close(crate::http3::EXCESSIVE_LOAD, b""),
         },
     };
     let proven = proven(&view, &quic);

@@ -191,7 +191,7 @@ impl From<PathError> for Fault {
 /// Counts an answer of our own by its cause.
 pub fn record(fault: &Fault, exchange: &mut Exchange) {
     if matches!(fault, Fault::RequestTimeout) {
-        exchange.client.listener.stats.flood(Flood::SlowBody);
+        exchange.client.floods(Flood::SlowBody);
     }
     let Some(cause) = cause(fault) else {
         if let Some(logged) = &mut exchange.logged {

@@ -36,6 +36,8 @@ fn reason(view: &View<'_>, verdict: &Verdict) -> Reason {
         matches!(step.stage, Stage::Operator)
             || (step.stage == Stage::Clamp && (step.from > view.from) != (verdict.to > view.from))
             || (step.stage == Stage::Clamp && step.from == view.from)
+            // None is no policy's wish.
+            || step.change.reason == Reason::Idle
     });
     let wish = || view.winner.and_then(|winner| winner.cause).unwrap_or(Reason::Policy);
     forced.map_or_else(wish, |step| step.change.reason)

@@ -124,9 +124,6 @@ impl ListenerStats {
 
     /// A client sent what is no request; `None`: the codec could not read it.
     pub fn bad_request(&self, why: Option<Wrong>) {
-        if why == Some(Wrong::HeadTooLarge) {
-            self.flood(Flood::LargeHead);
-        }
         self.bad_requests[why.map_or(Wrong::ALL.len(), |why| why as usize)].fetch_add(1, Relaxed);
     }
 

@@ -1,6 +1,7 @@
 //! What every task of one worker shares.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -10,6 +11,7 @@ use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use futures_util::future::CatchUnwind;
+use ipnet::IpNet;
 use pin_project_lite::pin_project;
 
 use crate::clock::{Clock, Micros};
@@ -20,6 +22,7 @@ use crate::telemetry::access_log::Writer;
 use super::local::LocalSnapshot;
 use super::shared::Shared;
 use super::slack::Slack;
+use super::tarpit::Tarpit;
 use super::timers::Timers;
 use super::waste::Waste;
 
@@ -37,6 +40,8 @@ pub struct Worker {
     /// What tunnels read into, and what is thrown away; used within one poll, never across two.
     pub scratch: RefCell<Box<[u8]>>,
     pub waste: Waste,
+    /// For banned clients.
+    pub tarpit: Tarpit,
     /// Of connections that went idle.
     pub slack: Slack,
     /// Asks those who count limits together with us.
@@ -66,6 +71,7 @@ impl Worker {
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             waste: Waste::default(),
+            tarpit: Tarpit::default(),
             slack: Slack::default(),
             local: RefCell::new(Rc::new(local)),
             log: RefCell::new(None),
@@ -107,6 +113,14 @@ impl Worker {
         if self.shared.current.load().generation > self.local().snapshot.generation {
             self.take_up();
         }
+    }
+
+    /// A client was ended for a flood. Who does so again and again is banned, where limits ban: whether it is now.
+    #[cold]
+    pub fn offends(&self, client: IpAddr, trusted: &[IpNet]) -> bool {
+        let local = self.local();
+        let limits = local.snapshot.offences.as_ref();
+        limits.is_some_and(|limits| limits.offend(client, trusted, &self.shared.bans))
     }
 
     fn follow_log(&self, latest: &Snapshot) {

@@ -7,6 +7,7 @@ pub mod context;
 pub mod local;
 pub mod shared;
 mod slack;
+mod tarpit;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -91,6 +92,7 @@ impl DataPlane {
             router: Arc::new(Router::new(&[], &[])),
             routes: Vec::new(),
             services: Vec::new(),
+            offences: None,
             access_log: None,
         };
         let shared = Shared::new(params.workers, empty, params.heap);

@@ -153,6 +153,7 @@ async fn sweep(worker: Rc<Worker>) {
         let due = tick.tick().await;
         worker.shared.stats.of(worker.id).stall.record(due.elapsed().as_micros() as u64);
         worker.local().sweep(worker.now(), Duration::MAX);
+        worker.tarpit.sweep(worker.now());
         worker.flush_log();
         if worker.slack.is_much() {
             (worker.shared.heap.give_back)();

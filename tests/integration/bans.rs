@@ -145,6 +145,46 @@ fn a_proxy_header_names_who_is_banned() {
 }
 
 #[test]
+fn floods_are_refusals_whatever_their_protocol() {
+    let origin = RawOrigin::always(OK);
+    let listener = "proxy_protocol = \"accept\"\ntrusted_proxies = [\"127.0.0.0/8\"]\nlimit = { header_bytes = \"4KiB\" }";
+    let limit = "[[route.rate_limit]]\nname = \"one\"\nkey = \"client_ip\"\nrate = \"1000/s\"\nban_after = 3";
+    let proxy = Proxy::new().backend(&origin).listener(listener).route(limit).run();
+    let open = |client: &str, rest: &[u8]| {
+        let mut connection = Connection::open(proxy.address("http"));
+        connection.send(format!("PROXY TCP4 {client} 10.0.0.1 4000 80\r\n"));
+        connection.send(rest);
+        connection
+    };
+    let long = "a".repeat(6000);
+    let large = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {long}\r\n\r\n");
+    let status = |client, head: &str| open(client, head.as_bytes()).answer().status;
+    assert_eq!([status("192.0.2.1", &large), status("192.0.2.1", &large)], [431, 431]);
+    assert_eq!(proxy.metric("tidegate_bans", &[]), 0.0);
+    let settings =
+        [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[0, 0, 0, 4, 0, 0, 0, 0, 0].repeat(200)[..]];
+    open("192.0.2.1", &settings.concat()).rest();
+    assert_eq!(proxy.metric("tidegate_floods_total", &[("kind", "settings")]), 1.0);
+    assert_eq!(proxy.metric("tidegate_bans", &[]), 1.0);
+    let listed = bans(&proxy);
+    assert_eq!(
+        (&listed["bans"][0]["address"], &listed["bans"][0]["limit"]),
+        (&"192.0.2.1/32".into(), &"one".into())
+    );
+    let small = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    assert_eq!(open("192.0.2.1", small.as_bytes()).rest(), "");
+    assert_eq!((refused(&proxy), status("192.0.2.2", small)), (1.0, 200));
+    // Of a trusted proxy's own connection nobody is banned.
+    let direct = |_| {
+        let mut connection = Connection::open(proxy.address("http"));
+        connection.send(format!("PROXY UNKNOWN\r\n{large}"));
+        connection.answer().status
+    };
+    assert_eq!([0; 4].map(direct), [431; 4]);
+    assert_eq!(proxy.metric("tidegate_bans", &[]), 1.0);
+}
+
+#[test]
 fn connections_over_http3_end_with_the_ban_too() {
     let origin = Origin::new().start();
     let site = Site::new(Proxy::new().backend(&origin).route(&limit("")), "", "");

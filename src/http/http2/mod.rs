@@ -18,7 +18,7 @@ use crate::listener::stream::ClientStream;
 use crate::telemetry::Flood;
 
 use super::client::Client;
-use super::closing::last_words;
+use super::closing::{last_words, pause};
 use super::watch::{End, Watch};
 use codec::Codec;
 
@@ -35,12 +35,13 @@ pub async fn serve(client: Rc<Client>, mut stream: ClientStream) {
     let stats = &client.listener.stats;
     let Some(ended) = ended else {
         if let Some(kind) = back.flood {
-            stats.flood(kind);
+            client.floods(kind);
+            pause(&client).await;
         }
         return;
     };
     match ended.flood {
-        Some(kind) => stats.flood(kind),
+        Some(kind) => client.floods(kind),
         None if ended == Ended::COUNTED => {}
         None => stats.bad_request(None),
     }
@@ -48,6 +49,9 @@ pub async fn serve(client: Rc<Client>, mut stream: ClientStream) {
     stream.closes_itself = false;
     // Were the last frame not out, another could not be told from its rest.
     if !client.notes.blocked.get() {
+        if ended.is_flood() {
+            pause(&client).await;
+        }
         last_words(&client, stream, &frames::goaway(back.last, ended.code)).await;
     }
 }
@@ -87,7 +91,7 @@ async fn requests(client: &Rc<Client>, stream: Multiplexed, home: &Home) -> Opti
                     return Poll::Ready(Some(Ended::flood(Flood::SlowHead)));
                 }
                 Poll::Ready(End::Stalled) => {
-                    client.listener.stats.flood(Flood::SlowReader);
+                    client.floods(Flood::SlowReader);
                     return Poll::Ready(None);
                 }
                 Poll::Ready(_) => return Poll::Ready(None),

@@ -30,6 +30,11 @@ impl Ended {
         Self { code: ENHANCE_YOUR_CALM, flood: Some(kind) }
     }
 
+    /// It was too much.
+    pub fn is_flood(&self) -> bool {
+        self.code == ENHANCE_YOUR_CALM
+    }
+
     pub(super) fn wrong(code: u32) -> Self {
         Self { code, flood: None }
     }
