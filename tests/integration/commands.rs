@@ -156,8 +156,9 @@ fn status_watch_refreshes_in_place_until_ctrl_c() {
     let origin = Origin::new().id("a").start();
     let proxy = Proxy::new().backend(&origin).run();
     let command = format!("{TIDEGATE} status --watch --admin {}", proxy.admin_url(""));
-    let mut script = Command::new("script")
-        .args(["-qfec", &command, "/dev/null"])
+    // Where the tests run in the background of a shell, SIGINT is ignored, and that is inherited.
+    let mut script = Command::new("env")
+        .args(["--default-signal=INT", "script", "-qfec", &command, "/dev/null"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

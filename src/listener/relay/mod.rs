@@ -144,12 +144,13 @@ impl Shared {
                 let receive = || message::receive(&self.from_next, buffer);
                 match self.from_next.try_io(Interest::READABLE, receive) {
                     Ok(Some(passed)) => *meta = passed,
-                    Ok(None) => {
+                    // None is there now.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    // There is nobody any more, or nothing that could be understood.
+                    Ok(None) | Err(_) => {
                         self.last.store(true, Relaxed);
                         break;
                     }
-                    // None is there now.
-                    Err(_) => break,
                 }
                 received += 1;
             }
