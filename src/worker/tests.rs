@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use crate::config::types::Listener;
 use crate::snapshot::ListenerView;
+use crate::telemetry::{Flood, Refusal};
 
 use super::*;
 
@@ -118,5 +119,47 @@ async fn memory_goes_back_when_many_connections_went_idle() {
     })
     .await;
     drop(clients);
+    plane.stop(DEADLINE).await;
+}
+
+/// Whether nothing came, nor the end.
+fn is_silent(client: &TcpStream) -> bool {
+    client.set_nonblocking(true).expect("it can");
+    let error = (&mut &*client).read(&mut [0]).map_err(|error| error.kind());
+    error == Err(std::io::ErrorKind::WouldBlock)
+}
+
+#[tokio::test]
+async fn who_floods_is_told_later() {
+    let clock = Clock::manual(SystemTime::UNIX_EPOCH);
+    let (plane, address) = start(&clock, Heap::default()).await;
+    let mut client = TcpStream::connect(address).expect("it listens");
+    let head = format!("GET / HTTP/1.1\r\nhost: a\r\na: {}\r\n\r\n", "b".repeat(100_000));
+    client.write_all(head.as_bytes()).expect("the kernel takes it");
+    let stats = plane.current().listeners[0].stats.clone();
+    eventually(|| stats.floods(Flood::LargeHead) == 1).await;
+    plane.turned().await;
+    assert!(is_silent(&client));
+    clock.advance(Duration::from_millis(200));
+    eventually(|| !is_silent(&client)).await;
+    drop(client);
+    plane.stop(DEADLINE).await;
+}
+
+#[tokio::test]
+async fn who_is_banned_is_closed_later() {
+    let clock = Clock::manual(SystemTime::UNIX_EPOCH);
+    let (plane, address) = start(&clock, Heap::default()).await;
+    let by: (Arc<str>, Arc<str>) = ("app".into(), "one".into());
+    let network = "127.0.0.1/32".parse().expect("a network");
+    assert!(plane.bans().begin(network, clock.now(), Duration::from_secs(600), (&by.0, &by.1)));
+    plane.bans().publish_rest();
+    let client = TcpStream::connect(address).expect("it listens");
+    let stats = plane.current().listeners[0].stats.clone();
+    eventually(|| stats.refused(Refusal::Banned) == 1).await;
+    plane.turned().await;
+    assert!(is_silent(&client));
+    clock.advance(Duration::from_secs(1));
+    eventually(|| !is_silent(&client)).await;
     plane.stop(DEADLINE).await;
 }

@@ -123,4 +123,12 @@ mod tests {
         };
         assert_eq!(after(&mut scaler, asked), (1, Some(Reason::Awake)));
     }
+    #[test]
+    fn none_is_nobodys_wish_also_from_more_than_one() {
+        let mut scaler = sleeper();
+        let two = |second| Sample { last_request: Some(1_000_000), ..sample(second, 2, 0.4) };
+        let changed = (100..1000).map(|second| after(&mut scaler, two(second)));
+        let changed = changed.into_iter().find(|(_, reason)| reason.is_some());
+        assert_eq!(changed, Some((0, Some(Reason::Idle))));
+    }
 }
